@@ -1,0 +1,174 @@
+"""The only door to platforms over HTTP: one request, one try, and every transport fault mapped to what it means.
+
+An adapter's `Http` reaches the hosts its account configures and no others, follows no redirect, and never repeats a
+request by itself: what may be repeated is the dispatcher's decision. Files come through `MediaClient`.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from adapters._errors import Ambiguous, SendError, Unreachable
+from adapters._media import MediaClient
+from normalizers._fields import NotWellFormed, load_json
+
+__all__ = ["Http", "HttpAnswer", "host_key", "new_session", "retry_after"]
+
+CONNECT_TIMEOUT_S = 5.0
+SEND_TIMEOUT_S = 30.0
+KEEPALIVE_S = 10.0  # shorter than any platform's, so that a closed connection is not taken for a lost answer
+ANSWER_MAX = 4 * 2**20  # bytes
+_SECRET_QUERY = re.compile(r"([?&](?:access_token|appsecret_proof|secret|appid)=)[^&\s]+")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A platform's complete answer."""
+
+    status: int
+    headers: Mapping[str, str]  # lower-case names
+    body: bytes
+
+    def json(self) -> Any:
+        """The decoded body. Raises `Ambiguous`: an answer nobody can read proves nothing."""
+        try:
+            return load_json(self.body)
+        except NotWellFormed:
+            raise Ambiguous("unreadable", f"status {self.status} with a body that is not JSON") from None
+
+    def json_or_empty(self) -> dict[str, Any]:
+        """The decoded object, or an empty one."""
+        try:
+            value = load_json(self.body)
+        except NotWellFormed:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+def host_key(url: str | URL) -> tuple[str, str, int | None]:
+    """Scheme, host and port: what a credential may be sent to."""
+    parsed = URL(url)
+    return parsed.scheme, parsed.host or "", parsed.port
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by the `Retry-After` header (seconds or an HTTP date), at most a day; None without one."""
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.isdigit():
+        return min(float(value), 86_400.0)
+    try:
+        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+    return min(max(seconds, 0.0), 86_400.0)
+
+
+def new_session(limit: int = 512) -> aiohttp.ClientSession:
+    """The session all platform calls share. Proxies of the environment are not used, cookies not kept."""
+    connector = aiohttp.TCPConnector(limit=limit, limit_per_host=128, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=SEND_TIMEOUT_S, connect=None, sock_connect=CONNECT_TIMEOUT_S),
+        trust_env=False,
+        headers={"User-Agent": "channel-gateway"},
+    )
+
+
+class Http:
+    """Requests for one account, only to its own hosts. Raises `Unreachable`, `Ambiguous`, or `SendError`."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        hosts: Iterable[str],
+        media: MediaClient,
+        *,
+        timeout_s: float = SEND_TIMEOUT_S,
+    ) -> None:
+        self._session, self._media = session, media
+        self._hosts = frozenset(host_key(host) for host in hosts)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: bytes | None = None,
+        form: Iterable[tuple[str, str]] | None = None,
+        data: Any = None,
+        basic: tuple[str, str] | None = None,
+        bearer: str = "",
+    ) -> HttpAnswer:
+        """One request, whole answer. `json` is the encoded body. Any status is an answer; only transport faults raise.
+
+        The client library sends PUT, DELETE and GET once more after a disconnect: a send must be a POST.
+        """
+        target = URL(url, encoded=True)
+        if host_key(target) not in self._hosts:
+            raise SendError("permanent", "host-not-configured", f"{target.host} is no host of this account")
+        sent_headers = dict(headers or {})
+        if bearer:
+            sent_headers["Authorization"] = f"Bearer {bearer}"
+        body: Any = data
+        if json is not None:
+            sent_headers.setdefault("Content-Type", "application/json")
+            body = json
+        elif form is not None:
+            body = aiohttp.FormData(list(form))
+        auth = aiohttp.BasicAuth(*basic) if basic else None
+        try:
+            async with self._session.request(
+                method,
+                target,
+                data=body,
+                headers=sent_headers,
+                auth=auth,
+                allow_redirects=False,
+                timeout=self._timeout,
+            ) as response:
+                content = await response.content.read(ANSWER_MAX)
+                return HttpAnswer(response.status, {k.lower(): v for k, v in response.headers.items()}, content)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ssl.SSLError) as error:
+            raise Unreachable(_words(error)) from None
+        except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:
+            raise Ambiguous(_code(error), _words(error)) from None
+
+    def download(
+        self,
+        url: str,
+        *,
+        bearer: str = "",
+        basic: tuple[str, str] | None = None,
+        media_hosts: Iterable[str] = (),
+    ) -> AsyncIterator[bytes]:
+        """A file in chunks through the guarded client, from any public host or one of the account's own.
+
+        The credential goes to the account's hosts and to `media_hosts` (host names, https only), and never across a
+        redirect to another host. Raises `MediaError`.
+        """
+        authorization = aiohttp.BasicAuth(*basic).encode() if basic else f"Bearer {bearer}" if bearer else ""
+        return self._media.download(
+            url, authorization=authorization, own_hosts=self._hosts, media_hosts=frozenset(media_hosts)
+        )
+
+
+def _code(error: BaseException) -> str:
+    return "timeout" if isinstance(error, TimeoutError) else "connection-lost"
+
+
+def _words(error: BaseException) -> str:
+    return _SECRET_QUERY.sub(r"\1***", f"{type(error).__name__}: {error}")[:300]

@@ -1,0 +1,1 @@
+"""What the operator chose: settings read from TOML, secrets that cannot be printed."""

@@ -1,0 +1,339 @@
+"""The operator's TOML file as typed, frozen values; every fault named by its place: `accounts[2].app_secret: missing`.
+
+Any text may be `env:NAME` or `file:PATH`. Secrets may be lists, so that two are valid during a rotation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union
+from urllib.parse import urlsplit
+
+from config.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with the configuration: where, and what."""
+
+    key: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}" if self.key else self.problem
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `faults` has every fault found, in the file's order."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    public_url: str = ""
+    listen: str = "127.0.0.1:8080"
+    data_dir: str = "var"
+    database: Secret = field(default_factory=lambda: Secret(""))  # a URL may hold a password
+    redis: Secret = field(default_factory=lambda: Secret(""))
+    matching_attribute: tuple[str, ...] = ()
+    secret_key: tuple[Secret, ...] = ()
+    region: str = ""  # ISO 3166 code for phone numbers written without +
+    on_unknown: Literal["ask", "resend_once"] = "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpSettings:
+    listen: str = "127.0.0.1:2525"
+    hostname: str = "localhost"
+    max_bytes: int = 50 * 2**20  # of one mail
+    budget_bytes: int = 512 * 2**20  # of all mails being received
+    max_connections: int = 200
+    max_recipients: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSettings:
+    allow_private_networks: bool = False
+    max_bytes: int = 100 * 2**20  # of one file
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    webhook_bytes: int = 4 * 2**20
+    upload_bytes: int = 100 * 2**20
+    body_timeout_s: float = 5.0
+    in_flight: int = 2000  # requests
+    in_flight_bytes: int = 64 * 2**20
+    commit_timeout_s: float = 1.5
+    api_per_minute: int = 6000  # per API key
+    webhook_per_minute_per_ip: int = 600_000
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    raw_days: int = 30
+    suspended_days: int = 14
+
+
+@dataclass(frozen=True, slots=True)
+class TicketSettings:
+    new_ticket_when_solved_for: float | None = None  # days; None: a solved ticket is always reopened
+    close_solved_after: float | None = None  # days
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """One `[[accounts]]` block. `options` is an instance of the adapter's own settings type."""
+
+    id: str
+    adapter: str
+    options: Any
+    rate: float | None = None
+    templates: tuple[Mapping[str, Any], ...] = ()
+    region: str = ""
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    smtp: SmtpSettings | None = None
+    media: MediaSettings = field(default_factory=MediaSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    tickets: TicketSettings = field(default_factory=TicketSettings)
+    accounts: tuple[AccountSettings, ...] = ()
+    sinks: tuple[Mapping[str, Any], ...] = ()
+    base_dir: Path = Path()  # of the file; relative paths start here
+
+    @property
+    def data_dir(self) -> Path:
+        return self.base_dir / self.gateway.data_dir
+
+
+_SECTIONS: dict[str, type[Any]] = {
+    "gateway": GatewaySettings,
+    "smtp": SmtpSettings,
+    "media": MediaSettings,
+    "limits": LimitSettings,
+    "retention": RetentionSettings,
+    "tickets": TicketSettings,
+}
+_COMMON = {"id", "adapter", "rate", "templates", "region"}
+_ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+def load(path: Path, adapters: Mapping[str, type[Any]], environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and check the file. `adapters` maps each adapter's name to its settings type. Raises `ConfigError`."""
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(Fault("", f"{path}: no such file")) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(Fault("", f"{path}: {error}")) from None
+    return parse(tree, adapters, base_dir=path.parent.resolve(), environ=environ)
+
+
+def parse(
+    tree: Mapping[str, Any],
+    adapters: Mapping[str, type[Any]],
+    *,
+    base_dir: Path = Path(),
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings from a decoded TOML tree. Raises `ConfigError` with every fault."""
+    reader = _Reader(base_dir, os.environ if environ is None else environ)
+    known = {*_SECTIONS, "accounts", "sinks"}
+    for name in tree:
+        if name not in known:
+            reader.fault(name, f"unknown section; known are {', '.join(sorted(known))}")
+    sections: dict[str, Any] = {
+        name: reader.build(kind, tree[name], name) for name, kind in _SECTIONS.items() if name in tree
+    }
+    accounts = reader.accounts(tree.get("accounts", []), adapters)
+    sinks = reader.sinks(tree.get("sinks", []), {account.id for account in accounts})
+    gateway = sections.get("gateway")
+    if isinstance(gateway, GatewaySettings):
+        _check_gateway(gateway, reader)
+    smtp = sections.get("smtp")
+    if isinstance(smtp, SmtpSettings):
+        reader.endpoint("smtp.listen", smtp.listen)
+    if reader.faults:
+        raise ConfigError(*reader.faults)
+    return Settings(**sections, accounts=accounts, sinks=sinks, base_dir=base_dir)
+
+
+def _check_gateway(gateway: GatewaySettings, reader: _Reader) -> None:
+    reader.endpoint("gateway.listen", gateway.listen)
+    if gateway.public_url:
+        parts = urlsplit(gateway.public_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            reader.fault("gateway.public_url", "not an http or https address")
+        elif parts.query or parts.fragment:
+            reader.fault("gateway.public_url", "must not have a query or a fragment")
+    database = gateway.database.reveal()
+    if database and not database.startswith(("postgresql://", "postgres://", "sqlite:///")):
+        reader.fault("gateway.database", "not a postgresql:// address")
+    redis = gateway.redis.reveal()
+    if redis and not redis.startswith(("redis://", "rediss://", "unix://")):
+        reader.fault("gateway.redis", "not a redis:// address")
+
+
+class _Reader:
+    """Builds frozen dataclasses from TOML values, collecting faults instead of stopping at the first."""
+
+    def __init__(self, base_dir: Path, environ: Mapping[str, str]) -> None:
+        self.base_dir, self.environ = base_dir, environ
+        self.faults: list[Fault] = []
+
+    def fault(self, key: str, problem: str) -> None:
+        self.faults.append(Fault(key, problem))
+
+    def endpoint(self, key: str, value: str) -> None:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            self.fault(key, "not HOST:PORT")
+
+    def accounts(self, blocks: Any, adapters: Mapping[str, type[Any]]) -> tuple[AccountSettings, ...]:
+        found: list[AccountSettings] = []
+        for index, block in enumerate(self._blocks(blocks, "accounts")):
+            where = f"accounts[{index}]"
+            account_id = self._id(block, where, {account.id: f"accounts[{account.index}]" for account in found})
+            name = self.build_value(str, block.get("adapter"), f"{where}.adapter") if "adapter" in block else None
+            if name is None:
+                if "adapter" not in block:
+                    self.fault(f"{where}.adapter", "missing")
+                continue
+            if name not in adapters:
+                self.fault(f"{where}.adapter", f"no adapter named {name!r}; found are {', '.join(sorted(adapters))}")
+                continue
+            rate = self.build_value(float, block["rate"], f"{where}.rate") if "rate" in block else None
+            if rate is not None and rate <= 0:
+                self.fault(f"{where}.rate", "must be above 0")
+            region = self.build_value(str, block.get("region", ""), f"{where}.region")
+            templates = self._blocks(block.get("templates", []), f"{where}.templates")
+            own = {key: value for key, value in block.items() if key not in _COMMON}
+            before = len(self.faults)
+            options = self.build(adapters[name], own, where)
+            if len(self.faults) == before:
+                found.append(AccountSettings(account_id, name, options, rate, tuple(templates), region or "", index))
+            elif account_id:
+                found.append(AccountSettings(account_id, name, None, index=index))
+        return tuple(found)
+
+    def sinks(self, blocks: Any, taken: set[str]) -> tuple[Mapping[str, Any], ...]:
+        found: list[Mapping[str, Any]] = []
+        ids = dict.fromkeys(taken, "accounts")
+        for index, block in enumerate(self._blocks(blocks, "sinks")):
+            where = f"sinks[{index}]"
+            sink_id = self._id(block, where, ids)
+            ids[sink_id] = where
+            if not isinstance(block.get("kind"), str):
+                self.fault(f"{where}.kind", "missing")
+            found.append(types.MappingProxyType(dict(block)))
+        return tuple(found)
+
+    def _blocks(self, value: Any, where: str) -> list[dict[str, Any]]:
+        if not isinstance(value, list) or not all(isinstance(block, dict) for block in value):
+            self.fault(where, f"must be a list of tables: [[{where}]]")
+            return []
+        return value
+
+    def _id(self, block: Mapping[str, Any], where: str, taken: Mapping[str, str]) -> str:
+        value = block.get("id")
+        if not isinstance(value, str) or not value:
+            self.fault(f"{where}.id", "missing" if value is None else "must be a text that is not empty")
+            return ""
+        if not set(value.lower()) <= _ID_CHARS or len(value) > 64:
+            self.fault(f"{where}.id", "only letters, digits, '-', '_' and '.', at most 64")
+        if value in taken:
+            self.fault(f"{where}.id", f"{value!r} is taken by {taken[value]}")
+        return value
+
+    def build(self, kind: type[Any], table: Any, where: str) -> Any:
+        """An instance of the dataclass `kind` from a table, or None after a fault."""
+        if not isinstance(table, dict):
+            self.fault(where, "must be a table")
+            return None
+        before = len(self.faults)
+        hints = typing.get_type_hints(kind)
+        fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+        values: dict[str, Any] = {}
+        for key, value in table.items():
+            if key not in fields:
+                self.fault(f"{where}.{key}", f"unknown setting; known are {', '.join(sorted(fields))}")
+            else:
+                values[key] = self.build_value(hints[key], value, f"{where}.{key}")
+        for name, spec in fields.items():
+            required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+            if required and name not in table:
+                self.fault(f"{where}.{name}", "missing")
+        if len(self.faults) > before:
+            return None
+        try:
+            return kind(**values)
+        except ValueError as error:  # a dataclass may refuse a combination: "key: problem"
+            key, _, problem = str(error).partition(": ")
+            self.fault(f"{where}.{key}" if problem else where, problem or key)
+            return None
+
+    def build_value(self, hint: Any, value: Any, where: str) -> Any:
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if origin in (Union, types.UnionType):
+            inner = [argument for argument in arguments if argument is not type(None)]
+            return self.build_value(inner[0], value, where) if len(inner) == 1 else value
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            return self.build(hint, value, where)
+        if isinstance(value, str):
+            value = self._resolve(value, where)
+            if value is None:
+                return None
+        if hint is Secret:
+            return Secret(value) if isinstance(value, str) and value else self._wrong(where, "a text", value)
+        if origin is tuple:
+            entries = value if isinstance(value, list) else [value] if value != "" else []
+            return tuple(self.build_value(arguments[0], entry, where) for entry in entries)
+        if origin is Literal:
+            if value not in arguments:
+                self.fault(where, f"must be one of {', '.join(map(str, arguments))}")
+            return value
+        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if hint is int and isinstance(value, bool):
+            return self._wrong(where, "a whole number", value)
+        if hint in (str, int, float, bool):
+            words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+            return value if isinstance(value, hint) else self._wrong(where, words[hint], value)
+        return value
+
+    def _wrong(self, where: str, wanted: str, value: Any) -> None:
+        problem = "is empty" if value == "" else f"must be {wanted}"
+        self.fault(where, problem)
+
+    def _resolve(self, value: str, where: str) -> str | None:
+        if value.startswith("env:"):
+            name = value[4:]
+            if name not in self.environ:
+                self.fault(where, f"environment variable {name} is not set")
+                return None
+            return self.environ[name]
+        if value.startswith("file:"):
+            try:
+                return (self.base_dir / value[5:]).read_text("utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                self.fault(
+                    where,
+                    f"cannot read {value[5:]}: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}",
+                )
+                return None
+        return value

@@ -1,0 +1,569 @@
+"""The one schema, for every store.
+
+Ids are UUIDv7 in 32 hex digits: time-ordered, so that indexes stay cheap as they grow. Moments are whole microseconds
+since 1970 UTC, JSON is text, raw payloads are bytes: nothing here differs between stores. Unique keys are what makes
+"once" true; `gateway/store/README.md` tells which table promises what.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id(name: str = "id", **more: bool) -> Column[str]:
+    return Column(name, String(32), **more)  # type: ignore[arg-type]
+
+
+def _moment(name: str, *, nullable: bool = True) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable)
+
+
+def _json(name: str, default: str = "{}") -> Column[str]:
+    return Column(name, Text, nullable=False, server_default=default)
+
+
+def _text(name: str, size: int | None = None) -> Column[str]:
+    return Column(name, String(size) if size else Text, nullable=False, server_default="")
+
+
+# --- in ---------------------------------------------------------------------------------------------------------------
+
+# One row per accepted request or mail, exactly as it came. Committed before anything is answered.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(primary_key=True),
+    _text("account", 64),
+    _text("source", 16),  # webhook, smtp, api
+    _text("url"),
+    _json("headers"),
+    _json("query"),
+    Column("body", LargeBinary, nullable=False),
+    _moment("received_at", nullable=False),
+    Column("state", String(12), nullable=False, server_default="received"),  # received, done, retry, dead
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _moment("not_before"),
+    _text("error"),
+    Index(
+        "ix_deliveries_open",
+        "id",
+        sqlite_where=text("state IN ('received', 'retry')"),
+        postgresql_where=text("state IN ('received', 'retry')"),
+    ),
+    Index("ix_deliveries_received_at", "received_at"),
+)
+
+# One row per event a delivery was normalised into. (account, kind, dedupe_key) is the inbound promise of "once".
+# `account` is empty where the routing key names an account nobody configured: kept and counted.
+events = Table(
+    "events",
+    metadata,
+    _id(primary_key=True),
+    _id("delivery_id", nullable=False),
+    _text("account", 64),
+    _text("kind", 32),
+    _text("dedupe_key"),
+    Column("lane", BigInteger, nullable=False, server_default="0"),
+    _json("payload"),
+    _moment("received_at", nullable=False),
+    # new, retry (ours to repeat), parked (waits for `waits_for`), done, ignored, unroutable, dead
+    Column("state", String(12), nullable=False, server_default="new"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _moment("not_before"),
+    _text("waits_for"),
+    _text("error"),
+    UniqueConstraint("account", "kind", "dedupe_key"),
+    Index(
+        "ix_events_open",
+        "id",
+        sqlite_where=text("state IN ('new', 'retry')"),
+        postgresql_where=text("state IN ('new', 'retry')"),
+    ),
+    Index(
+        "ix_events_parked",
+        "account",
+        "waits_for",
+        sqlite_where=text("state = 'parked'"),
+        postgresql_where=text("state = 'parked'"),
+    ),
+    Index("ix_events_delivery_id", "delivery_id"),
+)
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+contacts = Table(
+    "contacts",
+    metadata,
+    _id(primary_key=True),
+    _text("name"),
+    _text("language", 35),
+    _text("organization"),
+    _json("tags", "[]"),
+    Column("vip", Boolean, nullable=False, server_default=text("false")),
+    _json("attributes"),  # custom attributes by name
+    _moment("created_at", nullable=False),
+    _moment("last_seen_at", nullable=False),
+    _id("merged_into"),
+    _moment("deleted_at"),
+    Index("ix_contacts_merged_into", "merged_into"),
+)
+
+# What one channel knows as one person. Consent and window are kept per identity.
+identities = Table(
+    "identities",
+    metadata,
+    _id(primary_key=True),
+    _id("contact_id", nullable=False),
+    _text("channel", 32),
+    _text("account", 64),
+    _text("external_id"),  # the address the platform keys by
+    _text("name"),
+    _text("handle"),
+    _text("language", 35),
+    _json("profile"),
+    Column("state", String(12), nullable=False, server_default="active"),  # active, opted_out, blocked
+    _json("optouts", "[]"),  # further scopes: marketing, automatic
+    _moment("opened_at"),  # the platform's moment of what last opened the window
+    Column("window_used", Integer, nullable=False, server_default="0"),  # our messages since
+    _moment("last_inbound_at"),
+    Column("pinned", Boolean, nullable=False, server_default=text("false")),  # unmerged by hand: not linked by itself
+    _moment("created_at", nullable=False),
+    Index("ix_identities_contact_id", "contact_id"),
+)
+
+# `account` is part of the key whatever the scope: the same number on two accounts is two identities.
+addresses = Table(
+    "addresses",
+    metadata,
+    _id(primary_key=True),
+    _id("identity_id", nullable=False),
+    _text("channel", 32),
+    _text("account", 64),
+    _text("kind", 32),
+    _text("value"),
+    _text("scope", 12),
+    _text("evidence", 16),
+    _moment("attested_at", nullable=False),
+    UniqueConstraint("value", "kind", "channel", "account"),
+    Index("ix_addresses_identity_id", "identity_id"),
+)
+
+# Normalised values contacts can be matched and found by: phone, email, and what else is made a matching attribute.
+# `identity_id` tells which identity brought the value; empty: set by a person or the API.
+contact_values = Table(
+    "contact_values",
+    metadata,
+    _id(primary_key=True),
+    _id("contact_id", nullable=False),
+    _id("identity_id", nullable=False),
+    _text("attribute", 64),
+    _text("value"),
+    _text("evidence", 16),
+    _moment("at", nullable=False),
+    UniqueConstraint("attribute", "value", "contact_id", "identity_id"),
+    Index("ix_contact_values_contact_id", "contact_id"),
+)
+
+# The journal of merges: who went into whom, why, on what evidence. Undone by moving `identities` back.
+merges = Table(
+    "merges",
+    metadata,
+    _id(primary_key=True),
+    _id("winner", nullable=False),
+    _id("loser", nullable=False),
+    _text("attribute", 64),
+    _text("value"),
+    _text("evidence", 16),
+    _text("reason"),
+    _text("actor"),
+    _json("identities", "[]"),
+    _json("loser_before"),
+    _moment("at", nullable=False),
+    _moment("undone_at"),
+    Index("ix_merges_winner", "winner"),
+    Index("ix_merges_loser", "loser"),
+)
+
+attributes = Table(
+    "attributes",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    _text("title"),
+    _text("kind", 12),  # platform, custom
+    _text("type", 12),  # text, choice
+    _json("choices", "[]"),
+    Column("position", Integer, nullable=False, server_default="0"),
+    Column("visible", Boolean, nullable=False, server_default=text("true")),
+    Column("unique_value", Boolean, nullable=False, server_default=text("false")),
+)
+
+# --- conversations and tickets ----------------------------------------------------------------------------------------
+
+conversations = Table(
+    "conversations",
+    metadata,
+    _id(primary_key=True),
+    _id("identity_id", nullable=False),
+    _text("account", 64),
+    _text("channel", 32),
+    _text("kind", 12),
+    _text("key"),  # identity, group, root post, session; a mail thread's is its own id
+    _text("subject"),
+    _moment("created_at", nullable=False),
+    UniqueConstraint("account", "channel", "key"),
+    Index("ix_conversations_identity_id", "identity_id"),
+)
+
+tickets = Table(
+    "tickets",
+    metadata,
+    _id(primary_key=True),
+    Column("number", BigInteger, nullable=False, unique=True),
+    _id("conversation_id", nullable=False),
+    _id("contact_id", nullable=False),
+    _id("identity_id", nullable=False),
+    _text("channel", 32),
+    _text("account", 64),
+    _text("subject"),
+    Column("status", String(8), nullable=False, server_default="new"),
+    Column("priority", String(8), nullable=False, server_default="normal"),
+    _text("via", 32),
+    _text("updated_via", 32),
+    _text("assignee"),
+    _text("group_name"),
+    _json("tags", "[]"),
+    _json("fields"),
+    _json("channel_info"),
+    _id("follow_up_of"),
+    Column("conversation_state", String(8), nullable=False, server_default="started"),
+    _json("external_refs"),
+    Column("sequence", Integer, nullable=False, server_default="0"),  # of its events
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    _moment("solved_at"),
+    _moment("closed_at"),
+    Index("ix_tickets_conversation_id", "conversation_id", "id"),
+    Index("ix_tickets_contact_id", "contact_id"),
+    Index("ix_tickets_follow_up_of", "follow_up_of"),
+    Index("ix_tickets_status_updated_at", "status", "updated_at"),
+)
+
+ticket_tags = Table(
+    "ticket_tags",
+    metadata,
+    _id("ticket_id", primary_key=True),
+    Column("tag", String(255), primary_key=True),
+    Index("ix_ticket_tags_tag", "tag"),
+)
+
+ticket_events = Table(
+    "ticket_events",
+    metadata,
+    _id(primary_key=True),
+    _id("ticket_id", nullable=False),
+    Column("sequence", Integer, nullable=False),
+    _text("kind", 48),
+    _json("actor"),
+    _json("data"),
+    _moment("at", nullable=False),
+    UniqueConstraint("ticket_id", "sequence"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    _id(primary_key=True),
+    _id("ticket_id", nullable=False),
+    _id("conversation_id", nullable=False),
+    _id("contact_id", nullable=False),
+    _id("identity_id", nullable=False),
+    _text("direction", 8),
+    _text("visibility", 8),
+    _text("channel", 32),
+    _text("account", 64),
+    _text("external_id"),
+    _text("kind", 16),
+    _text("subject"),
+    _text("text"),
+    _text("html"),
+    _text("full_text"),
+    Column("content", Text),
+    Column("context", Text),
+    _id("in_reply_to"),
+    _json("author"),
+    _text("purpose", 16),
+    _text("automatic", 16),
+    _json("flags", "[]"),
+    _json("reactions", "[]"),
+    _text("status", 12),
+    Column("error", Text),
+    _moment("sent_at"),
+    _moment("received_at"),
+    _moment("created_at", nullable=False),
+    _moment("edited_at"),
+    _moment("deleted_at"),
+    _id("delivery_id"),
+    _text("raw_path"),
+    Index("ix_messages_ticket_id", "ticket_id", "id"),
+    Index("ix_messages_conversation_id", "conversation_id", "id"),
+    Index("ix_messages_contact_id", "contact_id"),
+)
+
+# Every id the platform may name a message by. The first to come keeps the reference.
+message_refs = Table(
+    "message_refs",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    Column("ref", Text, primary_key=True),
+    _id("message_id", nullable=False),
+    _id("outbox_id"),  # the part, where it was a message of ours
+    Index("ix_message_refs_message_id", "message_id"),
+)
+
+attachments = Table(
+    "attachments",
+    metadata,
+    _id(primary_key=True),
+    _id("message_id", nullable=False),
+    Column("position", Integer, nullable=False, server_default="0"),
+    _text("kind", 12),
+    _text("media_type"),
+    _text("filename"),
+    Column("size", BigInteger),
+    _text("sha256", 64),
+    Column("state", String(8), nullable=False, server_default="pending"),  # pending, stored, failed, linked
+    _text("reason"),
+    _text("ref"),
+    _text("url"),
+    _text("content_id"),
+    _text("path"),  # in the blob store
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _moment("not_before"),
+    Index("ix_attachments_message_id", "message_id"),
+    Index(
+        "ix_attachments_pending",
+        "id",
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
+    ),
+)
+
+# --- out --------------------------------------------------------------------------------------------------------------
+
+# One row per part of a message that leaves: a long text and three pictures are four rows of one message. Id order is the
+# order of the conversation. `fence` rises with each claim: who holds an older one may record, not send.
+outbox = Table(
+    "outbox",
+    metadata,
+    _id(primary_key=True),
+    _id("message_id", nullable=False),
+    Column("part", Integer, nullable=False, server_default="0"),
+    _id("conversation_id", nullable=False),
+    _text("account", 64),
+    _text("channel", 32),
+    Column("priority", Integer, nullable=False, server_default="0"),  # 0 replies, 1 bulk
+    Column("state", String(12), nullable=False, server_default="queued"),
+    _json("payload"),  # OutboundMessage
+    _text("key", 36),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    _text("owner", 64),
+    _moment("lease_until"),
+    _moment("not_before"),
+    _moment("queued_at", nullable=False),
+    _moment("expires_at"),
+    Column("error", Text),
+    _text("external_id"),
+    _moment("sent_at"),
+    _moment("unknown_at"),
+    Column("settled", Boolean, nullable=False, server_default=text("false")),  # an unknown one that was decided
+    Index("ix_outbox_message_id", "message_id"),
+    Index(
+        "ix_outbox_open",
+        "conversation_id",
+        "id",
+        sqlite_where=text("state IN ('queued', 'held', 'sending', 'unknown') AND NOT settled"),
+        postgresql_where=text("state IN ('queued', 'held', 'sending', 'unknown') AND NOT settled"),
+    ),
+    Index(
+        "ix_outbox_due",
+        "priority",
+        "not_before",
+        "id",
+        sqlite_where=text("state IN ('queued', 'held')"),
+        postgresql_where=text("state IN ('queued', 'held')"),
+    ),
+    Index(
+        "ix_outbox_leased",
+        "lease_until",
+        sqlite_where=text("state = 'sending'"),
+        postgresql_where=text("state = 'sending'"),
+    ),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _id(primary_key=True),
+    _id("outbox_id", nullable=False),
+    _id("message_id", nullable=False),
+    Column("number", Integer, nullable=False),
+    _moment("started_at", nullable=False),
+    _moment("finished_at"),
+    _text("outcome", 16),  # sent, retry, throttle, failed, unknown, held
+    _text("error_class", 16),
+    _text("code"),
+    _text("detail"),
+    _text("request_id"),
+    Index("ix_attempts_message_id", "message_id"),
+    Index("ix_attempts_outbox_id", "outbox_id"),
+)
+
+receipts = Table(
+    "receipts",
+    metadata,
+    _id(primary_key=True),
+    _id("message_id", nullable=False),
+    _id("outbox_id"),
+    _text("status", 12),
+    _text("recipient"),
+    Column("error", Text),
+    Column("applied", Boolean, nullable=False, server_default=text("true")),
+    _moment("at", nullable=False),
+    _moment("received_at", nullable=False),
+    Index("ix_receipts_message_id", "message_id"),
+)
+
+# What an account waits for: a dead token, a platform's rate limit, an open breaker.
+account_states = Table(
+    "account_states",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    Column("scope", String(160), primary_key=True, server_default=""),  # "" the whole account, else a recipient
+    _moment("paused_until", nullable=False),
+    _text("error_class", 16),
+    _text("reason"),
+    _moment("at", nullable=False),
+)
+
+templates = Table(
+    "templates",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    Column("name", String(512), primary_key=True),
+    Column("language", String(16), primary_key=True),
+    _text("status", 24),  # approved, paused, disabled, rejected, ...
+    _text("category", 24),
+    Column("parameters", Integer),
+    _moment("at", nullable=False),
+)
+
+# --- the rest ---------------------------------------------------------------------------------------------------------
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    _id(primary_key=True),
+    _text("direction", 8),  # inbound, outbound
+    _text("kind", 16),  # delivery, event, message
+    _id("ref", nullable=False),
+    _text("account", 64),
+    _id("message_id"),
+    _text("error_class", 16),
+    _text("code"),
+    _text("detail"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _moment("created_at", nullable=False),
+    _moment("replayed_at"),
+    _moment("dropped_at"),
+    Index("ix_dead_letters_ref", "ref"),
+    Index(
+        "ix_dead_letters_open",
+        "id",
+        sqlite_where=text("replayed_at IS NULL AND dropped_at IS NULL"),
+        postgresql_where=text("replayed_at IS NULL AND dropped_at IS NULL"),
+    ),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("scope", String(64), primary_key=True),  # the API key
+    Column("key", String(255), primary_key=True),
+    _text("fingerprint", 64),
+    Column("status", Integer, nullable=False, server_default="0"),
+    _text("response"),
+    _moment("created_at", nullable=False),
+    Index("ix_idempotency_created_at", "created_at"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(primary_key=True),
+    _text("name"),
+    Column("hash", String(64), nullable=False, unique=True),
+    _text("scope", 32),
+    _json("accounts", "[]"),  # empty: all
+    _moment("created_at", nullable=False),
+    _moment("last_used_at"),
+    _moment("revoked_at"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    _id(primary_key=True),
+    _text("filename"),
+    _text("media_type"),
+    Column("size", BigInteger, nullable=False),
+    _text("path"),
+    _text("owner", 64),
+    _moment("created_at", nullable=False),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+deletions = Table(
+    "deletions",
+    metadata,
+    _id(primary_key=True),
+    _id("contact_id", nullable=False),
+    _text("deleted_by"),
+    _moment("deleted_at", nullable=False),
+    _json("channels", "[]"),
+)
+
+# Keyed hashes of dedupe ids whose messages were erased: a late redelivery does not bring them back.
+erased = Table(
+    "erased",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    _moment("at", nullable=False),
+)
