@@ -23,7 +23,7 @@ Evidence = Literal["attested", "authenticated", "claimed"]
 
 MessageKind = Literal[
     "text", "image", "audio", "video", "file", "sticker", "location", "contacts", "interactive", "template",
-    "order", "story", "call", "system", "unsupported",
+    "order", "story", "link", "call", "system", "unsupported",
 ]  # fmt: skip
 MediaKind = Literal["image", "audio", "video", "file", "sticker"]
 ThreadKind = Literal["private", "group", "public", "mail", "session"]
@@ -44,6 +44,11 @@ class Named(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 class Address(Value, frozen=True):
     """One way to reach or to know a person, e.g. a phone number or a WhatsApp user id.
+
+    `channel` names the space of ids: the public and the private side of one platform share it (an X user id is of "x"
+    in a mention and in a direct message), while the event's own `channel` names the surface. Where the platform hides who
+    wrote, `kind` is "anonymous" and the value the message's id, claimed.
+
 
     `kind` is a word of the channel's own: phone (E.164 with +), email, bsuid, psid, igsid, user_id, openid, visitor.
     Two addresses of one person stand side by side in `Person.addresses`.
@@ -69,7 +74,7 @@ class Person(Value, frozen=True):
 # --- content ----------------------------------------------------------------------------------------------------------
 
 
-class Attachment(Named, frozen=True):
+class Attachment(Named, frozen=True, kw_only=True):
     """A file that came with a message. `ref` is what the adapter's `fetch` needs; `url` may be fetched as it stands.
 
     `size` is in bytes, None when the platform does not say. `no_store` keeps only the URL (Instagram stories).
@@ -84,6 +89,7 @@ class Attachment(Named, frozen=True):
     ref: str = ""
     url: str = ""
     content_id: str = ""
+    duration_ms: int | None = None
     no_store: bool = False
 
 
@@ -147,6 +153,15 @@ class Template(_Content, frozen=True, tag="template"):
     parameters: tuple[str, ...] | Mapping[str, Any] = ()
 
 
+class Link(_Content, frozen=True, tag="link"):
+    """A shared page, post or card."""
+
+    url: str
+    title: str = ""
+    description: str = ""
+    image_url: str = ""
+
+
 class SystemNote(_Content, frozen=True, tag="system"):
     """Something the platform says about the conversation, shown as a line in it."""
 
@@ -162,7 +177,7 @@ class Unsupported(_Content, frozen=True, tag="unsupported"):
 
 
 Content = (
-    Location | ContactCards | Interactive | Sticker | Order | Template | SystemNote | Unsupported
+    Location | ContactCards | Interactive | Sticker | Order | Template | Link | SystemNote | Unsupported
 )  # text and attachments stand on the message itself
 
 
@@ -185,13 +200,14 @@ class Story(Value, frozen=True):
     mention: bool = False
 
 
-class Context(Named, frozen=True):
+class Context(Named, frozen=True, kw_only=True):
     """What a message refers to. Ids are the platform's own and may be unknown to us."""
 
     reply_to: str = ""
     forwarded: bool = False
     referral: Referral | None = None
     story: Story | None = None
+    forwarded_from: Person | None = None  # claimed, as the forward says it
     post_text: str = ""  # of the public post a comment stands under
     permalink: str = ""
     reply_token: str = ""  # a platform's one-time right to answer (LINE)
@@ -199,7 +215,7 @@ class Context(Named, frozen=True):
     metadata: Mapping[str, Any] = {}
 
 
-class Thread(Named, frozen=True):
+class Thread(Named, frozen=True, kw_only=True):
     """Which conversation an event belongs to.
 
     private: this person with this account; `key` stays empty. group: `key` is the group's id. public: `key` is the root
@@ -244,7 +260,7 @@ class _Event(
     path: str = ""
 
 
-class InboundMessage(_Event, frozen=True):
+class InboundMessage(_Event, frozen=True, kw_only=True):
     """A customer wrote. `id` is the platform's message id and becomes `external_id`."""
 
     sender: Person
@@ -260,11 +276,15 @@ class InboundMessage(_Event, frozen=True):
     recipients: tuple[Address, ...] = ()  # who else got it: Cc of a mail
     automatic: str = ""  # ooo, generated, bulk, own_loop: never answered by a machine
     opens_window: bool = True  # False where the platform does not count it as the customer's word
+    own_address: str = ""  # which of our addresses the customer wrote to, where an account has several
+    answer_to: tuple[Address, ...] = ()  # where the customer wants the answer, when not at `sender`
+    lookup: str = ""  # the payload is only a pointer: what the adapter must look up before filing
     flags: tuple[str, ...] = ()  # unchecked, unaligned, from_service, ... shown to the agent
 
 
-class MessageEdited(_Event, frozen=True):
+class MessageEdited(_Event, frozen=True, kw_only=True):
     target: str  # external id of the message
+    new_id: str = ""  # where an edit gives the message another id
     text: str = ""
     html: str = ""
     attachments: tuple[Attachment, ...] = ()
@@ -272,7 +292,7 @@ class MessageEdited(_Event, frozen=True):
     thread: Thread = PRIVATE
 
 
-class MessageDeleted(_Event, frozen=True):
+class MessageDeleted(_Event, frozen=True, kw_only=True):
     """Unsent or deleted by its author: text, media and the raw slice go too."""
 
     target: str
@@ -280,7 +300,7 @@ class MessageDeleted(_Event, frozen=True):
     thread: Thread = PRIVATE
 
 
-class Reaction(_Event, frozen=True):
+class Reaction(_Event, frozen=True, kw_only=True):
     """`emoji` empty: the reaction was taken back."""
 
     target: str
@@ -295,9 +315,10 @@ class PlatformError(Value, frozen=True):
     code: str
     title: str = ""
     detail: str = ""
+    final: bool = True
 
 
-class DeliveryUpdate(_Event, frozen=True):
+class DeliveryUpdate(_Event, frozen=True, kw_only=True):
     """How far a message of ours came. Either `target` (its external id) or `watermark`: all up to that moment.
 
     `ours` is our own message id where the platform hands it back, so that the receipt finds its message even if the
@@ -308,55 +329,66 @@ class DeliveryUpdate(_Event, frozen=True):
     target: str = ""
     ours: str = ""
     watermark: datetime | None = None
+    up_to: bool = False  # `target` and all before it
+    tokens: tuple[str, ...] = ()  # sealed envelope tokens of a bounce, unchecked
     recipient: Address | None = None
     learned: tuple[Address, ...] = ()  # addresses of the recipient that the platform attests
     error: PlatformError | None = None
 
 
-class Echo(_Event, frozen=True):
+class Echo(_Event, frozen=True, kw_only=True):
     """Sent by the business outside the gateway (native app), or our own message coming back (`ours` is then set)."""
 
-    recipient: Person
+    recipient: Person | None = None  # None where the platform names nobody, as under our own post
     kind: MessageKind = "text"
     text: str = ""
+    html: str = ""
+    subject: str = ""
+    recipients: tuple[Address, ...] = ()
+    app: str = ""  # which application sent it
+    own_app: bool = False  # that application is this gateway
     attachments: tuple[Attachment, ...] = ()
     content: Content | None = None
     context: Context | None = None
     thread: Thread = PRIVATE
     ours: str = ""
-    action: Literal["sent", "edited", "deleted"] = "sent"
+    action: Literal["sent", "edited", "deleted", "reacted"] = "sent"
     target: str = ""  # of an edit or delete
 
 
-class ConsentChange(_Event, frozen=True):
+class ConsentChange(_Event, frozen=True, kw_only=True):
     """The customer allows or forbids. blocked and unblocked are the platform's own word."""
 
-    person: Person
+    person: Person | None
     state: Literal["opted_in", "opted_out", "blocked", "unblocked"]
     scope: Literal["all", "marketing", "automatic"] = "all"
     source: str = ""  # keyword, platform, error code, ...
+    topic: str = ""  # consent for one template or topic only
+    thread: Thread = PRIVATE  # a group as a whole, when `person` is None
 
 
-class IdentityChange(_Event, frozen=True):
+class IdentityChange(_Event, frozen=True, kw_only=True):
     """The platform says that `old` and `new` are the same person: a new number, a new user id, an alias learned."""
 
     old: tuple[Address, ...]
     new: tuple[Address, ...]
     name: str = ""
     source: str = ""
+    old_thread: Thread | None = None  # a group that moved to another id
+    new_thread: Thread | None = None
 
 
-class Engagement(_Event, frozen=True):
-    """Not a message, yet it may open a window: postback, menu click, follow, an m.me link."""
+class Engagement(_Event, frozen=True, kw_only=True):
+    """Not a message, yet it may open a window: menu click, follow, an m.me link. (A postback is a message.)"""
 
-    person: Person
+    person: Person | None
     kind: str
     values: Mapping[str, Any] = {}
     context: Context | None = None
     thread: Thread = PRIVATE
 
 
-class AccountEvent(_Event, frozen=True):
+class AccountEvent(_Event, frozen=True, kw_only=True):
     """About the account itself: template status, token revoked, limit changed, policy warning."""
 
     kind: str
@@ -364,31 +396,36 @@ class AccountEvent(_Event, frozen=True):
     alarming: bool = False
 
 
-class ThreadControl(_Event, frozen=True):
+class ThreadControl(_Event, frozen=True, kw_only=True):
     """Who holds the conversation: handed over to us, taken from us, or only watched (standby)."""
 
-    person: Person
+    person: Person | None
     action: Literal["pass", "take", "request", "standby"]
     app: str = ""
+    thread: Thread = PRIVATE
 
 
-class CallEvent(_Event, frozen=True):
-    person: Person
+class CallEvent(_Event, frozen=True, kw_only=True):
+    """One step of a call. `call` is equal over all steps of one call (its first leg)."""
+
+    call: str
+    person: Person | None = None
     status: str  # ringing, answered, missed, ended, voicemail
     direction: Literal["inbound", "outbound"] = "inbound"
     duration_s: float | None = None
     recording: Attachment | None = None
     transcript: str = ""
+    values: Mapping[str, Any] = {}
     thread: Thread = PRIVATE
 
 
-class Ignored(_Event, frozen=True):
+class Ignored(_Event, frozen=True, kw_only=True):
     """Well-formed and of no use to us: kept and counted."""
 
     reason: str
 
 
-class Unreadable(_Event, frozen=True):
+class Unreadable(_Event, frozen=True, kw_only=True):
     """An item that breaks its platform's own format at `path`. Kept raw, to be normalised again after a fix."""
 
     problem: str
@@ -438,7 +475,7 @@ class Received(Value, frozen=True):
 # --- what an adapter sends --------------------------------------------------------------------------------------------
 
 
-class OutboundFile(Named, frozen=True):
+class OutboundFile(Named, frozen=True, kw_only=True):
     """A file to send. `open_path` is where it lies on our disk; `url` is an address the platform may fetch it from."""
 
     kind: MediaKind
@@ -448,9 +485,11 @@ class OutboundFile(Named, frozen=True):
     open_path: str = ""
     url: str = ""
     inline_id: str = ""
+    duration_ms: int | None = None
+    preview_url: str = ""
 
 
-class MailHeaders(Named, frozen=True):
+class MailHeaders(Named, frozen=True, kw_only=True):
     """What makes a mail thread: the addresses and ids the core gives it."""
 
     subject: str
@@ -465,7 +504,7 @@ class MailHeaders(Named, frozen=True):
     loop_token: str = ""
 
 
-class OutboundMessage(Named, frozen=True):
+class OutboundMessage(Named, frozen=True, kw_only=True):
     """One message, or one part of a longer one, ready to leave. Rules have passed; the adapter only speaks.
 
     `id` is ours and travels with the message wherever the platform lets it, so that receipts find their way back.
@@ -490,4 +529,7 @@ class OutboundMessage(Named, frozen=True):
     purpose: Purpose = "reply"
     tag: str = ""  # a message tag a rule has chosen (Messenger's human agent)
     author_name: str = ""
+    own_address: str = ""  # which of the account's addresses speaks
+    to_handle: str = ""
+    reaction: str | None = None  # an emoji on `context.reply_to`; "" takes it back
     callback_url: str = ""  # where the platform may report on this message

@@ -230,6 +230,7 @@ conversations = Table(
     _text("kind", 12),
     _text("key"),  # identity, group, root post, session; a mail thread's is its own id
     _text("subject"),
+    _json("participants", "[]"),  # addresses that may write in public where a thread is open to others (mail)
     _moment("created_at", nullable=False),
     UniqueConstraint("account", "channel", "key"),
     Index("ix_conversations_identity_id", "identity_id"),
@@ -371,8 +372,8 @@ attachments = Table(
 
 # --- out --------------------------------------------------------------------------------------------------------------
 
-# One row per part of a message that leaves: a long text and three pictures are four rows of one message. Id order is the
-# order of the conversation. `fence` rises with each claim: who holds an older one may record, not send.
+# One row per part of a message that leaves: a long text and three pictures are four rows of one message. Id order is
+# the order of the conversation. `fence` rises with each claim: who holds an older one may record, not send.
 outbox = Table(
     "outbox",
     metadata,

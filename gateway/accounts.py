@@ -1,0 +1,62 @@
+"""The configured accounts, each with its adapter: found by id, by routing key, and channel by channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adapters import Adapter, Channel
+from config.settings import AccountSettings
+
+
+@dataclass(frozen=True, slots=True)
+class BoundAccount:
+    """An account with its adapter, ready to work."""
+
+    id: str
+    adapter: Adapter
+    settings: AccountSettings
+    channels: Mapping[str, Channel]
+
+
+class Accounts:
+    """All configured accounts."""
+
+    def __init__(self, accounts: Iterable[BoundAccount]) -> None:
+        self._by_id = {account.id: account for account in accounts}
+        self._by_key: dict[tuple[str, str], list[BoundAccount]] = {}
+        for account in self._by_id.values():
+            for key in account.adapter.routing_keys():
+                self._by_key.setdefault((account.adapter.name, key), []).append(account)
+
+    def __iter__(self) -> Iterator[BoundAccount]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, account_id: str) -> BoundAccount | None:
+        """The account, or None when none has this id."""
+        return self._by_id.get(account_id)
+
+    def named(self, adapter: str, routing_key: str) -> list[BoundAccount]:
+        """The accounts of an adapter that the platform calls `routing_key`."""
+        return self._by_key.get((adapter, routing_key), [])
+
+    def channel(self, account_id: str, name: str) -> Channel | None:
+        """What the account's adapter declares of the channel."""
+        account = self._by_id.get(account_id)
+        return account.channels.get(name) if account else None
+
+    def serving(self, channel: str) -> list[BoundAccount]:
+        """The accounts that serve a channel, in the order of the configuration."""
+        return [account for account in self._by_id.values() if channel in account.channels]
+
+    def template(self, account_id: str, name: str, language: str) -> Mapping[str, Any] | None:
+        """The template of the configured catalogue (`[[accounts.templates]]`), if it has it."""
+        account = self._by_id.get(account_id)
+        for entry in account.settings.templates if account else ():
+            if entry.get("name") == name and entry.get("language", language) == language:
+                return entry
+        return None

@@ -1,0 +1,52 @@
+"""Counts and gauges for Prometheus. Labels are names of ours (account, channel, outcome), never a customer's data."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class Metrics:
+    """The metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.deliveries = Counter(
+            "gateway_deliveries_total",
+            "Webhook requests and mails by outcome",
+            ["account", "outcome"],
+            registry=registry,
+        )
+        self.events = Counter(
+            "gateway_events_total", "Inbound events by kind and outcome", ["kind", "outcome"], registry=registry
+        )
+        self.api_requests = Counter(
+            "gateway_api_requests_total", "API requests by key, method and status", ["key", "method", "status"],
+            registry=registry,
+        )  # fmt: skip
+        self.sends = Counter(
+            "gateway_sends_total", "Attempts to send by outcome", ["account", "outcome"], registry=registry
+        )
+        self.refusals = Counter(
+            "gateway_refusals_total", "Messages refused or held by rule", ["channel", "rule"], registry=registry
+        )
+        self.dead_letters = Counter("gateway_dead_letters_total", "Dead letters made", ["direction"], registry=registry)
+        self.commit_seconds = Histogram(
+            "gateway_commit_seconds", "From handing a delivery to the store until it is durable", registry=registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+        )  # fmt: skip
+        self.in_flight = Gauge("gateway_requests_in_flight", "Webhook requests being accepted", registry=registry)
+        self.oldest_inbound = Gauge(
+            "gateway_oldest_inbound_seconds", "Age of the oldest delivery not yet filed", registry=registry
+        )
+        self.oldest_outbound = Gauge(
+            "gateway_oldest_outbound_seconds", "Age of the oldest message not yet sent", registry=registry
+        )
+        self.outbox_depth = Gauge(
+            "gateway_outbox_messages", "Messages in the outbox by state", ["state"], registry=registry
+        )
+        self.dead_open = Gauge("gateway_dead_letters_open", "Dead letters not replayed or dropped", registry=registry)
+        self.wal_bytes = Gauge("gateway_wal_bytes", "Size of the embedded store's write-ahead log", registry=registry)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

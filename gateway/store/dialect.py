@@ -1,0 +1,141 @@
+"""All that the stores differ in: how to connect, insert-or-ignore, upsert, how rows are claimed.
+
+Everything else is portable SQLAlchemy Core. Nothing above `gateway/store/` asks which store it is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+_INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+SQLITE_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))  # without the WAL-reset fault (SQLite, "WAL-reset bug", 2026)
+
+
+class StoreUnavailable(Exception):
+    """The store cannot answer now: full disk, lost connection, locked file. Nothing was changed; try again later."""
+
+
+def url_of(database: str, sqlite_path: str) -> URL:
+    """The address to connect to: the embedded store's file when `database` is empty. Raises `ValueError`."""
+    if not database:
+        return URL.create("sqlite", database=sqlite_path)
+    url = make_url(database.replace("postgres://", "postgresql://", 1))
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def writer_count(url: URL) -> int:
+    """How many threads may write at a time: one for the embedded store, which has one writing connection."""
+    return 1 if url.get_backend_name() == "sqlite" else 4
+
+
+def write_engine(url: URL) -> Engine:
+    """The engine that writes. On SQLite its one connection is the only one that ever writes or checkpoints."""
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, pool_size=1, max_overflow=0, poolclass=QueuePool)
+        event.listen(engine, "connect", _prepare_sqlite_writer)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        return engine
+    return create_engine(url, pool_size=writer_count(url), max_overflow=2, pool_pre_ping=True)
+
+
+def read_engine(url: URL, size: int = 4) -> Engine:
+    """The engine that reads: on SQLite read-only connections, which neither block the writer nor are blocked."""
+    if url.get_backend_name() == "sqlite":
+        target = f"file:{url.database}?mode=ro"
+        engine = create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(target, uri=True, check_same_thread=False),
+            poolclass=QueuePool,
+            pool_size=size,
+            max_overflow=0,
+        )
+        event.listen(engine, "connect", _prepare_sqlite_reader)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        return engine
+    return create_engine(url, pool_size=size, max_overflow=2, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+
+
+def _prepare_sqlite_writer(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where we say so
+    for pragma, wanted in (
+        ("journal_mode = WAL", ("journal_mode", "wal")),
+        ("synchronous = FULL", ("synchronous", 2)),
+        ("busy_timeout = 5000", ("busy_timeout", 5000)),
+        ("foreign_keys = ON", ("foreign_keys", 1)),
+        ("temp_store = MEMORY", ("temp_store", 2)),
+        ("cache_size = -65536", ("cache_size", -65536)),  # KiB
+        ("wal_autocheckpoint = 4000", ("wal_autocheckpoint", 4000)),  # pages
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+        name, value = wanted
+        found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        if found != value:
+            raise StoreUnavailable(f"SQLite does not take {pragma}: {name} is {found}")
+
+
+def _prepare_sqlite_reader(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA busy_timeout = 5000")
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA cache_size = -16384")
+
+
+def wal_reset_fault() -> str:
+    """A sentence when the SQLite in use has the WAL-reset fault, else "". One writing connection keeps clear of it."""
+    version = sqlite3.sqlite_version_info
+    if version < (3, 7, 0) or version >= SQLITE_FIXED[0]:
+        return ""
+    if any(version[:2] == fixed[:2] and version >= fixed for fixed in SQLITE_FIXED[1:]):
+        return ""
+    return f"SQLite {sqlite3.sqlite_version} has the WAL-reset fault; one writing connection keeps clear of it"
+
+
+def describe(engine: Engine) -> str:
+    """The kind and version of the store, for logs and `gateway check`."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            return f"embedded (SQLite {sqlite3.sqlite_version})"
+        version = ".".join(map(str, engine.dialect.server_version_info or ()))
+        connection.rollback()
+        return f"{engine.dialect.name} {version}"
+
+
+def insert_ignore(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows; those whose unique key is taken are left as they are. All rows must have the same columns."""
+    if rows:
+        connection.execute(_INSERTS[connection.dialect.name](table).on_conflict_do_nothing(), rows)
+
+
+def upsert(
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keys: Sequence[str], changed: Sequence[str]
+) -> None:
+    """Insert rows; where `keys` are taken, set the columns `changed` to the new values."""
+    if rows:
+        statement = _INSERTS[connection.dialect.name](table)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[table.c[key] for key in keys],
+                set_={name: statement.excluded[name] for name in changed},
+            ),
+            rows,
+        )
+
+
+def for_claim(connection: Connection, statement: Select[Any]) -> Select[Any]:
+    """The statement, passing over rows another process is claiming. With one writer there is nobody to pass over."""
+    return statement.with_for_update(skip_locked=True) if connection.dialect.name == "postgresql" else statement
+
+
+def unavailable(error: BaseException) -> bool:
+    """Whether the error is the store's own trouble and no fault of the statement."""
+    if isinstance(error, OperationalError | InterfaceError | StoreUnavailable | OSError):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated

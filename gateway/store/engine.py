@@ -1,0 +1,196 @@
+"""One door to the database: reads side by side, writes grouped so that all that wait share one commit.
+
+A writer thread takes everything that waits and runs it in one transaction, each job in a savepoint of its own, so that
+a job that fails takes nobody with it. One fsync then serves them all; only after it does anybody hear of success. This is
+what lets one process accept thousands of deliveries a second with every one of them on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, insert
+from sqlalchemy.engine import URL
+
+from gateway.store import dialect
+from gateway.store.dialect import StoreUnavailable
+from gateway.store.schema import deliveries
+
+T = TypeVar("T")
+Job = Callable[[Connection], Any]
+
+log = logging.getLogger(__name__)
+GROUP_MAX = 512
+_KEEP = insert(deliveries)
+
+
+class _Waiting:
+    """A job and who waits for it. `job` None: a delivery to keep, `row`."""
+
+    __slots__ = ("error", "future", "job", "loop", "result", "row")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, job: Job | None, row: dict[str, Any] | None) -> None:
+        self.loop, self.job, self.row = loop, job, row
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+def _settle(batch: Sequence[_Waiting]) -> None:
+    """In the event loop: tell everybody at once."""
+    for waiting in batch:
+        if waiting.future.done():
+            continue
+        if waiting.error is not None:
+            waiting.future.set_exception(waiting.error)
+        else:
+            waiting.future.set_result(waiting.result)
+
+
+class Database:
+    """Reads and writes for all of the gateway. Jobs are plain functions of a connection, run in a thread.
+
+    Raises `StoreUnavailable` when the store cannot take or answer now; other errors of a job come out as they are.
+    """
+
+    def __init__(self, url: URL, *, queue_max: int = 20_000) -> None:
+        self.url = url
+        self._writes = dialect.write_engine(url)
+        self._reads = dialect.read_engine(url)
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="store-read")
+        self._queue_max = queue_max
+        self._small: deque[_Waiting] = deque()
+        self._bulk: deque[_Waiting] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._threads: list[threading.Thread] = []
+        self.commit_s = 0.0  # of the last commit, for metrics
+
+    def start(self) -> None:
+        """Start the writer threads."""
+        for number in range(dialect.writer_count(self.url)):
+            thread = threading.Thread(target=self._run, name=f"store-write-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    async def stop(self) -> None:
+        """Finish what waits, then close. Later jobs are refused."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        self._readers.shutdown(wait=True)
+        self._reads.dispose()
+        self._writes.dispose()
+
+    # --- asking ---
+
+    async def read(self, job: Callable[[Connection], T]) -> T:
+        """Run `job` on a consistent view of what is committed."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, job)
+
+    def _read(self, job: Callable[[Connection], T]) -> T:
+        try:
+            with self._reads.connect() as connection:
+                return job(connection)
+        except Exception as error:
+            if dialect.unavailable(error):
+                raise StoreUnavailable(type(error).__name__) from error
+            raise
+
+    async def write(self, job: Callable[[Connection], T]) -> T:
+        """Run `job` in a transaction shared with whatever else waits; returns once it is durable.
+
+        Keep it short. Raising undoes this job alone.
+        """
+        result: T = await self._submit(self._small, job, None)
+        return result
+
+    async def bulk(self, job: Callable[[Connection], T]) -> T:
+        """Run a long job in a transaction of its own; returns once it is durable."""
+        result: T = await self._submit(self._bulk, job, None)
+        return result
+
+    def keep(self, row: dict[str, Any]) -> asyncio.Future[None]:
+        """Keep one delivery: the future is done once the row is durable. Raises `StoreUnavailable` when full."""
+        return self._submit(self._small, None, row)
+
+    def _submit(self, queue: deque[_Waiting], job: Job | None, row: dict[str, Any] | None) -> asyncio.Future[Any]:
+        if self._stopping or len(queue) >= self._queue_max:
+            raise StoreUnavailable("the store is stopping" if self._stopping else "too much waits for the store")
+        waiting = _Waiting(asyncio.get_running_loop(), job, row)
+        with self._wake:
+            queue.append(waiting)
+            self._wake.notify()
+        return waiting.future
+
+    # --- writing ---
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._small and not self._bulk and not self._stopping:
+                    self._wake.wait()
+                if not self._small and not self._bulk:
+                    return
+                small = [self._small.popleft() for _ in range(min(len(self._small), GROUP_MAX))]
+                long = [self._bulk.popleft()] if self._bulk else []
+            for batch in (small, long):
+                if batch:
+                    self._commit(batch)
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        started = time.perf_counter()
+        try:
+            with self._writes.connect() as connection:
+                transaction = connection.begin()
+                try:
+                    self._work(connection, batch)
+                    transaction.commit()
+                except BaseException:
+                    transaction.rollback()
+                    raise
+        except Exception as error:
+            failure: Exception = error
+            if dialect.unavailable(error):
+                log.error("store.commit_failed", extra={"error": type(error).__name__, "waiting": len(batch)})
+                failure = StoreUnavailable(type(error).__name__)
+                failure.__cause__ = error
+            for waiting in batch:
+                waiting.error = waiting.error or failure
+        self.commit_s = time.perf_counter() - started
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+        for waiting in batch:
+            by_loop.setdefault(waiting.loop, []).append(waiting)
+        for loop, group in by_loop.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_settle, group)
+
+    def _work(self, connection: Connection, batch: list[_Waiting]) -> None:
+        rows = [waiting.row for waiting in batch if waiting.row is not None]
+        if rows:
+            connection.execute(_KEEP, rows)
+        jobs = [waiting for waiting in batch if waiting.job is not None]
+        alone = len(batch) == 1
+        for waiting in jobs:
+            assert waiting.job is not None
+            if alone:
+                waiting.result = waiting.job(connection)
+                continue
+            savepoint = connection.begin_nested()
+            try:
+                waiting.result = waiting.job(connection)
+                savepoint.commit()
+            except Exception as error:
+                if dialect.unavailable(error):
+                    raise
+                savepoint.rollback()
+                waiting.error = error
