@@ -37,7 +37,7 @@ from adapters._http import Http, HttpAnswer
 
 __all__ = [
     "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
-    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "MalformedBody", "MediaError", "MediaFetcher",
-    "MediaRule", "Pace", "Probe", "Profiles", "Reconciler", "SendError", "Sent", "SettingsError", "Throttled",
+    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "MalformedBody", "MediaError",
+    "MediaFetcher", "MediaRule", "Pace", "Probe", "Profiles", "Reconciler", "SendError", "Sent", "SettingsError", "Throttled",
     "Unreachable", "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

@@ -47,11 +47,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class MediaRule:
-    """Which files a channel takes. `media_types` may end in "/*"; sizes in bytes."""
+    """Which files a channel takes. `media_types` may end in "/*"; sizes in bytes.
+
+    `caption`: text may stand beside a file of this kind, if the channel takes captions at all.
+    """
 
     kind: MediaKind
     media_types: tuple[str, ...]
     max_bytes: int
+    caption: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -121,22 +121,20 @@ class Http:
         if host_key(target) not in self._hosts:
             raise SendError("permanent", "host-not-configured", f"{target.host} is no host of this account")
         sent_headers = dict(headers or {})
-        if bearer:
-            sent_headers["Authorization"] = f"Bearer {bearer}"
+        if authorization := _authorization(bearer, basic):
+            sent_headers["Authorization"] = authorization
         body: Any = data
         if json is not None:
             sent_headers.setdefault("Content-Type", "application/json")
             body = json
         elif form is not None:
             body = aiohttp.FormData(list(form))
-        auth = aiohttp.BasicAuth(*basic) if basic else None
         try:
             async with self._session.request(
                 method,
                 target,
                 data=body,
                 headers=sent_headers,
-                auth=auth,
                 allow_redirects=False,
                 timeout=self._timeout,
             ) as response:
@@ -154,16 +152,25 @@ class Http:
         bearer: str = "",
         basic: tuple[str, str] | None = None,
         media_hosts: Iterable[str] = (),
+        missing_delays_s: Sequence[float] = (),
     ) -> AsyncIterator[bytes]:
         """A file in chunks through the guarded client, from any public host or one of the account's own.
 
         The credential goes to the account's hosts and to `media_hosts` (host names, https only), and never across a
-        redirect to another host. Raises `MediaError`.
+        redirect to another host. A 404 is asked again after each of `missing_delays_s`. Raises `MediaError`.
         """
-        authorization = aiohttp.BasicAuth(*basic).encode() if basic else f"Bearer {bearer}" if bearer else ""
         return self._media.download(
-            url, authorization=authorization, own_hosts=self._hosts, media_hosts=frozenset(media_hosts)
+            url,
+            authorization=_authorization(bearer, basic),
+            own_hosts=self._hosts,
+            media_hosts=frozenset(media_hosts),
+            missing_delays_s=missing_delays_s,
         )
+
+
+def _authorization(bearer: str, basic: tuple[str, str] | None) -> str:
+    """The header's value, "" without a credential."""
+    return aiohttp.encode_basic_auth(*basic) if basic else f"Bearer {bearer}" if bearer else ""
 
 
 def _code(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-_BAD = re.compile("[\x00\ud800-\udfff]")
+_LONE = re.compile("[\ud800-\udfff]")
 _decode = msgspec.json.Decoder().decode
 _LAST_MOMENT = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
@@ -35,9 +35,9 @@ class Broken(ValueError):
 
 def clean(text: str) -> str:
     """The text without NUL and lone surrogates, which no store and no JSON writer takes."""
-    if text.isascii():
-        return text.replace("\0", "") if "\0" in text else text
-    return _BAD.sub("�", text).replace("\0", "") if _BAD.search(text) else text
+    if "\0" in text:
+        text = text.replace("\0", "")
+    return text if text.isascii() else _LONE.sub("\ufffd", text)
 
 
 def load_json(body: bytes) -> Any:
