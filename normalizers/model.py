@@ -388,11 +388,21 @@ class Engagement(_Event, frozen=True, kw_only=True):
     thread: Thread = PRIVATE
 
 
+class TemplateState(Value, frozen=True):
+    """What the platform thinks of a template now. `status`: approved, paused, disabled, rejected, pending."""
+
+    name: str
+    language: str
+    status: str
+    category: str = ""
+
+
 class AccountEvent(_Event, frozen=True, kw_only=True):
     """About the account itself: template status, token revoked, limit changed, policy warning."""
 
     kind: str
     values: Mapping[str, Any] = {}
+    template: TemplateState | None = None
     alarming: bool = False
 
 

@@ -1,8 +1,8 @@
 """One door to the database: reads side by side, writes grouped so that all that wait share one commit.
 
-A writer thread takes everything that waits and runs it in one transaction, each job in a savepoint of its own, so that
-a job that fails takes nobody with it. One fsync then serves them all; only after it does anybody hear of success. This is
-what lets one process accept thousands of deliveries a second with every one of them on disk.
+A writer thread takes everything that waits and runs it in one transaction, each job in a savepoint of its own, so
+that a job that fails takes nobody with it. One fsync then serves them all; only after it does anybody hear of success.
+This is what lets one process accept thousands of deliveries a second with every one of them on disk.
 """
 
 from __future__ import annotations

@@ -205,6 +205,21 @@ merges = Table(
     Index("ix_merges_loser", "loser"),
 )
 
+# Two contacts that match but contradict each other: a person decides.
+conflicts = Table(
+    "conflicts",
+    metadata,
+    _id(primary_key=True),
+    _id("identity_id", nullable=False),
+    _id("contact_id", nullable=False),
+    _id("other_contact_id", nullable=False),
+    _text("attribute", 64),
+    _text("value"),
+    _moment("at", nullable=False),
+    _moment("decided_at"),
+    UniqueConstraint("contact_id", "other_contact_id", "attribute", "value"),
+)
+
 attributes = Table(
     "attributes",
     metadata,

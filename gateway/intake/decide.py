@@ -1,0 +1,311 @@
+"""Filing a batch of events, purely: (events, snapshot) to changes. No database, no clock, no chance of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, assert_never
+
+import msgspec
+
+from adapters import Channel
+from gateway.identity import consent
+from gateway.ids import micros
+from gateway.intake import filing, people
+from gateway.intake.context import Context, Rules
+from gateway.intake.messages import attachment_rows, echo_row, inbound_row, known_of
+from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot
+from gateway.tickets import Actor, Entry, subject_of
+from normalizers.model import (
+    AccountEvent,
+    CallEvent,
+    ConsentChange,
+    DeliveryUpdate,
+    Echo,
+    Engagement,
+    Event,
+    IdentityChange,
+    Ignored,
+    InboundMessage,
+    MessageDeleted,
+    MessageEdited,
+    Person,
+    Reaction,
+    ThreadControl,
+    Unreadable,
+)
+
+AHEAD_MAX = timedelta(minutes=1) // timedelta(microseconds=1)  # a platform's clock may run ahead by this much
+REFERENCES_KEPT = 20  # of a mail, so that siblings find each other
+PLATFORM = Actor("platform")
+
+
+def decide(rows: Sequence[EventRow], snapshot: Snapshot, rules: Rules, now: int, new_id: Callable[[], str]) -> Changes:
+    """File every event of the batch, in order. The outcome of each stands in `Changes.outcomes`.
+
+    Outcomes: done; ignored (seen, own echo, of no use); parked (it names a message nobody knows yet); dead.
+    """
+    ctx = Context(snapshot, rules, now, new_id)
+    for row in rows:
+        event = row.event
+        if snapshot.erased and rules.tokens.keyed_hash(f"{row.account}:{event.id}") in snapshot.erased:
+            ctx.changes.outcomes[row.id] = ("ignored", "erased")
+            continue
+        ctx.changes.outcomes[row.id] = _file(ctx, row, event)
+    return ctx.changes
+
+
+def _file(ctx: Context, row: EventRow, event: Event) -> tuple[str, str]:
+    match event:
+        case InboundMessage():
+            return _message(ctx, row, event)
+        case DeliveryUpdate():
+            if event.learned:
+                people.learn(ctx, event.learned, event.channel, row.account, ctx.now)
+            ctx.changes.receipts.append(row)
+            return "done", ""
+        case Echo():
+            return _echo(ctx, row, event)
+        case MessageEdited():
+            return _edited(ctx, row, event)
+        case MessageDeleted():
+            return _deleted(ctx, row, event)
+        case Reaction():
+            return _reaction(ctx, row, event)
+        case ConsentChange():
+            return _consent(ctx, row, event)
+        case IdentityChange():
+            return _identity_change(ctx, row, event)
+        case Engagement():
+            return _engagement(ctx, row, event)
+        case AccountEvent():
+            return _account_event(ctx, row, event)
+        case ThreadControl() | CallEvent():
+            return "ignored", "kept: no ticket follows from it"
+        case Ignored():
+            return "ignored", event.reason
+        case Unreadable():
+            return "dead", f"{event.path}: {event.problem}"
+        case _:
+            assert_never(event)
+
+
+def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, str]:
+    account, channel = row.account, ctx.rules.channel(row.account, event.channel)
+    twin = _twin(ctx, row, event)
+    if twin is not None:
+        return "ignored", f"the same mail came in at another address of ours: message {twin}"
+    if event.automatic == "own_loop":
+        return "ignored", "our own mail came back"
+    at = min(micros(event.at), row.received_at + AHEAD_MAX)
+    identity = people.resolve(ctx, event.sender, event.channel, account, at)
+    conversation = filing.conversation_for(ctx, identity, event.channel, account, event.thread, ctx.now)
+    admitted = filing.may_write(conversation, identity)
+    flags = list(event.flags) if admitted else [*event.flags, "unknown_sender"]
+    quiet = not admitted or event.automatic == "ooo"
+    actor = Actor("customer", identity.contact_id, identity.name or identity.handle)
+    ticket, where = filing.ticket_for(ctx, event, conversation, identity, actor, quiet=quiet)
+    if admitted:
+        filing.admit(ctx, conversation, identity, event)
+    if channel is not None:
+        flags += _keywords(ctx, channel, identity, event)
+    _open_window(identity, at, opens=event.opens_window, private=channel is None or channel.private)
+    visibility = "note" if quiet else "public" if channel is not None and not channel.private else "private"
+    message = inbound_row(ctx, row, event, identity, conversation, ticket, at, visibility, flags)
+    ctx.changes.messages.append(message)
+    ctx.changes.attachments += attachment_rows(ctx, message["id"], event.attachments)
+    _refer(ctx, row, event, message)
+    ctx.snapshot.messages[message["id"]] = known_of(message)
+    ticket.entries.append(Entry("message.received", actor, {"message_id": message["id"], "kind": event.kind}))
+    ticket.dirty = True
+    if flags and not admitted:
+        ticket.entries.append(Entry("message.flagged", PLATFORM, {"message_id": message["id"], "flags": flags}))
+    ctx.tell(
+        "ticket.created" if where.action in ("create", "follow_up") else "ticket.updated",
+        {"ticket_id": ticket.id},
+        account,
+    )
+    ctx.tell("message.received", {"ticket_id": ticket.id, "message_id": message["id"]}, account)
+    return "done", ""
+
+
+def _twin(ctx: Context, row: EventRow, event: InboundMessage) -> str | None:
+    """The message this mail became when it reached another of our addresses first."""
+    return ctx.snapshot.refs.get(("", event.id)) if event.thread.kind == "mail" else None
+
+
+def _refer(ctx: Context, row: EventRow, event: InboundMessage, message: dict[str, Any]) -> None:
+    """Every id by which somebody may name this message later."""
+    names = [(row.account, message["external_id"])]
+    if event.thread.kind == "mail":
+        names.append(("", event.id))
+        names += [(row.account, reference) for reference in event.thread.references[:REFERENCES_KEPT]]
+    for account, ref in names:
+        if ref and (account, ref) not in ctx.snapshot.refs:
+            ctx.snapshot.refs[account, ref] = message["id"]
+            ctx.changes.refs.append({"account": account, "ref": ref, "message_id": message["id"], "outbox_id": None})
+
+
+def _open_window(identity: Identity, at: int, *, opens: bool, private: bool) -> None:
+    if identity.last_inbound_at is None or at > identity.last_inbound_at:
+        identity.last_inbound_at, identity.dirty = at, True
+    if opens and (identity.opened_at is None or at >= identity.opened_at):
+        identity.opened_at, identity.window_used, identity.dirty = at, 0, True
+    if identity.state == "blocked" and private:  # who blocks us cannot write to us
+        identity.state, identity.dirty = "active", True
+
+
+def _keywords(ctx: Context, channel: Channel, identity: Identity, event: InboundMessage) -> list[str]:
+    """Words that alone in a message change consent; the message stays visible and says what it did."""
+    word = event.text.strip().strip(".!").casefold()
+    if not word or len(word) > 40 or event.kind not in ("text", "interactive"):
+        return []
+    keywords = channel.keywords
+    opted_out = identity.state == "opted_out" or keywords.scope in identity.optouts
+    if word in keywords.stop:
+        _set_consent(identity, "opted_out", keywords.scope)
+        return ["opt_out"]
+    if word in keywords.start and (opted_out or word not in keywords.start_only_if_opted_out):
+        _set_consent(identity, "opted_in", keywords.scope)
+        return ["opt_in"]
+    return ["help"] if word in keywords.help else []
+
+
+def _set_consent(identity: Identity, change: str, scope: str) -> None:
+    identity.state, identity.optouts = consent(identity.state, identity.optouts, change, scope)
+    identity.dirty = True
+
+
+def _target(ctx: Context, account: str, ref: str) -> Known | None:
+    message_id = ctx.snapshot.refs.get((account, ref))
+    return ctx.snapshot.messages.get(message_id) if message_id else None
+
+
+def _parked(target: str) -> tuple[str, str]:
+    return "parked", target
+
+
+def _edited(ctx: Context, row: EventRow, event: MessageEdited) -> tuple[str, str]:
+    known = _target(ctx, row.account, event.target)
+    if known is None:
+        return _parked(event.target)
+    columns = {"text": event.text, "html": event.html, "edited_at": micros(event.at)}
+    ctx.changes.edits.append((known.id, columns))
+    if event.new_id:
+        ctx.changes.refs.append(
+            {"account": row.account, "ref": event.new_id, "message_id": known.id, "outbox_id": None}
+        )
+    ctx.tell("message.updated", {"ticket_id": known.ticket_id, "message_id": known.id}, row.account)
+    return "done", ""
+
+
+def _deleted(ctx: Context, row: EventRow, event: MessageDeleted) -> tuple[str, str]:
+    known = _target(ctx, row.account, event.target)
+    if known is None:
+        return _parked(event.target)
+    ctx.changes.deletions.append((known, micros(event.at)))
+    ctx.tell("message.updated", {"ticket_id": known.ticket_id, "message_id": known.id}, row.account)
+    return "done", ""
+
+
+def _reaction(ctx: Context, row: EventRow, event: Reaction) -> tuple[str, str]:
+    known = _target(ctx, row.account, event.target)
+    if known is None:
+        return _parked(event.target)
+    identity = people.resolve(ctx, event.sender, event.channel, row.account, micros(event.at))
+    others = [reaction for reaction in known.reactions if reaction.get("identity_id") != identity.id]
+    mine = {"emoji": event.emoji, "identity_id": identity.id, "contact_id": identity.contact_id, "at": micros(event.at)}
+    known.reactions = [*others, mine] if event.emoji else others
+    ctx.changes.reactions[known.id] = known.reactions
+    declared = ctx.rules.channel(row.account, event.channel)
+    if declared and declared.window and "reaction" in declared.window.opened_by:
+        _open_window(identity, min(micros(event.at), row.received_at + AHEAD_MAX), opens=True, private=declared.private)
+    ctx.tell("message.updated", {"ticket_id": known.ticket_id, "message_id": known.id}, row.account)
+    return "done", ""
+
+
+def _consent(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[str, str]:
+    if event.person is None:
+        return "ignored", "no person named"
+    identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
+    _set_consent(identity, event.state, event.scope)
+    newest = ctx.snapshot.tickets.get(_private_conversation(ctx, identity, row.account, event.channel))
+    if newest is not None:
+        actor = Actor("customer", identity.contact_id)
+        newest.entries.append(
+            Entry("consent.changed", actor, {"state": event.state, "scope": event.scope, "source": event.source})
+        )
+        newest.dirty = True
+    ctx.tell("contact.updated", {"contact_id": identity.contact_id}, row.account)
+    return "done", ""
+
+
+def _private_conversation(ctx: Context, identity: Identity, account: str, channel: str) -> str:
+    conversation = ctx.snapshot.conversations.get((account, channel, identity.id))
+    return conversation.id if conversation else ""
+
+
+def _identity_change(ctx: Context, row: EventRow, event: IdentityChange) -> tuple[str, str]:
+    known = people.lookup(ctx, (*event.old, *event.new), event.channel, row.account)
+    if known is None:
+        return "ignored", "nobody known by the old address"
+    people.resolve(ctx, Person((*event.old, *event.new), event.name), event.channel, row.account, micros(event.at))
+    ctx.tell("contact.updated", {"contact_id": known.contact_id}, row.account)
+    return "done", ""
+
+
+def _engagement(ctx: Context, row: EventRow, event: Engagement) -> tuple[str, str]:
+    if event.person is None:
+        return "ignored", "no person named"
+    identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
+    declared = ctx.rules.channel(row.account, event.channel)
+    if declared is not None and declared.window is not None and event.kind in declared.window.opened_by:
+        _open_window(identity, min(micros(event.at), row.received_at + AHEAD_MAX), opens=True, private=declared.private)
+    return "done", event.kind
+
+
+def _echo(ctx: Context, row: EventRow, event: Echo) -> tuple[str, str]:
+    """What the business sent outside the gateway stands in the thread too; our own messages coming back do not."""
+    if event.ours or _target(ctx, row.account, event.id) is not None:
+        return "ignored", "our own message"
+    if event.action != "sent":
+        known = _target(ctx, row.account, event.target)
+        if known is None:
+            return _parked(event.target)
+        if event.action == "deleted":
+            ctx.changes.deletions.append((known, micros(event.at)))
+        elif event.action == "edited":
+            ctx.changes.edits.append((known.id, {"text": event.text, "edited_at": micros(event.at)}))
+        return "done", event.action
+    if event.recipient is None:
+        return "ignored", "names nobody"
+    at = min(micros(event.at), row.received_at + AHEAD_MAX)
+    identity = people.resolve(ctx, event.recipient, event.channel, row.account, at)
+    conversation = filing.conversation_for(ctx, identity, event.channel, row.account, event.thread, ctx.now)
+    ticket = ctx.snapshot.tickets.get(conversation.id)
+    actor = Actor("agent", "", event.app or "outside the gateway")
+    if ticket is None:
+        subject = event.subject or subject_of(event.text, event.kind)
+        ticket = filing.new_ticket(ctx, conversation, identity, event.channel, subject, event.channel, status="pending")
+        ticket.entries.append(Entry("ticket.created", actor, {"via": event.channel, "why": "the business wrote first"}))
+    message = echo_row(ctx, row, event, identity, conversation, ticket, at)
+    ctx.changes.messages.append(message)
+    ctx.changes.attachments += attachment_rows(ctx, message["id"], event.attachments)
+    ctx.snapshot.refs[row.account, event.id] = message["id"]
+    ctx.snapshot.messages[message["id"]] = known_of(message)
+    ctx.changes.refs.append({"account": row.account, "ref": event.id, "message_id": message["id"], "outbox_id": None})
+    ticket.entries.append(Entry("message.echoed", actor, {"message_id": message["id"]}))
+    ticket.dirty = True
+    ctx.tell("message.updated", {"ticket_id": ticket.id, "message_id": message["id"]}, row.account)
+    return "done", ""
+
+
+def _account_event(ctx: Context, row: EventRow, event: AccountEvent) -> tuple[str, str]:
+    if event.template is not None:
+        ctx.changes.templates.append(
+            {"account": row.account, "name": event.template.name, "language": event.template.language,
+             "status": event.template.status, "category": event.template.category, "at": micros(event.at)}
+        )  # fmt: skip
+    data = {"account": row.account, "kind": event.kind, "alarming": event.alarming}
+    ctx.tell("account.event", data | {"values": msgspec.to_builtins(event.values)}, row.account)
+    return "done", event.kind

@@ -1,0 +1,142 @@
+"""From kept deliveries to event rows: normalise, route by the platform's own key, and give each event a lane."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping
+
+from adapters import Callback, VerificationError
+from gateway.accounts import Accounts, BoundAccount
+from gateway.ids import moment, new_id
+from normalizers.model import (
+    DeliveryUpdate,
+    Echo,
+    Event,
+    InboundMessage,
+    MessageDeleted,
+    MessageEdited,
+    Reaction,
+    Received,
+)
+
+log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+@dataclass(slots=True)
+class Normalised:
+    """What a batch of deliveries became."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    broken: list[tuple[str, str, str]] = field(default_factory=list)  # delivery id, account, problem
+    unroutable: int = 0
+
+
+def normalise(rows: Sequence[RowMapping], accounts: Accounts) -> Normalised:
+    """Event rows of a batch of deliveries, in order. A delivery whose normaliser fails is set aside, not lost."""
+    result = Normalised()
+    for row in rows:
+        account = accounts.get(row["account"])
+        if account is None:
+            result.broken.append((row["id"], row["account"], "no account with this id is configured"))
+            continue
+        try:
+            received = received_of(row, account)
+            found = account.adapter.normalize(received)
+        except Exception as error:
+            log.exception("intake.normaliser_failed", extra={"account": account.id, "delivery": row["id"]})
+            result.broken.append((row["id"], account.id, f"the normaliser failed: {type(error).__name__}"))
+            continue
+        routes: dict[str, str] = {}
+        for event in found:
+            key = event.routing_key
+            if key not in routes:
+                routes[key] = route(row, received, account, key, accounts)
+            result.unroutable += not routes[key]
+            result.events.append(event_row(row, event, routes[key]))
+        result.done.append(row["id"])
+    return result
+
+
+def received_of(row: RowMapping, account: BoundAccount) -> Received:
+    """A kept delivery as its normaliser reads it."""
+    headers: dict[str, Any] = msgspec.json.decode(row["headers"])
+    return Received(
+        body=bytes(row["body"]),
+        headers={name: value[0] if isinstance(value, list) else value for name, value in headers.items()},
+        query=msgspec.json.decode(row["query"]),
+        received_at=moment(row["received_at"]),
+        account=account.adapter.account,
+    )
+
+
+def route(row: RowMapping, received: Received, account: BoundAccount, key: str, accounts: Accounts) -> str:
+    """The account an event goes to; "" when nobody may have it.
+
+    The key decides, whichever account's webhook received it: but only if the delivery also verifies with a secret of
+    the account that the key names.
+    """
+    if not key or key in account.adapter.routing_keys():
+        return account.id
+    for named in accounts.named(account.adapter.name, key):
+        try:
+            named.adapter.verify(_callback(row, received))
+        except VerificationError:
+            continue
+        return named.id
+    return ""
+
+
+def _callback(row: RowMapping, received: Received) -> Callback:
+    headers = {
+        name: tuple(value) if isinstance(value, list) else (value,)
+        for name, value in msgspec.json.decode(row["headers"]).items()
+    }
+    return Callback("POST", row["url"], "", received.query, headers, received.body)
+
+
+def event_row(row: RowMapping, event: Event, account: str) -> dict[str, Any]:
+    """An event as a row. An event for an account nobody configured is kept under the delivery's own, never filed."""
+    return {
+        "id": new_id(),
+        "delivery_id": row["id"],
+        "account": account or row["account"],
+        "kind": event.__struct_config__.tag,
+        "dedupe_key": event.id if account else f"{event.routing_key} {event.id}",
+        "lane": lane(account, event),
+        "payload": _encode(event).decode(),
+        "received_at": row["received_at"],
+        "state": "new" if account else "unroutable",
+    }
+
+
+def lane(account: str, event: Event) -> int:
+    """A hash of account and conversation: what shares a lane is filed in order."""
+    match event:
+        case InboundMessage():
+            who = event.sender.addresses[0].value if event.sender.addresses else event.id
+            name = event.thread.key or (event.thread.references[-1] if event.thread.references else who)
+        case Reaction():
+            name = event.thread.key or (event.sender.addresses[0].value if event.sender.addresses else "")
+        case Echo():
+            name = event.thread.key or (event.recipient.addresses[0].value if event.recipient else event.id)
+        case DeliveryUpdate():
+            name = event.recipient.value if event.recipient else event.target
+        case MessageEdited() | MessageDeleted():
+            name = event.thread.key or event.target
+        case _:
+            name = event.id
+    return int.from_bytes(hashlib.blake2b(f"{account}\0{name}".encode(), digest_size=7).digest(), "big")
+
+
+def decode(payload: str) -> Event:
+    """The event of a row."""
+    return _decoder.decode(payload)

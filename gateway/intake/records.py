@@ -1,0 +1,200 @@
+"""What a batch works on: rows as small mutable records, and the snapshot that holds all a batch needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.tickets import Entry
+from normalizers.model import Event
+
+AddressKey = tuple[str, str, str, str]
+"""(channel, account, kind, value)"""
+
+
+@dataclass(slots=True)
+class EventRow:
+    """A claimed event with the place it came from."""
+
+    id: str
+    delivery_id: str
+    account: str
+    received_at: int
+    attempts: int
+    event: Event
+
+
+@dataclass(slots=True)
+class Identity:
+    id: str
+    contact_id: str
+    channel: str
+    account: str
+    external_id: str
+    name: str
+    handle: str
+    language: str
+    profile: dict[str, Any]
+    state: str
+    optouts: list[str]
+    opened_at: int | None
+    window_used: int
+    last_inbound_at: int | None
+    pinned: bool
+    created_at: int
+    new: bool = False
+    dirty: bool = False
+
+
+@dataclass(slots=True)
+class AddressRow:
+    id: str
+    identity_id: str
+    channel: str
+    account: str
+    kind: str
+    value: str
+    scope: str
+    evidence: str
+    attested_at: int
+
+    @property
+    def key(self) -> AddressKey:
+        return self.channel, self.account, self.kind, self.value
+
+
+@dataclass(slots=True)
+class Contact:
+    id: str
+    name: str
+    language: str
+    vip: bool
+    created_at: int
+    last_seen_at: int
+    new: bool = False
+    dirty: bool = False
+
+
+@dataclass(slots=True)
+class ContactValue:
+    id: str
+    contact_id: str
+    identity_id: str
+    attribute: str
+    value: str
+    evidence: str
+    at: int
+
+
+@dataclass(slots=True)
+class Conversation:
+    id: str
+    identity_id: str
+    account: str
+    channel: str
+    kind: str
+    key: str
+    subject: str
+    participants: list[str]
+    created_at: int
+    new: bool = False
+    dirty: bool = False
+
+
+@dataclass(slots=True)
+class Ticket:
+    id: str
+    number: int  # 0 until one is reserved
+    conversation_id: str
+    contact_id: str
+    identity_id: str
+    channel: str
+    account: str
+    subject: str
+    status: str
+    priority: str
+    via: str
+    updated_via: str
+    tags: list[str]
+    channel_info: dict[str, Any]
+    follow_up_of: str | None
+    conversation_state: str
+    sequence: int
+    created_at: int
+    updated_at: int
+    solved_at: int | None
+    closed_at: int | None
+    new: bool = False
+    dirty: bool = False
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Known:
+    """What a batch needs to know of a message that is there already (or was made by this batch)."""
+
+    id: str
+    ticket_id: str
+    conversation_id: str
+    identity_id: str
+    direction: str
+    reactions: list[dict[str, Any]]
+    delivery_id: str = ""
+    raw_path: str = ""
+
+
+@dataclass(slots=True)
+class Merge:
+    """A merge to be carried out and written into the journal. `loser` empty: a new identity was linked at once."""
+
+    winner: str
+    loser: str
+    identity_id: str
+    attribute: str
+    value: str
+    evidence: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """All that a batch may look at. `decide` changes the records in it and adds new ones."""
+
+    identities: dict[str, Identity] = field(default_factory=dict)
+    addresses: dict[AddressKey, AddressRow] = field(default_factory=dict)
+    platform: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)  # (channel, kind, value) -> contacts
+    contacts: dict[str, Contact] = field(default_factory=dict)
+    values: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)  # -> (contact, evidence)
+    keys_of: dict[str, set[tuple[str, str, str, str]]] = field(default_factory=dict)  # contact -> its address keys
+    conversations: dict[tuple[str, str, str], Conversation] = field(default_factory=dict)
+    conversations_by_id: dict[str, Conversation] = field(default_factory=dict)
+    tickets: dict[str, Ticket] = field(default_factory=dict)  # conversation id -> its newest ticket
+    tickets_by_number: dict[int, Ticket] = field(default_factory=dict)
+    refs: dict[tuple[str, str], str] = field(default_factory=dict)  # (account, ref) -> message id
+    messages: dict[str, Known] = field(default_factory=dict)
+    erased: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch has decided beside what it changed in the snapshot's records."""
+
+    identities: list[Identity] = field(default_factory=list)
+    addresses: list[AddressRow] = field(default_factory=list)
+    moved_addresses: list[AddressRow] = field(default_factory=list)
+    contacts: list[Contact] = field(default_factory=list)
+    values: list[ContactValue] = field(default_factory=list)
+    merges: list[Merge] = field(default_factory=list)
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    conversations: list[Conversation] = field(default_factory=list)
+    tickets: list[Ticket] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)  # rows
+    attachments: list[dict[str, Any]] = field(default_factory=list)  # rows
+    refs: list[dict[str, Any]] = field(default_factory=list)  # rows
+    edits: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # message id -> columns
+    deletions: list[tuple[Known, int]] = field(default_factory=list)
+    reactions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    receipts: list[EventRow] = field(default_factory=list)
+    templates: list[dict[str, Any]] = field(default_factory=list)  # rows
+    outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (state, reason)
+    live: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)  # type, data, account

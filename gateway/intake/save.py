@@ -1,0 +1,324 @@
+"""Writing what a batch decided, in a few bulk statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
+
+from gateway.ids import new_id
+from gateway.intake.context import Rules
+from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
+from gateway.store import people, receipts
+from gateway.store.dialect import insert_ignore, upsert
+from gateway.store.redact import redact
+from gateway.store.schema import (
+    addresses,
+    attachments,
+    conflicts,
+    contact_values,
+    contacts,
+    conversations,
+    dead_letters,
+    deliveries,
+    events,
+    identities,
+    message_refs,
+    messages,
+    templates,
+    ticket_events,
+    ticket_tags,
+    tickets,
+)
+from gateway.store.tickets import event_row, next_numbers, to_json
+from normalizers.model import DeliveryUpdate
+
+PARKED_FOR = 10 * 60 * 1_000_000  # microseconds a receipt waits for the message it names
+
+
+def save(
+    connection: Connection, rows: Sequence[EventRow], snapshot: Snapshot, changes: Changes, rules: Rules, now: int
+) -> None:
+    """Write a batch. Everything of it is in the caller's transaction."""
+    for merge in changes.merges:
+        people.record_merge(connection, merge, now)
+    save_people(connection, snapshot, changes, now)
+    _save_tickets(connection, snapshot, changes, now)
+    _save_messages(connection, changes, now)
+    _apply_receipts(connection, changes, rules, now)
+    _settle(connection, rows, changes, now)
+    _wake_parked(connection, changes)
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def _columns(record: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}
+
+
+# --- people ---
+
+_CONTACT = ("id", "name", "language", "vip", "created_at", "last_seen_at")
+_IDENTITY = (
+    "id", "contact_id", "channel", "account", "external_id", "name", "handle", "language", "state", "opened_at",
+    "window_used", "last_inbound_at", "pinned", "created_at",
+)  # fmt: skip
+_ADDRESS = ("id", "identity_id", "channel", "account", "kind", "value", "scope", "evidence", "attested_at")
+_VALUE = ("id", "contact_id", "identity_id", "attribute", "value", "evidence", "at")
+
+_TOUCH_CONTACT = update(contacts).where(contacts.c.id == bindparam("key")).values(last_seen_at=bindparam("seen"))
+_UPDATE_IDENTITY = (
+    update(identities)
+    .where(identities.c.id == bindparam("key"))
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in (
+                "contact_id", "name", "handle", "language", "profile", "state", "optouts", "opened_at", "window_used",
+                "last_inbound_at",
+            )
+        }
+    )
+)  # fmt: skip
+_MOVE_ADDRESS = (
+    update(addresses)
+    .where(addresses.c.id == bindparam("key"))
+    .values(identity_id=bindparam("owner"), evidence=bindparam("proof"), attested_at=bindparam("moment"))
+)
+
+
+def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, now: int) -> None:
+    """Write what was decided about identities and contacts."""
+    _insert(connection, contacts, [_columns(contact, *_CONTACT) for contact in changes.contacts])
+    _insert(connection, identities, [_identity_row(identity) for identity in changes.identities])
+    _insert(connection, addresses, [_columns(address, *_ADDRESS) for address in changes.addresses])
+    insert_ignore(connection, contact_values, [_columns(value, *_VALUE) for value in changes.values])
+    insert_ignore(connection, conflicts, [{"id": new_id(), "at": now} | conflict for conflict in changes.conflicts])
+    moved = [
+        {"key": row.id, "owner": row.identity_id, "proof": row.evidence, "moment": row.attested_at}
+        for row in changes.moved_addresses
+    ]
+    if moved:
+        connection.execute(_MOVE_ADDRESS, moved)
+    seen = [
+        {"key": contact.id, "seen": contact.last_seen_at}
+        for contact in snapshot.contacts.values()
+        if contact.dirty and not contact.new
+    ]
+    if seen:
+        connection.execute(_TOUCH_CONTACT, seen)
+    dirty = [identity for identity in snapshot.identities.values() if identity.dirty and not identity.new]
+    if dirty:
+        connection.execute(
+            _UPDATE_IDENTITY,
+            [
+                {"key": identity.id, "new_profile": to_json(identity.profile), "new_optouts": to_json(identity.optouts)}
+                | {
+                    f"new_{name}": getattr(identity, name)
+                    for name in (
+                        "contact_id", "name", "handle", "language", "state", "opened_at", "window_used",
+                        "last_inbound_at",
+                    )
+                }
+                for identity in dirty
+            ],
+        )  # fmt: skip
+
+
+def _identity_row(identity: Identity) -> dict[str, Any]:
+    return _columns(identity, *_IDENTITY) | {
+        "profile": to_json(identity.profile),
+        "optouts": to_json(identity.optouts),
+    }
+
+
+# --- conversations and tickets ---
+
+_CONVERSATION = ("id", "identity_id", "account", "channel", "kind", "key", "subject", "created_at")
+_TICKET = (
+    "id", "number", "conversation_id", "contact_id", "identity_id", "channel", "account", "subject", "status",
+    "priority", "via", "updated_via", "follow_up_of", "conversation_state", "sequence", "created_at", "updated_at",
+    "solved_at", "closed_at",
+)  # fmt: skip
+_UPDATE_CONVERSATION = (
+    update(conversations)
+    .where(conversations.c.id == bindparam("conversation"))
+    .values(subject=bindparam("title"), participants=bindparam("people"))
+)
+_UPDATE_TICKET = (
+    update(tickets)
+    .where(tickets.c.id == bindparam("ticket"))
+    .values(
+        status=bindparam("new_status"),
+        updated_via=bindparam("new_via"),
+        conversation_state=bindparam("new_state"),
+        sequence=bindparam("new_sequence"),
+        updated_at=bindparam("new_updated"),
+        solved_at=bindparam("new_solved"),
+    )
+)
+
+
+def _save_tickets(connection: Connection, snapshot: Snapshot, changes: Changes, now: int) -> None:
+    _insert(
+        connection,
+        conversations,
+        [
+            _columns(conversation, *_CONVERSATION) | {"participants": to_json(conversation.participants)}
+            for conversation in changes.conversations
+        ],
+    )
+    changed = [
+        {
+            "conversation": conversation.id,
+            "title": conversation.subject,
+            "people": to_json(conversation.participants),
+        }
+        for conversation in snapshot.conversations_by_id.values()
+        if conversation.dirty and not conversation.new
+    ]
+    if changed:
+        connection.execute(_UPDATE_CONVERSATION, changed)
+    if changes.tickets:
+        first = next_numbers(connection, len(changes.tickets))
+        for offset, ticket in enumerate(changes.tickets):
+            ticket.number = first + offset
+    touched = {ticket.id: ticket for ticket in (*changes.tickets, *snapshot.tickets.values())}
+    touched |= {ticket.id: ticket for ticket in snapshot.tickets_by_number.values() if ticket.id not in touched}
+    log = [row for ticket in touched.values() for row in _log_rows(ticket, now)]
+    _insert(
+        connection,
+        tickets,
+        [
+            _columns(ticket, *_TICKET) | {"tags": to_json(ticket.tags), "channel_info": to_json(ticket.channel_info)}
+            for ticket in changes.tickets
+        ],
+    )
+    _insert(
+        connection,
+        ticket_tags,
+        [{"ticket_id": ticket.id, "tag": tag} for ticket in changes.tickets for tag in ticket.tags],
+    )
+    dirty = [
+        {
+            "ticket": ticket.id,
+            "new_status": ticket.status,
+            "new_via": ticket.updated_via,
+            "new_state": ticket.conversation_state,
+            "new_sequence": ticket.sequence,
+            "new_updated": ticket.updated_at,
+            "new_solved": ticket.solved_at,
+        }
+        for ticket in touched.values()
+        if not ticket.new and (ticket.dirty or ticket.entries)
+    ]
+    if dirty:
+        connection.execute(_UPDATE_TICKET, dirty)
+    _insert(connection, ticket_events, log)
+
+
+def _log_rows(ticket: Ticket, now: int) -> Iterable[dict[str, Any]]:
+    for entry in ticket.entries:
+        ticket.sequence += 1
+        yield event_row(ticket.id, ticket.sequence, entry, now)
+
+
+# --- messages ---
+
+_REACT = update(messages).where(messages.c.id == bindparam("message")).values(reactions=bindparam("all_reactions"))
+
+
+def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
+    _insert(connection, messages, changes.messages)
+    _insert(connection, attachments, changes.attachments)
+    insert_ignore(connection, message_refs, changes.refs)
+    if changes.reactions:
+        connection.execute(
+            _REACT,
+            [
+                {"message": message, "all_reactions": to_json(reactions)}
+                for message, reactions in changes.reactions.items()
+            ],
+        )
+    for message_id, columns in changes.edits:
+        connection.execute(update(messages).where(messages.c.id == message_id).values(**columns))
+    for known, at in changes.deletions:
+        redact(connection, known, at)
+    upsert(connection, templates, changes.templates, ["account", "name", "language"], ["status", "category", "at"])
+
+
+def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now: int) -> None:
+    """Hand receipts over, account by account; those for messages nobody knows yet are parked."""
+    grouped: dict[tuple[str, str], list[EventRow]] = {}
+    for row in changes.receipts:
+        grouped.setdefault((row.account, row.event.channel), []).append(row)
+    for (account, name), rows in grouped.items():
+        channel = rules.channel(account, name)
+        updates = [row.event for row in rows if isinstance(row.event, DeliveryUpdate)]
+        if channel is None:
+            continue
+        result = receipts.apply(connection, account, channel, updates, now)
+        missing = {id(update) for update in result.missing}
+        for row in rows:
+            if id(row.event) in missing and isinstance(row.event, DeliveryUpdate):
+                changes.outcomes[row.id] = ("parked", row.event.target or row.event.ours)
+        changes.live += result.live
+
+
+# --- outcomes ---
+
+
+def _settle(connection: Connection, rows: Sequence[EventRow], changes: Changes, now: int) -> None:
+    by_outcome: dict[tuple[str, str], list[str]] = {}
+    for event_id, outcome in changes.outcomes.items():
+        by_outcome.setdefault(outcome, []).append(event_id)
+    received = {row.id: row for row in rows}
+    for (state, reason), ids in by_outcome.items():
+        values: dict[str, Any] = {"state": state, "error": "" if state in ("done", "parked") else reason[:500]}
+        if state == "parked":
+            values |= {"waits_for": reason, "not_before": now + PARKED_FOR}
+        connection.execute(update(events).where(events.c.id.in_(ids)).values(**values))
+        if state == "dead":
+            _insert(connection, dead_letters, [dead_letter(received[event_id], reason, now) for event_id in ids])
+
+
+def dead_letter(row: EventRow, detail: str, now: int, error_class: str = "permanent") -> dict[str, Any]:
+    """The dead letter of an event that cannot be filed."""
+    return {
+        "id": new_id(),
+        "direction": "inbound",
+        "kind": "event",
+        "ref": row.id,
+        "account": row.account,
+        "message_id": None,
+        "error_class": error_class,
+        "code": msgspec.structs.asdict(row.event).get("event", type(row.event).__name__),
+        "detail": detail[:500],
+        "attempts": row.attempts + 1,
+        "created_at": now,
+    }
+
+
+def _wake_parked(connection: Connection, changes: Changes) -> None:
+    """Events that waited for a message this batch brought are due again."""
+    if not changes.refs:
+        return
+    parked = select(events.c.id).where(events.c.state == "parked").limit(1)
+    if connection.execute(parked).first() is None:
+        return
+    connection.execute(
+        update(events)
+        .where(events.c.state == "parked", events.c.waits_for.in_({row["ref"] for row in changes.refs}))
+        .values(state="new", not_before=None)
+    )
+
+
+def mark_deliveries(connection: Connection, done: Sequence[str], now: int) -> None:
+    """These deliveries stand in the events table now."""
+    if done:
+        connection.execute(update(deliveries).where(deliveries.c.id.in_(done)).values(state="done"))

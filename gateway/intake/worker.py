@@ -1,0 +1,281 @@
+"""The worker that files what was kept: in batches, a poison event alone set aside, store trouble sat out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
+
+from gateway.bus import LiveEvent
+from gateway.core import Core
+from gateway.ids import micros, new_id
+from gateway.intake import events as stage
+from gateway.intake.context import Rules
+from gateway.intake.decide import decide
+from gateway.intake.load import load
+from gateway.intake.records import Changes, EventRow
+from gateway.intake.save import dead_letter, mark_deliveries, save
+from gateway.store.dialect import StoreUnavailable, insert_ignore
+from gateway.store.schema import dead_letters, deliveries, events, message_refs
+from gateway.tickets import Policy
+
+log = logging.getLogger(__name__)
+
+TOPIC = "intake"
+FILED = "filed"
+BATCH = 500
+BATCH_BYTES = 32 * 2**20  # of deliveries normalised together
+TRIES = 5
+SWEEP_S = 30.0
+RETRY_S = (1, 5, 30, 120)
+
+
+def rules_of(core: Core) -> Rules:
+    """The rules of intake, from the configuration and what the adapters declare."""
+    settings = core.settings
+    days = settings.tickets.new_ticket_when_solved_for
+    regions = {account.id: account.settings.region or settings.gateway.region for account in core.accounts}
+    own = frozenset(
+        address.casefold() for account in core.accounts for address in account.adapter.account.own_addresses
+    )
+    return Rules(
+        channel=core.accounts.channel,
+        tokens=core.tokens,
+        matching=settings.gateway.matching_attribute,
+        tickets=Policy(timedelta(days=days) if days is not None else None),
+        region=lambda account: regions.get(account, settings.gateway.region),
+        own_addresses=own,
+    )
+
+
+class IntakeWorker:
+    """Normalises kept deliveries and files their events. One per process; `run` until cancelled."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._rules = rules_of(core)
+        self._swept = 0.0
+
+    async def run(self) -> None:
+        """Work until cancelled. Store trouble is waited out; nothing else stops it."""
+        pause = 0.5
+        while True:
+            try:
+                worked = await self.step()
+                pause = 0.5
+            except StoreUnavailable:
+                log.warning("intake.store_unavailable", extra={"retry_in_s": pause})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            except Exception:
+                log.exception("intake.failed")
+                await asyncio.sleep(1.0)
+                continue
+            if not worked:
+                await self._core.bus.wait(TOPIC, 1.0)
+
+    async def step(self) -> int:
+        """Normalise and file what is there now, once; how many deliveries and events that were."""
+        kept = await self._normalise()
+        filed = await self._file()
+        await self._sweep()
+        return kept + filed
+
+    async def drain(self) -> None:
+        """Work until nothing is left to do now."""
+        while await self.step():
+            pass
+
+    # --- deliveries to events ---
+
+    async def _normalise(self) -> int:
+        now = micros(self._core.clock())
+        rows = await self._core.database.read(lambda connection: _take_deliveries(connection, now))
+        if not rows:
+            return 0
+        result = await asyncio.to_thread(stage.normalise, rows, self._core.accounts)
+        count = len(result.events)
+        new = await self._core.database.bulk(lambda connection: _keep_events(connection, result, now))
+        metrics = self._core.metrics.events
+        if count > new:
+            metrics.labels("any", "duplicate").inc(count - new)
+        if result.unroutable:
+            metrics.labels("any", "unroutable").inc(result.unroutable)
+            log.warning("intake.unroutable", extra={"events": result.unroutable})
+        for _ in result.broken:
+            self._core.metrics.dead_letters.labels("inbound").inc()
+        return len(rows)
+
+    # --- events to tickets ---
+
+    async def _file(self) -> int:
+        now = micros(self._core.clock())
+        rows = await self._core.database.read(lambda connection: _take_events(connection, now))
+        if rows:
+            await self._file_batch(rows)
+        return len(rows)
+
+    async def _file_batch(self, rows: Sequence[EventRow]) -> None:
+        """File rows in one transaction; if that fails for their own sake, by halves until the guilty one is alone."""
+        now = micros(self._core.clock())
+        try:
+            changes = await self._core.database.bulk(lambda connection: self._work(connection, rows, now))
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if len(rows) > 1:
+                middle = len(rows) // 2
+                await self._file_batch(rows[:middle])
+                await self._file_batch(rows[middle:])
+                return
+            log.exception("intake.event_failed", extra={"event": rows[0].id, "attempts": rows[0].attempts + 1})
+            await self._set_aside(rows[0], error, now)
+            return
+        self._tell(rows, changes)
+
+    def _work(self, connection: Connection, rows: Sequence[EventRow], now: int) -> Changes:
+        snapshot = load(connection, rows, self._rules)
+        changes = decide(rows, snapshot, self._rules, now, new_id)
+        save(connection, rows, snapshot, changes, self._rules, now)
+        return changes
+
+    async def _set_aside(self, row: EventRow, error: Exception, now: int) -> None:
+        """Try again a little later, five times in all; then the dead letters."""
+        attempts = row.attempts + 1
+        reason = f"{type(error).__name__}: {error}"[:500]
+        dead = attempts >= TRIES
+        wait = RETRY_S[min(attempts, len(RETRY_S)) - 1] * 1_000_000
+
+        def job(connection: Connection) -> None:
+            values: dict[str, Any] = {"attempts": attempts, "error": type(error).__name__}
+            values |= {"state": "dead"} if dead else {"state": "retry", "not_before": now + wait}
+            connection.execute(update(events).where(events.c.id == row.id).values(**values))
+            if dead:
+                connection.execute(insert(dead_letters), [dead_letter(row, reason, now)])
+
+        await self._core.database.write(job)
+        if dead:
+            self._core.metrics.dead_letters.labels("inbound").inc()
+            log.error("intake.dead_letter", extra={"event": row.id, "account": row.account})
+
+    def _tell(self, rows: Sequence[EventRow], changes: Changes) -> None:
+        core = self._core
+        kinds = {row.id: row.event.__struct_config__.tag for row in rows}
+        for event_id, (state, _) in changes.outcomes.items():
+            core.metrics.events.labels(kinds[event_id], state).inc()
+            if state == "dead":
+                core.metrics.dead_letters.labels("inbound").inc()
+        for row in rows:
+            if changes.outcomes[row.id][0] == "dead":
+                log.error("intake.dead_letter", extra={"event": row.id, "account": row.account})
+        core.bus.publish(LiveEvent(kind, data, account) for kind, data, account in changes.live)
+        if changes.attachments:
+            core.bus.wake("media")
+        core.bus.wake("outbox")
+        core.bus.wake(FILED)
+
+    # --- what waits ---
+
+    async def _sweep(self) -> None:
+        """Events whose message never came are settled; a gauge tells how far behind we are."""
+        if time.monotonic() - self._swept < SWEEP_S:
+            return
+        self._swept = time.monotonic()
+        now = micros(self._core.clock())
+        await self._core.database.write(lambda connection: _give_up_parked(connection, now))
+        oldest = await self._core.database.read(_oldest)
+        self._core.metrics.oldest_inbound.set(max(0.0, (now - oldest) / 1e6) if oldest else 0.0)
+
+
+def _take_deliveries(connection: Connection, now: int) -> list[Any]:
+    """The oldest deliveries not yet normalised, up to `BATCH` and about `BATCH_BYTES`."""
+    due = and_(
+        deliveries.c.state.in_(("received", "retry")),
+        or_(deliveries.c.not_before.is_(None), deliveries.c.not_before <= now),
+    )
+    sizes = connection.execute(
+        select(deliveries.c.id, func.length(deliveries.c.body)).where(due).order_by(deliveries.c.id).limit(BATCH)
+    ).all()
+    ids: list[str] = []
+    total = 0
+    for delivery_id, size in sizes:
+        if ids and total + size > BATCH_BYTES:
+            break
+        ids.append(delivery_id)
+        total += size
+    if not ids:
+        return []
+    columns = (
+        deliveries.c.id, deliveries.c.account, deliveries.c.url, deliveries.c.headers, deliveries.c.query,
+        deliveries.c.body, deliveries.c.received_at,
+    )  # fmt: skip
+    statement = select(*columns).where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id)
+    return list(connection.execute(statement).mappings())
+
+
+def _keep_events(connection: Connection, result: stage.Normalised, now: int) -> int:
+    """Write the events and settle their deliveries; how many events were new."""
+    keys = {event["id"] for event in result.events}
+    insert_ignore(connection, events, result.events)
+    mark_deliveries(connection, result.done, now)
+    for delivery_id, account, problem in result.broken:
+        connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(state="dead", error=problem))
+        connection.execute(
+            insert(dead_letters).values(
+                id=new_id(), direction="inbound", kind="delivery", ref=delivery_id, account=account,
+                error_class="permanent", code="normalise", detail=problem, attempts=1, created_at=now,
+            )
+        )  # fmt: skip
+    if not keys:
+        return 0
+    written = select(func.count()).select_from(events).where(events.c.id.in_(keys))
+    return int(connection.execute(written).scalar_one())
+
+
+def _take_events(connection: Connection, now: int) -> list[EventRow]:
+    statement = (
+        select(
+            events.c.id, events.c.delivery_id, events.c.account, events.c.received_at, events.c.attempts,
+            events.c.payload,
+        )
+        .where(
+            events.c.state.in_(("new", "retry")),
+            or_(events.c.not_before.is_(None), events.c.not_before <= now),
+        )
+        .order_by(events.c.id)
+        .limit(BATCH)
+    )  # fmt: skip
+    return [EventRow(*row[:5], stage.decode(row[5])) for row in connection.execute(statement)]
+
+
+def _give_up_parked(connection: Connection, now: int) -> None:
+    connection.execute(
+        update(events)
+        .where(events.c.state == "parked", events.c.not_before <= now)
+        .values(state="ignored", error="the message it names never came")
+    )
+
+
+def _oldest(connection: Connection) -> int | None:
+    waiting = select(func.min(deliveries.c.received_at)).where(deliveries.c.state.in_(("received", "retry")))
+    filing = select(func.min(events.c.received_at)).where(events.c.state.in_(("new", "retry")))
+    found = [value for value in (connection.execute(waiting).scalar(), connection.execute(filing).scalar()) if value]
+    return min(found, default=None)
+
+
+async def file_now(core: Core, account: str, ref: str, timeout_s: float = 5.0) -> str | None:
+    """The id of the message known to the account as `ref`, once it is filed; None when that takes longer."""
+    core.bus.wake(TOPIC)
+    statement = select(message_refs.c.message_id).where(message_refs.c.account == account, message_refs.c.ref == ref)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = await core.database.read(lambda connection: connection.execute(statement).scalar())
+        if found is not None or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(0.005)

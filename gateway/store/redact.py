@@ -1,0 +1,56 @@
+"""What a customer unsends goes: text, files, and the slice of the raw payload it came in."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from gateway.intake.records import Known
+from gateway.store.schema import attachments, deliveries, messages
+from normalizers._fields import NotWellFormed, load_json
+
+_STEP = re.compile(r"\.([A-Za-z0-9_]+)|\[(\d+)\]")
+
+
+def redact(connection: Connection, known: Known, at: int) -> None:
+    """Empty a message, mark its files as gone, and cut its slice out of the kept delivery."""
+    connection.execute(
+        update(messages)
+        .where(messages.c.id == known.id)
+        .values(text="", html="", full_text="", content=None, context=None, subject="", deleted_at=at)
+    )
+    connection.execute(
+        update(attachments)
+        .where(attachments.c.message_id == known.id)
+        .values(state="deleted", url="", ref="", filename="", reason="deleted by its author")
+    )
+    if known.delivery_id:
+        body = connection.execute(select(deliveries.c.body).where(deliveries.c.id == known.delivery_id)).scalar()
+        if body is not None:
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.id == known.delivery_id)
+                .values(body=without(bytes(body), known.raw_path))
+            )
+
+
+def without(body: bytes, path: str) -> bytes:
+    """The JSON body with the value at `path` ("$.entry[0].messages[1]") replaced; empty when it cannot be cut out."""
+    try:
+        tree = load_json(body)
+    except NotWellFormed:
+        return b""
+    steps: list[str | int] = [int(index) if index else name for name, index in _STEP.findall(path.removeprefix("$"))]
+    if not steps:
+        return b""
+    place: Any = tree
+    try:
+        for step in steps[:-1]:
+            place = place[step]
+        place[steps[-1]] = {"redacted": True}
+    except (KeyError, IndexError, TypeError):
+        return b""
+    return json.dumps(tree, separators=(",", ":")).encode()

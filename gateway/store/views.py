@@ -1,0 +1,187 @@
+"""What the API shows of tickets and messages. Reads only; each function is one or a few statements.
+
+`visible` restricts to accounts; None: all of them. What is not visible is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, func, or_, select
+
+from gateway.store.schema import (
+    attachments,
+    attempts,
+    contacts,
+    message_refs,
+    messages,
+    outbox,
+    receipts,
+    ticket_events,
+    ticket_tags,
+    tickets,
+)
+from gateway.store.search import Visible, seen, tickets_matching
+
+Rows = Sequence[RowMapping]
+
+
+@dataclass(frozen=True, slots=True)
+class TicketFilter:
+    """Which tickets are wanted; what is empty does not matter. `unassigned` beats `assignee`."""
+
+    statuses: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    account: str = ""
+    contact: str = ""
+    assignee: str = ""
+    unassigned: bool = False
+    tag: str = ""
+    text: str = ""
+    vip: bool | None = None
+    region: str = ""
+
+    def conditions(self, visible: Visible) -> list[ColumnElement[bool]]:
+        """The filter as SQL."""
+        found = [seen(tickets.c.account, visible)]
+        for column, value in (
+            (tickets.c.account, self.account),
+            (tickets.c.contact_id, self.contact),
+            (tickets.c.assignee, "" if self.unassigned else self.assignee),
+        ):
+            if value:
+                found.append(column == value)
+        if self.unassigned:
+            found.append(tickets.c.assignee == "")
+        if self.statuses:
+            found.append(tickets.c.status.in_(self.statuses))
+        if self.channels:
+            found.append(tickets.c.channel.in_(self.channels))
+        if self.tag:
+            found.append(tickets.c.id.in_(select(ticket_tags.c.ticket_id).where(ticket_tags.c.tag == self.tag)))
+        if self.vip is not None:
+            found.append(contacts.c.vip.is_(self.vip))
+        if self.text:
+            found.append(tickets_matching(self.text, visible, self.region))
+        return found
+
+
+def _tickets() -> Select[Any]:
+    return select(tickets, contacts.c.name.label("contact_name")).join_from(
+        tickets, contacts, contacts.c.id == tickets.c.contact_id, isouter=True
+    )
+
+
+def ticket_page(connection: Connection, wanted: TicketFilter, visible: Visible, limit: int, before: str | None) -> Rows:
+    """Tickets, the newest first; `before` is the id of the last one of the page before."""
+    statement = _tickets().where(*wanted.conditions(visible)).order_by(tickets.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(tickets.c.id < before)
+    return connection.execute(statement).mappings().all()
+
+
+def ticket(connection: Connection, ticket_id: str, visible: Visible) -> RowMapping | None:
+    """One ticket, or None."""
+    statement = _tickets().where(tickets.c.id == ticket_id, seen(tickets.c.account, visible))
+    return connection.execute(statement).mappings().first()
+
+
+def ticket_log(connection: Connection, ticket_id: str, limit: int, after: int) -> Rows:
+    """Lines of a ticket's event log behind number `after`."""
+    statement = (
+        select(ticket_events)
+        .where(ticket_events.c.ticket_id == ticket_id, ticket_events.c.sequence > after)
+        .order_by(ticket_events.c.sequence)
+        .limit(limit)
+    )
+    return connection.execute(statement).mappings().all()
+
+
+# Customers' messages stand at the platform's moment, ours at the moment they were written.
+_SHOWN_AT = case(
+    (messages.c.direction == "inbound", func.coalesce(messages.c.sent_at, messages.c.created_at)),
+    else_=messages.c.created_at,
+)
+
+
+def thread(connection: Connection, ticket_id: str, limit: int, after: tuple[int, str] | None) -> Rows:
+    """A ticket's messages, the oldest first; each row has `shown_at`. `after` is (shown_at, id)."""
+    statement = (
+        select(messages, _SHOWN_AT.label("shown_at"))
+        .where(messages.c.ticket_id == ticket_id)
+        .order_by(_SHOWN_AT, messages.c.id)
+        .limit(limit)
+    )
+    if after is not None:
+        moment, message_id = after
+        later, same = moment < _SHOWN_AT, moment == _SHOWN_AT
+        statement = statement.where(or_(later, and_(same, messages.c.id > message_id)))
+    return connection.execute(statement).mappings().all()
+
+
+def message(connection: Connection, message_id: str, visible: Visible) -> RowMapping | None:
+    """One message, or None."""
+    statement = select(messages).where(messages.c.id == message_id, seen(messages.c.account, visible))
+    return connection.execute(statement).mappings().first()
+
+
+def message_named(connection: Connection, account: str, ref: str) -> str | None:
+    """The id of the message the platform calls `ref`, or None."""
+    statement = select(message_refs.c.message_id).where(message_refs.c.account == account, message_refs.c.ref == ref)
+    found: str | None = connection.execute(statement).scalar()
+    return found
+
+
+def files_of(connection: Connection, message_ids: Sequence[str]) -> dict[str, list[RowMapping]]:
+    """The attachments of each message, in order."""
+    found: dict[str, list[RowMapping]] = {}
+    if message_ids:
+        statement = (
+            select(attachments)
+            .where(attachments.c.message_id.in_(message_ids))
+            .order_by(attachments.c.message_id, attachments.c.position, attachments.c.id)
+        )
+        for row in connection.execute(statement).mappings():
+            found.setdefault(row["message_id"], []).append(row)
+    return found
+
+
+def attachment(connection: Connection, attachment_id: str, visible: Visible) -> RowMapping | None:
+    """One attachment of a visible message, or None."""
+    statement = (
+        select(attachments)
+        .join(messages, messages.c.id == attachments.c.message_id)
+        .where(attachments.c.id == attachment_id, seen(messages.c.account, visible))
+    )
+    return connection.execute(statement).mappings().first()
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was tried and heard of a message."""
+
+    parts: Rows
+    attempts: Rows
+    receipts: Rows
+
+
+def history(connection: Connection, message_id: str) -> History:
+    """Parts, attempts and receipts of a message, each in its order."""
+    by_message = [
+        select(outbox).where(outbox.c.message_id == message_id).order_by(outbox.c.part, outbox.c.id),
+        select(attempts).where(attempts.c.message_id == message_id).order_by(attempts.c.id),
+        select(receipts).where(receipts.c.message_id == message_id).order_by(receipts.c.received_at, receipts.c.id),
+    ]
+    return History(*(connection.execute(statement).mappings().all() for statement in by_message))
+
+
+def last_attempts(connection: Connection, message_ids: Sequence[str]) -> dict[str, RowMapping]:
+    """The last attempt of each message that had one."""
+    found: dict[str, RowMapping] = {}
+    if message_ids:
+        statement = select(attempts).where(attempts.c.message_id.in_(message_ids)).order_by(attempts.c.id)
+        for row in connection.execute(statement).mappings():
+            found[row["message_id"]] = row
+    return found
