@@ -138,7 +138,7 @@ class Http:
                 allow_redirects=False,
                 timeout=self._timeout,
             ) as response:
-                content = await response.content.read(ANSWER_MAX)
+                content = await _whole(response)
                 return HttpAnswer(response.status, {k.lower(): v for k, v in response.headers.items()}, content)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ssl.SSLError) as error:
             raise Unreachable(_words(error)) from None
@@ -171,6 +171,18 @@ class Http:
 def _authorization(bearer: str, basic: tuple[str, str] | None) -> str:
     """The header's value, "" without a credential."""
     return aiohttp.encode_basic_auth(*basic) if basic else f"Bearer {bearer}" if bearer else ""
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The whole answer. Raises `Ambiguous` past `ANSWER_MAX`: no platform's answer is that long."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > ANSWER_MAX:
+            raise Ambiguous("unreadable", f"an answer of more than {ANSWER_MAX} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _code(error: BaseException) -> str:

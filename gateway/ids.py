@@ -11,6 +11,7 @@ from typing import Protocol
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _lock = threading.Lock()
 _last = 0
+_chance = memoryview(b"")  # random bytes drawn ahead: one system call serves many ids
 
 
 def new_id() -> str:
@@ -18,12 +19,14 @@ def new_id() -> str:
 
     The 12 bits after the version count within the millisecond; a burst borrows from the next.
     """
-    global _last
+    global _last, _chance
     now = time.time_ns() // 1_000_000 << 12
     with _lock:
-        _last = max(now, _last + 1)
-        tick = _last
-    tail = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+        _last = tick = max(now, _last + 1)
+        if not _chance:
+            _chance = memoryview(os.urandom(4096))
+        chance, _chance = _chance[:8], _chance[8:]
+    tail = int.from_bytes(chance, "big") & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
     return f"{tick >> 12:012x}7{tick & 0xFFF:03x}{tail:016x}"
 
 

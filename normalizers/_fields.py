@@ -143,7 +143,10 @@ def digest(value: object) -> str:
     if isinstance(value, bytes):
         raw = value
     else:
-        raw = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode("utf-8", "surrogatepass")
+        try:
+            raw = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode("utf-8", "surrogatepass")
+        except RecursionError:  # nested deeper than it can be written, though it could be read
+            raw = repr(plain(value)).encode("utf-8", "surrogatepass")
     return hashlib.sha256(raw).hexdigest()[:32]
 
 

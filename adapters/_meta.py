@@ -1,0 +1,102 @@
+"""What the platforms behind Meta's Graph API share: webhook handshake, signature, answers and error codes.
+
+Sources: Meta, Graph API, Webhooks getting started; Error handling; Secure requests, 2025-11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from adapters._base import Answer, Callback
+from adapters._errors import ErrorRule, HandshakeRefused, MalformedBody, SendError, VerificationError, platform_error
+from adapters._http import HttpAnswer, retry_after
+from adapters._signing import check_hmac, same
+from config.secret import Secret
+from normalizers._fields import NotWellFormed, load_json, mapping, text
+
+SIGNATURE = "x-hub-signature-256"
+MEDIA_HOSTS = ("lookaside.fbsbx.com",)
+"""Where Graph's media addresses lead; they want the same token as the API."""
+
+
+def answer_handshake(callback: Callback, verify_tokens: Sequence[Secret]) -> Answer:
+    """The challenge alone, as plain text, when mode and token fit. Raises `HandshakeRefused`."""
+    query = callback.query
+    challenge, given = query.get("hub.challenge", ""), query.get("hub.verify_token", "")
+    fits = [same(token.reveal(), given) for token in verify_tokens if token]
+    if query.get("hub.mode") != "subscribe" or not challenge or not any(fits):
+        raise HandshakeRefused("hub.mode or hub.verify_token does not fit")
+    return Answer(200, challenge.encode("utf-8", "replace"))
+
+
+def check_signature(callback: Callback, app_secrets: Sequence[Secret]) -> None:
+    """Raise `VerificationError` unless one of the app's secrets signed the bytes as they came.
+
+    The older SHA-1 signature beside it is not looked at. Meta escapes all that is not ASCII in its JSON, so a body that
+    was parsed and written again hashes differently.
+    """
+    if len(callback.headers.get(SIGNATURE, ())) > 1:
+        raise VerificationError("the signature is doubled")
+    check_hmac(app_secrets, callback.body, callback.header(SIGNATURE), prefix="sha256=")
+
+
+def check_json(callback: Callback) -> None:
+    """Raise `MalformedBody` unless the body is JSON."""
+    try:
+        load_json(callback.body)
+    except NotWellFormed as error:
+        raise MalformedBody(str(error)) from None
+
+
+def read_answer(answer: HttpAnswer, errors: Mapping[str, ErrorRule], secrets: Iterable[Secret] = ()) -> dict[str, Any]:
+    """The answer's object when it is a success. Raises `SendError`, by code and not by title as Meta asks.
+
+    `secrets` are cut from what is shown: Graph quotes a token it cannot parse.
+    """
+    if answer.status < 300:
+        body = answer.json()
+        if not isinstance(body, dict):
+            return {}
+        if "error" not in body:
+            return body
+    else:
+        body = answer.json_or_empty()
+    error = mapping(body, "error")
+    words = text(mapping(error, "error_data"), "details") or text(error, "message") or text(error, "error_user_msg")
+    for secret in secrets:
+        words = words.replace(secret.reveal(), "***")
+    raise platform_error(
+        errors,
+        answer.status,
+        text(error, "code"),
+        words,
+        retry_after_s=retry_after(answer.headers),
+        request_id=text(error, "fbtrace_id") or answer.headers.get("x-fb-trace-id", ""),
+    )
+
+
+def before_sending(error: SendError) -> SendError:
+    """The same error for a call made ahead of the message itself: whatever became of it, no message left."""
+    if error.certain:
+        return error
+    return SendError("retry", error.code, error.detail, request_id=error.request_id)
+
+
+_MINUTE = timedelta(minutes=1)  # Graph gives no time to wait; its rate windows roll
+
+GRAPH_ERRORS: Mapping[str, ErrorRule] = {
+    "0": ErrorRule("auth", "the app user could not be authenticated", pause="account"),
+    "1": ErrorRule("retry", "unknown fault of the API"),
+    "2": ErrorRule("retry", "temporary fault of the API"),
+    "3": ErrorRule("auth", "the app lacks the capability"),
+    "4": ErrorRule("throttle", "call rate of the app", resend_safe=True, pause="endpoint", wait=_MINUTE),
+    "10": ErrorRule("auth", "permission missing"),
+    "33": ErrorRule("permanent", "the object is gone or not ours"),  # meaning unverified
+    "100": ErrorRule("permanent", "invalid parameter"),
+    "190": ErrorRule("auth", "the access token has expired or was revoked", pause="account"),
+    **{str(code): ErrorRule("auth", "permission missing") for code in range(200, 300)},
+    "368": ErrorRule("policy", "blocked for a policy violation, for a time"),
+}
+"""Codes every Graph API knows. A dead token pauses the account; a missing permission fails only the message."""

@@ -1,0 +1,199 @@
+"""Every built-in adapter keeps the contract: its `CASE` stands in its own module under tests/channels."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adapters import Ambiguous, Callback, SendError, Sent
+from adapters._contract import CHECKS, run
+from adapters._contract_bench import RECEIVED_AT
+from adapters.testing import AdapterCase, check
+from adapters.whatsapp import WhatsAppAdapter
+from normalizers.model import Account, Event, OutboundMessage, Received
+
+MODULES = sorted(path.stem for path in (Path(__file__).parent / "channels").glob("test_*.py"))
+
+
+def _cases() -> Iterator[tuple[str, AdapterCase]]:
+    """A module may hold several cases (`CASE`, `CASE_TWILIO`): one for each way to reach its platform."""
+    for name in MODULES:
+        module = importlib.import_module(f"tests.channels.{name}")
+        found = {key: value for key, value in vars(module).items() if isinstance(value, AdapterCase)}
+        if not found:
+            raise LookupError(f"tests/channels/{name}.py gives no CASE = AdapterCase(...)")
+        for key, case in found.items():
+            yield name.removeprefix("test_") + key.removeprefix("CASE").lower(), case
+
+
+CASES = dict(_cases())
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("promise", CHECKS)
+async def test_contract(promise: str, case: AdapterCase) -> None:
+    await run(promise, case)
+
+
+# --- the suite itself finds what it is for ----------------------------------------------------------------------------
+
+
+class _Credulous(WhatsAppAdapter):
+    def verify(self, callback: Callback) -> None:
+        pass
+
+
+class _Crashing(WhatsAppAdapter):
+    def verify(self, callback: Callback) -> None:
+        callback.header("x-hub-signature-256").encode("ascii")
+        super().verify(callback)
+
+
+class _Brittle(WhatsAppAdapter):
+    @staticmethod
+    def normalize(received: Received) -> tuple[Event, ...]:
+        json.loads(received.body)
+        return WhatsAppAdapter.normalize(received)
+
+
+class _Eager(WhatsAppAdapter):
+    async def send(self, message: OutboundMessage) -> Sent:
+        try:
+            return await super().send(message)
+        except Ambiguous:
+            return await super().send(message)
+
+
+class _Talkative(WhatsAppAdapter):
+    async def send(self, message: OutboundMessage) -> Sent:
+        logging.getLogger("pigeon").debug("token %s", self._token.reveal())
+        return await super().send(message)
+
+
+class _Optimistic(WhatsAppAdapter):
+    async def send(self, message: OutboundMessage) -> Sent:
+        try:
+            return await super().send(message)
+        except Ambiguous as error:
+            raise SendError("retry", error.code) from None
+
+
+BREAKS: dict[str, tuple[type[WhatsAppAdapter], str]] = {
+    "takes any signature": (_Credulous, "accepted a changed body"),
+    "crashes on a header": (_Crashing, "verify raised UnicodeEncodeError"),
+    "cannot read all bytes": (_Brittle, "normalize raised"),
+    "sends again by itself": (_Eager, "Sent|tried again"),
+    "logs its token": (_Talkative, "a secret is shown"),
+    "takes the unknown for certain": (_Optimistic, "without a key gave SendError"),
+}
+
+
+@pytest.mark.parametrize(("adapter", "sentence"), BREAKS.values(), ids=BREAKS)
+async def test_a_broken_promise_is_found(adapter: type[WhatsAppAdapter], sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence) as caught:
+        await check(replace(CASES["whatsapp"], adapter=adapter))
+    assert "token-canary-1" not in str(caught.value)
+
+
+async def test_check_holds_every_promise() -> None:
+    await check(CASES["whatsapp"])
+
+
+# --- fuzz -------------------------------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def _bodies(case: AdapterCase) -> list[bytes]:
+    given = (case.message, case.unknown_kind, case.unknown_event, case.broken_item, case.echo)
+    return [body for body in given if body]
+
+
+def _survives(case: AdapterCase, body: bytes) -> None:
+    received = Received(body, dict(case.headers), {}, RECEIVED_AT, case.account or Account("a", case.adapter.name))
+    assert case.adapter.normalize(received)
+
+
+@st.composite
+def _spoilt(draw: st.DrawFn, bodies: list[bytes]) -> bytes:
+    """A sample with a slice of it replaced by other bytes."""
+    body = draw(st.sampled_from(bodies))
+    start = draw(st.integers(0, len(body)))
+    end = draw(st.integers(start, min(len(body), start + 40)))
+    return body[:start] + draw(st.binary(max_size=20)) + body[end:]
+
+
+def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if place:
+        yield place
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in entries:
+        yield from _places(entry, (*place, key))
+
+
+@st.composite
+def _misshapen(draw: st.DrawFn, trees: list[Any]) -> bytes:
+    """A sample, well-formed JSON still, with one of its values replaced by any other or left out."""
+    tree = json.loads(json.dumps(draw(st.sampled_from(trees))))
+    *way, last = draw(st.sampled_from(list(_places(tree))))
+    parent = tree
+    for key in way:
+        parent = parent[key]
+    if draw(st.booleans()):
+        parent[last] = draw(JSON)
+    else:
+        del parent[last]
+    return json.dumps(tree, allow_nan=False, default=str).encode() if _finite(tree) else b"{}"
+
+
+def _finite(tree: Any) -> bool:
+    try:
+        json.dumps(tree, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _tree(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_fuzz_bytes(case: AdapterCase) -> None:
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(_spoilt(_bodies(case)))
+    def survive(body: bytes) -> None:
+        _survives(case, body)
+
+    survive()
+
+
+JSON_CASES = {name: case for name, case in CASES.items() if isinstance(_tree(case.message), dict)}
+
+
+@pytest.mark.parametrize("case", JSON_CASES.values(), ids=JSON_CASES)
+def test_fuzz_shapes(case: AdapterCase) -> None:
+    trees = [tree for tree in map(_tree, _bodies(case)) if isinstance(tree, dict) and tree]
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(_misshapen(trees))
+    def survive(body: bytes) -> None:
+        _survives(case, body)
+
+    survive()
