@@ -1,0 +1,96 @@
+"""The command line: `gateway init | check | serve | keys | channels | dead | demo`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from config.settings import ConfigError
+from gateway import cli
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `gateway`. Exit codes: 0 done, 1 it failed, 2 the configuration or the call is wrong."""
+    parsed = parser().parse_args(arguments)
+    try:
+        code = parsed.run(parsed)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        code = 2
+    except (cli.CommandFailed, OSError) as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def parser() -> argparse.ArgumentParser:
+    """What may be called how."""
+    top = argparse.ArgumentParser(prog="gateway", description="Every channel customers write in on, in one gateway.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, words: str, run: object, *, config: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=words, description=words)
+        sub.set_defaults(run=run)
+        if config:
+            _config(sub)
+        return sub
+
+    init = command("init", "write a commented starter gateway.toml", cli.init)
+    init.add_argument("directory", nargs="?", default=".", type=Path, metavar="DIR")
+    command("check", "validate the configuration, the store and the connections", cli.check, config=True)
+    serve = command("serve", "run the gateway", lambda parsed: asyncio_run(cli.serve(parsed)), config=True)
+    serve.add_argument("--listen", metavar="HOST:PORT", help="instead of gateway.listen; port 0 picks a free one")
+    serve.add_argument("--roles", default="web,worker,sender", help="comma-separated: web, worker, sender")
+    channels = command("channels", "the adapters found and what their channels can do", cli.channels)
+    channels.add_argument("--json", action="store_true")
+    demo = command("demo", "the gateway with simulated platforms and customers", lambda p: asyncio_run(cli.demo(p)))
+    demo.add_argument("--once", action="store_true", help="play the scenario, print a transcript, and end")
+
+    keys = commands.add_parser("keys", help="API keys").add_subparsers(required=True, metavar="ACTION")
+    create = keys.add_parser("create", help="print a new API key; only its hash is stored")
+    create.add_argument("name")
+    create.add_argument("--scope", default="agent", help="read, agent or admin")
+    create.add_argument("--account", action="append", default=[], help="only this account; may be repeated")
+    create.set_defaults(run=lambda parsed: asyncio_run(cli.create_key(parsed)))
+    _config(create)
+
+    dead = commands.add_parser("dead", help="dead letters").add_subparsers(required=True, metavar="ACTION")
+    for action, words in (("list", "list them"), ("replay", "try again"), ("drop", "put aside for good")):
+        sub = dead.add_parser(action, help=words)
+        if action != "list":
+            sub.add_argument("id", nargs="*", help="dead letters; none: all of them")
+        else:
+            sub.add_argument("--json", action="store_true")
+        sub.set_defaults(run=lambda parsed: asyncio_run(cli.dead(parsed)), action=action)
+        _config(sub)
+    return top
+
+
+def _config(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--config", type=Path, default=Path("gateway.toml"), metavar="F", help="default: gateway.toml")
+
+
+def asyncio_run(work: object) -> int:
+    """Run a coroutine on the fastest event loop there is; its exit code."""
+    assert asyncio.iscoroutine(work)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        code: int = runner.run(work)
+        return code
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+if __name__ == "__main__":
+    main()

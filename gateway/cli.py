@@ -1,0 +1,273 @@
+"""What the commands of the command line do."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from adapters import Channel, Probe, SendError
+from adapters._http import new_session
+from adapters._load import AdapterLoadError, FoundAdapter, find
+from adapters._media import MediaClient
+from config import settings as configuration
+from config.settings import ConfigError, Fault, Settings
+from gateway import log, runtime
+from gateway.control import COMMANDS, CommandError, ask_running
+from gateway.ids import rfc3339
+from gateway.loading import bind, settings_types
+from gateway.lock import DataLock, Locked
+from gateway.secret_key import secret_keys
+from gateway.store import dialect, migrate
+
+EXAMPLE = Path(configuration.__file__).with_name("gateway.example.toml")
+PROBE_TIMEOUT_S = 10.0
+
+
+class CommandFailed(Exception):
+    """The command could not do its work, in a sentence."""
+
+
+def load(path: Path) -> tuple[Settings, Mapping[str, FoundAdapter]]:
+    """The settings of a file and the adapters there are. Raises `ConfigError`."""
+    try:
+        found = find()
+    except AdapterLoadError as error:
+        raise ConfigError(Fault("", str(error))) from None
+    return configuration.load(path, settings_types(found)), found
+
+
+def init(parsed: argparse.Namespace) -> int:
+    """Write the starter configuration; an existing one is left alone."""
+    target = parsed.directory / "gateway.toml"
+    if target.exists():
+        raise CommandFailed(f"{target} is there already")
+    parsed.directory.mkdir(parents=True, exist_ok=True)
+    target.write_text(EXAMPLE.read_text("utf-8"), "utf-8")
+    print(f"wrote {target}; now edit it, then: gateway check --config {target}")
+    return 0
+
+
+async def serve(parsed: argparse.Namespace) -> int:
+    """Run until told to stop."""
+    log.configure()
+    settings, found = load(parsed.config)
+    if parsed.listen:
+        host, _, port = parsed.listen.rpartition(":")
+        if not host or not port.isdigit():
+            raise ConfigError(Fault("--listen", "not HOST:PORT"))
+        settings = dataclasses.replace(settings, gateway=dataclasses.replace(settings.gateway, listen=parsed.listen))
+    roles = [role.strip() for role in parsed.roles.split(",") if role.strip()]
+    try:
+        return await runtime.serve(settings, roles, found)
+    except (Locked, dialect.StoreUnavailable, migrate.StoreTooNew) as error:
+        raise CommandFailed(str(error)) from None
+
+
+# --- check ---
+
+
+def check(parsed: argparse.Namespace) -> int:
+    """Every fault on a line of its own; what only may be wrong is a warning."""
+    faults, warnings = asyncio.run(_check(parsed.config))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if not faults:
+        print("ok")
+    return 2 if faults else 0
+
+
+async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
+    try:
+        settings, found = load(path)
+        secret_keys(settings)
+    except ConfigError as error:
+        return list(error.faults), []
+    faults = _check_store(settings)
+    warnings: list[Fault] = []
+    session = new_session()
+    media = MediaClient(allow_private=False, max_bytes=1)
+    try:
+        accounts = bind(settings, found, runtime.http_maker(session, media))
+        checks = [_probe(f"accounts[{account.settings.index}]", account.adapter) for account in accounts]
+        for fault, fatal in filter(None, await asyncio.gather(*checks)):
+            (faults if fatal else warnings).append(fault)
+    except ConfigError as error:
+        faults += error.faults
+    finally:
+        await media.aclose()
+        await session.close()
+    if not settings.gateway.public_url and any(account.adapter != "email" for account in settings.accounts):
+        warnings.append(
+            Fault("gateway.public_url", "missing: signatures over the address cannot be checked behind a proxy")
+        )
+    return faults, warnings
+
+
+def _check_store(settings: Settings) -> list[Fault]:
+    """Whether the store can be opened and brought to the newest schema."""
+    if runtime.is_embedded(settings):
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            with DataLock(settings.data_dir):
+                return _open(settings, "gateway.data_dir")
+        except Locked:
+            return []  # a gateway runs on it: it works
+        except OSError as error:
+            return [Fault("gateway.data_dir", f"cannot be written: {error.strerror}")]
+    return _open(settings, "gateway.database")
+
+
+def _open(settings: Settings, key: str) -> list[Fault]:
+    engine = dialect.write_engine(runtime.store_url(settings))
+    try:
+        migrate.upgrade(engine)
+    except Exception as error:
+        return [Fault(key, f"the store cannot be opened: {type(error).__name__}")]
+    finally:
+        engine.dispose()
+    return []
+
+
+async def _probe(where: str, adapter: Any) -> tuple[Fault, bool] | None:
+    """Whether the platform takes our credentials. That it cannot be reached now is no fault of the configuration."""
+    if not isinstance(adapter, Probe):
+        return None
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            await adapter.probe()
+    except SendError as error:
+        fatal = error.error_class == "auth"
+        words = "the platform refuses the credentials" if fatal else "the platform cannot be reached"
+        return Fault(where, f"{words}: {error.code}"), fatal
+    except TimeoutError:
+        return Fault(where, "the platform does not answer"), False
+    return None
+
+
+# --- channels ---
+
+
+def channels(parsed: argparse.Namespace) -> int:
+    """The capability table."""
+    try:
+        found = find()
+    except AdapterLoadError as error:
+        raise CommandFailed(str(error)) from None
+    if parsed.json:
+        print(json.dumps({"adapters": [describe(entry) for entry in found.values()]}, indent=2))
+        return 0
+    rows = [table_row(entry, channel) for entry in found.values() for channel in entry.channels]
+    header = ("adapter", "channel", "window", "text", "files", "receipts", "repeat", "from")
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    for row in (header, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def table_row(entry: FoundAdapter, channel: Channel) -> tuple[str, ...]:
+    """One line of the capability table."""
+    limits = channel.limits
+    units = {"chars": "characters", "utf16": "UTF-16 units", "bytes": "bytes", "gsm": "characters"}
+    window = f"{channel.window.duration // timedelta(hours=1)} h" if channel.window else "none"
+    if channel.window and channel.window.template_outside:
+        window += ", then templates"
+    kinds = ", ".join(dict.fromkeys(rule.kind for rule in limits.media)) or "any"
+    repeat = {"none": "never", "request": "by key", "message_id": "by Message-ID"}[channel.key]
+    return (
+        entry.name,
+        channel.name,
+        window,
+        f"{limits.text_max} {units[limits.text_unit]}" + (", in parts" if limits.split else ""),
+        kinds,
+        ", ".join(channel.receipts) or "none",
+        repeat,
+        entry.origin,
+    )
+
+
+def describe(entry: FoundAdapter) -> dict[str, Any]:
+    """An adapter as JSON: its channels and all they declare."""
+    return {
+        "name": entry.name,
+        "origin": entry.origin,
+        "channels": [channel.name for channel in entry.channels],
+        "capabilities": {channel.name: _plain(channel) for channel in entry.channels},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+# --- commands that work on the store ---
+
+
+async def create_key(parsed: argparse.Namespace) -> int:
+    """Print a new API key alone on standard output."""
+    result = await command(
+        parsed.config, "keys.create", {"name": parsed.name, "scope": parsed.scope, "accounts": parsed.account}
+    )
+    print(result["key"])
+    return 0
+
+
+async def dead(parsed: argparse.Namespace) -> int:
+    """List, replay or drop dead letters."""
+    if parsed.action == "list":
+        letters = (await command(parsed.config, "dead.list", {}))["items"]
+        if parsed.json:
+            print(json.dumps({"items": letters}, indent=2))
+            return 0
+        for letter in letters:
+            place = letter["message_id"] or letter["ref"]
+            print(
+                f"{letter['id']}  {rfc3339(letter['created_at'])}  {letter['direction']}  {letter['account']}  "
+                f"{letter['error_class']}  {letter['code']}  {place}  {letter['detail']}"
+            )
+        print(f"{len(letters)} dead letters", file=sys.stderr)
+        return 0
+    result = await command(parsed.config, f"dead.{parsed.action}", {"ids": parsed.id})
+    for problem in result["failed"]:
+        print(problem, file=sys.stderr)
+    print(f"{len(result['done'])} {'replayed' if parsed.action == 'replay' else 'dropped'}")
+    return 1 if result["failed"] else 0
+
+
+async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Have the running gateway do it, or take its place for a moment. Raises `CommandFailed`."""
+    settings, found = load(path)
+    try:
+        result = await ask_running(settings.data_dir, name, arguments)
+        if result is not None:
+            return result
+        gateway = runtime.Gateway(settings, found=found)
+        async with gateway.resting() as core:
+            return await COMMANDS[name](core, arguments)
+    except (CommandError, Locked, dialect.StoreUnavailable, migrate.StoreTooNew) as error:
+        raise CommandFailed(str(error)) from None
+
+
+async def demo(parsed: argparse.Namespace) -> int:
+    """Play the demo."""
+    from gateway.demo import play  # the simulators are needed nowhere else
+
+    return await play(once=parsed.once)

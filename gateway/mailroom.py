@@ -1,0 +1,48 @@
+"""Mail from the SMTP receiver into the store: which account a recipient belongs to, and keeping the raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from gateway.core import Core
+from gateway.ids import micros, new_id
+from gateway.intake.worker import TOPIC
+from gateway.store.tickets import to_json
+from normalizers._mime_text import canonical
+
+MAIL_ADAPTER = "email"  # the adapter whose accounts the SMTP receiver serves
+
+
+class Mailroom:
+    """Takes mails for all accounts whose addresses are served here."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def resolve(self, recipient: str) -> str | None:
+        """The account of a recipient; a plus tag is part of no address."""
+        local, at, domain = recipient.strip().rpartition("@")
+        plain = f"{local.partition('+')[0]}{at}{domain}"
+        for address in (recipient, plain):
+            found = self._core.accounts.named(MAIL_ADAPTER, canonical(address))
+            if found:
+                return found[0].id
+        return None
+
+    async def keep(self, account: str, envelope: dict[str, str], raw: bytes) -> None:
+        """Keep one mail; returns once it is durable. Raises `StoreUnavailable` or `TimeoutError` when it cannot be."""
+        row: dict[str, Any] = {
+            "id": new_id(),
+            "account": account,
+            "source": "smtp",
+            "url": "",
+            "headers": to_json(envelope),
+            "query": "{}",
+            "body": raw,
+            "received_at": micros(self._core.clock()),
+        }
+        async with asyncio.timeout(self._core.settings.limits.commit_timeout_s * 10):  # a sender waits for minutes
+            await self._core.database.keep(row)
+        self._core.metrics.deliveries.labels(account, "kept").inc()
+        self._core.bus.wake(TOPIC)
