@@ -132,6 +132,7 @@ CHANNEL = Channel(
     window=Window(
         duration=timedelta(hours=24),
         template_outside=True,
+        opened_by=frozenset({"call"}),
         source="Meta, WhatsApp Cloud API, Service messages, 2026-05",
     ),
     keywords=KEYWORDS,

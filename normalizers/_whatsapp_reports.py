@@ -5,7 +5,16 @@ from __future__ import annotations
 from normalizers._fields import moment, need, plain, text, whole
 from normalizers._whatsapp_content import first_error
 from normalizers._whatsapp_people import CHANNEL, Change, Item, addresses_of, moment_of, name_of, person_of
-from normalizers.model import AccountEvent, CallEvent, ConsentChange, DeliveryUpdate, Event, Ignored, Person
+from normalizers.model import (
+    AccountEvent,
+    CallEvent,
+    ConsentChange,
+    DeliveryUpdate,
+    Event,
+    Ignored,
+    Person,
+    TemplateState,
+)
 
 _STOPPED = "131050"
 
@@ -123,6 +132,14 @@ _ACCOUNT_FIELDS: dict[str, tuple[str, frozenset[str]]] = {
 _WORDS = ("event", "new_quality_score", "alert_severity")
 
 
+def _template(kind: str, scope: Change) -> TemplateState | None:
+    """What the platform thinks of a template now, when that is what the change is about."""
+    name = text(scope.value, "message_template_name")
+    if kind != "template_status" or not name:
+        return None
+    return TemplateState(name, text(scope.value, "message_template_language"), text(scope.value, "event").lower())
+
+
 def account_event(field: str, scope: Change, path: str) -> Event:
     moment_given = moment(scope.entry, "time", scope.received_at)
     name = name_of(scope.routing_key, field, scope.entry.get("time"), scope.value)
@@ -134,5 +151,5 @@ def account_event(field: str, scope: Change, path: str) -> Event:
     kind, alarming = _ACCOUNT_FIELDS[field]
     return AccountEvent(
         id=name, at=moment_given, routing_key=scope.routing_key, channel=CHANNEL, path=path, kind=kind,
-        values=plain(scope.value), alarming=any(text(scope.value, word) in alarming for word in _WORDS),
+        values=plain(scope.value), template=_template(kind, scope), alarming=any(text(scope.value, word) in alarming for word in _WORDS),
     )  # fmt: skip

@@ -58,6 +58,7 @@ from normalizers.model import (
     Sticker,
     SystemNote,
     Template,
+    TemplateState,
     Thread,
     Unreadable,
     Unsupported,
@@ -366,7 +367,7 @@ def test_template_status_goes_to_the_business_account(event: str, alarming: bool
     (found,) = account_level("message_template_status_update", value)
     assert found == AccountEvent(
         id=found.id, at=AT, routing_key=WABA, channel="whatsapp", path="$.entry[0].changes[0].value",
-        kind="template_status", values=value, alarming=alarming,
+        kind="template_status", values=value, alarming=alarming, template=TemplateState("hello", "", event.lower()),
     )  # fmt: skip
 
 
