@@ -80,7 +80,9 @@ def _file(ctx: Context, row: EventRow, event: Event) -> tuple[str, str]:
             return _engagement(ctx, row, event)
         case AccountEvent():
             return _account_event(ctx, row, event)
-        case ThreadControl() | CallEvent():
+        case CallEvent():
+            return _call(ctx, row, event)
+        case ThreadControl():
             return "ignored", "kept: no ticket follows from it"
         case Ignored():
             return "ignored", event.reason
@@ -97,12 +99,16 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
         return "ignored", f"the same mail came in at another address of ours: message {twin}"
     if event.automatic == "own_loop":
         return "ignored", "our own mail came back"
+    if "null_sender" in event.flags:
+        return "ignored", "a bounce of no mail of ours"
     at = min(micros(event.at), row.received_at + AHEAD_MAX)
     identity = people.resolve(ctx, event.sender, event.channel, account, at)
     conversation = filing.conversation_for(ctx, identity, event.channel, account, event.thread, ctx.now)
+    if event.kind == "system" and conversation.id not in ctx.snapshot.tickets:
+        return "ignored", "a system note makes no ticket by itself"
     admitted = filing.may_write(conversation, identity)
     flags = list(event.flags) if admitted else [*event.flags, "unknown_sender"]
-    quiet = not admitted or event.automatic == "ooo"
+    quiet = not admitted or event.automatic == "ooo" or event.kind == "system"
     actor = Actor("customer", identity.contact_id, identity.name or identity.handle)
     ticket, where = filing.ticket_for(ctx, event, conversation, identity, actor, quiet=quiet)
     if admitted:
@@ -262,6 +268,18 @@ def _engagement(ctx: Context, row: EventRow, event: Engagement) -> tuple[str, st
     if declared is not None and declared.window is not None and event.kind in declared.window.opened_by:
         _open_window(identity, min(micros(event.at), row.received_at + AHEAD_MAX), opens=True, private=declared.private)
     return "done", event.kind
+
+
+def _call(ctx: Context, row: EventRow, event: CallEvent) -> tuple[str, str]:
+    """A customer's call opens the window where the channel says so."""
+    declared = ctx.rules.channel(row.account, event.channel)
+    opens = declared is not None and declared.window is not None and "call" in declared.window.opened_by
+    if event.person is None or event.direction != "inbound" or declared is None or not opens:
+        return "ignored", "kept: no ticket follows from it"
+    at = min(micros(event.at), row.received_at + AHEAD_MAX)
+    identity = people.resolve(ctx, event.person, event.channel, row.account, at)
+    _open_window(identity, at, opens=True, private=declared.private)
+    return "done", event.status
 
 
 def _echo(ctx: Context, row: EventRow, event: Echo) -> tuple[str, str]:

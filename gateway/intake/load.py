@@ -35,6 +35,7 @@ from gateway.store.schema import (
 )
 from normalizers.model import (
     Address,
+    CallEvent,
     ConsentChange,
     DeliveryUpdate,
     Echo,
@@ -98,7 +99,7 @@ def _people_of(event: Event) -> Iterable[Address]:
             return event.sender.addresses
         case Echo():
             return event.recipient.addresses if event.recipient else ()
-        case ConsentChange() | Engagement():
+        case ConsentChange() | Engagement() | CallEvent():
             return event.person.addresses if event.person else ()
         case IdentityChange():
             return (*event.old, *event.new)
@@ -162,14 +163,14 @@ _CONTACT_COLUMNS = (
 def _rows(connection: Connection, columns: Sequence[Any], key: Any, wanted: Iterable[str]) -> Iterable[Any]:
     """The rows whose `key` is among `wanted`; no query when nothing is wanted."""
     names = list(wanted)
-    return connection.execute(select(*columns).where(key.in_(names))) if names else ()
+    return connection.execute(select(*columns).where(key.in_(names))).all() if names else ()
 
 
 def _load_people(connection: Connection, snapshot: Snapshot, wanted: _Wanted, rules: Rules) -> None:
     if not wanted.addresses:
         return
     names = {key[3] for key in wanted.addresses}
-    for row in connection.execute(select(*_ADDRESS_COLUMNS).where(addresses.c.value.in_(names))):
+    for row in connection.execute(select(*_ADDRESS_COLUMNS).where(addresses.c.value.in_(names))).all():
         found = AddressRow(*row)
         if found.key in wanted.addresses:
             snapshot.addresses[found.key] = found
@@ -201,7 +202,7 @@ def _load_matches(
         statement = select(
             contact_values.c.attribute, contact_values.c.value, contact_values.c.contact_id, contact_values.c.evidence
         ).where(contact_values.c.attribute.in_(rules.matching), contact_values.c.value.in_(names))
-        for attribute, value, contact_id, evidence in connection.execute(statement):
+        for attribute, value, contact_id, evidence in connection.execute(statement).all():
             snapshot.values.setdefault((attribute, value), []).append((contact_id, evidence))
             candidates.add(contact_id)
     shared = {address.value for address in fresh.values() if address.scope == "platform"}
@@ -211,7 +212,7 @@ def _load_matches(
             .join(identities, identities.c.id == addresses.c.identity_id)
             .where(addresses.c.value.in_(shared), addresses.c.scope == "platform", addresses.c.evidence == "attested")
         )
-        for channel, kind, value, contact_id in connection.execute(statement):
+        for channel, kind, value, contact_id in connection.execute(statement).all():
             snapshot.platform.setdefault((channel, kind, value), []).append(contact_id)
             candidates.add(contact_id)
     if fresh and candidates:
@@ -240,7 +241,7 @@ def _load_messages(connection: Connection, snapshot: Snapshot, wanted: _Wanted) 
         statement = select(message_refs.c.account, message_refs.c.ref, message_refs.c.message_id).where(
             message_refs.c.ref.in_(wanted.refs)
         )
-        for account, ref, message_id in connection.execute(statement):
+        for account, ref, message_id in connection.execute(statement).all():
             snapshot.refs[account, ref] = message_id
             ids.add(message_id)
     for values in _rows(connection, _KNOWN_COLUMNS, messages.c.id, ids):
@@ -283,7 +284,7 @@ def _load_conversations(connection: Connection, snapshot: Snapshot, wanted: _Wan
 
 
 def _take_conversations(connection: Connection, snapshot: Snapshot, condition: Any) -> None:
-    for row in connection.execute(select(*_CONVERSATION_COLUMNS).where(condition)):
+    for row in connection.execute(select(*_CONVERSATION_COLUMNS).where(condition)).all():
         conversation = Conversation(*row)
         conversation.participants = _decode(row.participants)
         snapshot.conversations[conversation.account, conversation.channel, conversation.key] = conversation
@@ -297,5 +298,5 @@ def _take_tickets(connection: Connection, snapshot: Snapshot) -> None:
         .where(tickets.c.conversation_id.in_(snapshot.conversations_by_id))
         .group_by(tickets.c.conversation_id)
     )
-    for values in connection.execute(select(*_TICKET_COLUMNS).where(tickets.c.id.in_(newest))):
+    for values in connection.execute(select(*_TICKET_COLUMNS).where(tickets.c.id.in_(newest))).all():
         snapshot.tickets[values.conversation_id] = Ticket(**values._mapping, tags=[], channel_info={})

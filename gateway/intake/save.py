@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, select, update
 
 from gateway.ids import new_id
 from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
 from gateway.store import people, receipts
-from gateway.store.dialect import insert_ignore, upsert
+from gateway.store.dialect import insert_ignore, insert_many, run_many, upsert
 from gateway.store.redact import redact
 from gateway.store.schema import (
     addresses,
@@ -52,9 +52,10 @@ def save(
     _wake_parked(connection, changes)
 
 
-def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+def _update(connection: Connection, statement: Update, rows: Sequence[dict[str, Any]]) -> None:
+    """One of the prepared updates, for many rows."""
     if rows:
-        connection.execute(insert(table), rows)
+        run_many(connection, ("update", str(id(statement))), lambda: statement, rows)
 
 
 def _columns(record: Any, *names: str) -> dict[str, Any]:
@@ -94,40 +95,43 @@ _MOVE_ADDRESS = (
 
 def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, now: int) -> None:
     """Write what was decided about identities and contacts."""
-    _insert(connection, contacts, [_columns(contact, *_CONTACT) for contact in changes.contacts])
-    _insert(connection, identities, [_identity_row(identity) for identity in changes.identities])
-    _insert(connection, addresses, [_columns(address, *_ADDRESS) for address in changes.addresses])
+    insert_many(connection, contacts, [_columns(contact, *_CONTACT) for contact in changes.contacts])
+    insert_many(connection, identities, [_identity_row(identity) for identity in changes.identities])
+    insert_many(connection, addresses, [_columns(address, *_ADDRESS) for address in changes.addresses])
     insert_ignore(connection, contact_values, [_columns(value, *_VALUE) for value in changes.values])
     insert_ignore(connection, conflicts, [{"id": new_id(), "at": now} | conflict for conflict in changes.conflicts])
     moved = [
         {"key": row.id, "owner": row.identity_id, "proof": row.evidence, "moment": row.attested_at}
         for row in changes.moved_addresses
     ]
-    if moved:
-        connection.execute(_MOVE_ADDRESS, moved)
+    _update(connection, _MOVE_ADDRESS, moved)
     seen = [
         {"key": contact.id, "seen": contact.last_seen_at}
         for contact in snapshot.contacts.values()
         if contact.dirty and not contact.new
     ]
-    if seen:
-        connection.execute(_TOUCH_CONTACT, seen)
+    _update(connection, _TOUCH_CONTACT, seen)
     dirty = [identity for identity in snapshot.identities.values() if identity.dirty and not identity.new]
-    if dirty:
-        connection.execute(
-            _UPDATE_IDENTITY,
-            [
-                {"key": identity.id, "new_profile": to_json(identity.profile), "new_optouts": to_json(identity.optouts)}
-                | {
-                    f"new_{name}": getattr(identity, name)
-                    for name in (
-                        "contact_id", "name", "handle", "language", "state", "opened_at", "window_used",
-                        "last_inbound_at",
-                    )
-                }
-                for identity in dirty
-            ],
-        )  # fmt: skip
+    _update(
+        connection,
+        _UPDATE_IDENTITY,
+        [
+            {
+                "key": identity.id,
+                "new_contact_id": identity.contact_id,
+                "new_name": identity.name,
+                "new_handle": identity.handle,
+                "new_language": identity.language,
+                "new_profile": to_json(identity.profile),
+                "new_state": identity.state,
+                "new_optouts": to_json(identity.optouts),
+                "new_opened_at": identity.opened_at,
+                "new_window_used": identity.window_used,
+                "new_last_inbound_at": identity.last_inbound_at,
+            }
+            for identity in dirty
+        ],
+    )
 
 
 def _identity_row(identity: Identity) -> dict[str, Any]:
@@ -165,7 +169,7 @@ _UPDATE_TICKET = (
 
 
 def _save_tickets(connection: Connection, snapshot: Snapshot, changes: Changes, now: int) -> None:
-    _insert(
+    insert_many(
         connection,
         conversations,
         [
@@ -182,8 +186,7 @@ def _save_tickets(connection: Connection, snapshot: Snapshot, changes: Changes, 
         for conversation in snapshot.conversations_by_id.values()
         if conversation.dirty and not conversation.new
     ]
-    if changed:
-        connection.execute(_UPDATE_CONVERSATION, changed)
+    _update(connection, _UPDATE_CONVERSATION, changed)
     if changes.tickets:
         first = next_numbers(connection, len(changes.tickets))
         for offset, ticket in enumerate(changes.tickets):
@@ -191,7 +194,7 @@ def _save_tickets(connection: Connection, snapshot: Snapshot, changes: Changes, 
     touched = {ticket.id: ticket for ticket in (*changes.tickets, *snapshot.tickets.values())}
     touched |= {ticket.id: ticket for ticket in snapshot.tickets_by_number.values() if ticket.id not in touched}
     log = [row for ticket in touched.values() for row in _log_rows(ticket, now)]
-    _insert(
+    insert_many(
         connection,
         tickets,
         [
@@ -199,7 +202,7 @@ def _save_tickets(connection: Connection, snapshot: Snapshot, changes: Changes, 
             for ticket in changes.tickets
         ],
     )
-    _insert(
+    insert_many(
         connection,
         ticket_tags,
         [{"ticket_id": ticket.id, "tag": tag} for ticket in changes.tickets for tag in ticket.tags],
@@ -217,9 +220,8 @@ def _save_tickets(connection: Connection, snapshot: Snapshot, changes: Changes, 
         for ticket in touched.values()
         if not ticket.new and (ticket.dirty or ticket.entries)
     ]
-    if dirty:
-        connection.execute(_UPDATE_TICKET, dirty)
-    _insert(connection, ticket_events, log)
+    _update(connection, _UPDATE_TICKET, dirty)
+    insert_many(connection, ticket_events, log)
 
 
 def _log_rows(ticket: Ticket, now: int) -> Iterable[dict[str, Any]]:
@@ -234,17 +236,14 @@ _REACT = update(messages).where(messages.c.id == bindparam("message")).values(re
 
 
 def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
-    _insert(connection, messages, changes.messages)
-    _insert(connection, attachments, changes.attachments)
+    insert_many(connection, messages, changes.messages)
+    insert_many(connection, attachments, changes.attachments)
     insert_ignore(connection, message_refs, changes.refs)
-    if changes.reactions:
-        connection.execute(
-            _REACT,
-            [
-                {"message": message, "all_reactions": to_json(reactions)}
-                for message, reactions in changes.reactions.items()
-            ],
-        )
+    _update(
+        connection,
+        _REACT,
+        [{"message": message, "all_reactions": to_json(reactions)} for message, reactions in changes.reactions.items()],
+    )
     for message_id, columns in changes.edits:
         connection.execute(update(messages).where(messages.c.id == message_id).values(**columns))
     for known, at in changes.deletions:
@@ -284,7 +283,7 @@ def _settle(connection: Connection, rows: Sequence[EventRow], changes: Changes, 
             values |= {"waits_for": reason, "not_before": now + PARKED_FOR}
         connection.execute(update(events).where(events.c.id.in_(ids)).values(**values))
         if state == "dead":
-            _insert(connection, dead_letters, [dead_letter(received[event_id], reason, now) for event_id in ids])
+            insert_many(connection, dead_letters, [dead_letter(received[event_id], reason, now) for event_id in ids])
 
 
 def dead_letter(row: EventRow, detail: str, now: int, error_class: str = "permanent") -> dict[str, Any]:

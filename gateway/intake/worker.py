@@ -251,7 +251,7 @@ def _take_events(connection: Connection, now: int) -> list[EventRow]:
         .order_by(events.c.id)
         .limit(BATCH)
     )  # fmt: skip
-    return [EventRow(*row[:5], stage.decode(row[5])) for row in connection.execute(statement)]
+    return [EventRow(*row[:5], stage.decode(row[5])) for row in connection.execute(statement).all()]
 
 
 def _give_up_parked(connection: Connection, now: int) -> None:

@@ -39,7 +39,7 @@ def writer_count(url: URL) -> int:
 def write_engine(url: URL) -> Engine:
     """The engine that writes. On SQLite its one connection is the only one that ever writes or checkpoints."""
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, pool_size=1, max_overflow=0, poolclass=QueuePool)
+        engine = create_engine(url, pool_size=1, max_overflow=0, poolclass=QueuePool, paramstyle="named")
         event.listen(engine, "connect", _prepare_sqlite_writer)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         return engine
@@ -56,6 +56,7 @@ def read_engine(url: URL, size: int = 4) -> Engine:
             poolclass=QueuePool,
             pool_size=size,
             max_overflow=0,
+            paramstyle="named",
         )
         event.listen(engine, "connect", _prepare_sqlite_reader)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
@@ -108,10 +109,35 @@ def describe(engine: Engine) -> str:
         return f"{engine.dialect.name} {version}"
 
 
+def insert_many(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, all with the same columns."""
+    if rows:
+        run_many(connection, ("insert", table.name, *rows[0]), lambda: table.insert(), rows)
+
+
 def insert_ignore(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows; those whose unique key is taken are left as they are. All rows must have the same columns."""
     if rows:
-        connection.execute(_INSERTS[connection.dialect.name](table).on_conflict_do_nothing(), rows)
+        insert = _INSERTS[connection.dialect.name]
+        run_many(connection, ("ignore", table.name, *rows[0]), lambda: insert(table).on_conflict_do_nothing(), rows)
+
+
+_compiled: dict[tuple[str, ...], str] = {}
+
+
+def run_many(
+    connection: Connection, name: tuple[str, ...], make: Callable[[], Any], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Run one statement for many rows, written out once under `name` and then handed to the driver as it is.
+
+    The driver gets the rows untouched, which saves half the time of a bulk statement: values must be what the driver
+    takes (texts, numbers, bytes, None).
+    """
+    key = (connection.dialect.name, *name)
+    sql = _compiled.get(key)
+    if sql is None:
+        sql = _compiled[key] = str(make().compile(dialect=connection.dialect, column_keys=list(rows[0])))
+    connection.exec_driver_sql(sql, list(rows))
 
 
 def upsert(

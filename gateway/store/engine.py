@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from gateway.store import dialect
@@ -28,7 +28,6 @@ Job = Callable[[Connection], Any]
 
 log = logging.getLogger(__name__)
 GROUP_MAX = 512
-_KEEP = insert(deliveries)
 
 
 class _Waiting:
@@ -177,7 +176,7 @@ class Database:
     def _work(self, connection: Connection, batch: list[_Waiting]) -> None:
         rows = [waiting.row for waiting in batch if waiting.row is not None]
         if rows:
-            connection.execute(_KEEP, rows)
+            dialect.insert_many(connection, deliveries, rows)
         jobs = [waiting for waiting in batch if waiting.job is not None]
         alone = len(batch) == 1
         for waiting in jobs:
