@@ -14,6 +14,7 @@ from sqlalchemy import RowMapping
 from adapters import Callback, VerificationError
 from gateway.accounts import Accounts, BoundAccount
 from gateway.ids import moment, new_id
+from gateway.intake.records import EventRow
 from normalizers.model import (
     DeliveryUpdate,
     Echo,
@@ -26,6 +27,7 @@ from normalizers.model import (
 )
 
 log = logging.getLogger(__name__)
+EVENTS_MAX = 2000  # normalised together, unless one delivery alone has more
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
@@ -35,6 +37,7 @@ class Normalised:
     """What a batch of deliveries became."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[EventRow] = field(default_factory=list)  # those of `events` that somebody may have
     done: list[str] = field(default_factory=list)
     broken: list[tuple[str, str, str]] = field(default_factory=list)  # delivery id, account, problem
     unroutable: int = 0
@@ -60,9 +63,15 @@ def normalise(rows: Sequence[RowMapping], accounts: Accounts) -> Normalised:
             key = event.routing_key
             if key not in routes:
                 routes[key] = route(row, received, account, key, accounts)
-            result.unroutable += not routes[key]
-            result.events.append(event_row(row, event, routes[key]))
+            made = event_row(row, event, routes[key])
+            result.events.append(made)
+            if routes[key]:
+                result.rows.append(EventRow(made["id"], row["id"], routes[key], row["received_at"], 0, event))
+            else:
+                result.unroutable += 1
         result.done.append(row["id"])
+        if len(result.events) >= EVENTS_MAX:
+            break  # the other deliveries wait for the next round
     return result
 
 

@@ -39,16 +39,17 @@ PARKED_FOR = 10 * 60 * 1_000_000  # microseconds a receipt waits for the message
 
 
 def save(
-    connection: Connection, rows: Sequence[EventRow], snapshot: Snapshot, changes: Changes, rules: Rules, now: int
-) -> None:
-    """Write a batch. Everything of it is in the caller's transaction."""
+    connection: Connection, rows: Sequence[EventRow], snapshot: Snapshot, changes: Changes, rules: Rules, now: int,
+    *, settled: bool = False,
+) -> None:  # fmt: skip
+    """Write a batch, all of it in the caller's transaction. `settled`: its events stand as done already."""
     for merge in changes.merges:
         people.record_merge(connection, merge, now)
     save_people(connection, snapshot, changes, now)
     _save_tickets(connection, snapshot, changes, now)
     _save_messages(connection, changes, now)
     _apply_receipts(connection, changes, rules, now)
-    _settle(connection, rows, changes, now)
+    _settle(connection, rows, changes, now, settled=settled)
     _wake_parked(connection, changes)
 
 
@@ -272,12 +273,14 @@ def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now:
 # --- outcomes ---
 
 
-def _settle(connection: Connection, rows: Sequence[EventRow], changes: Changes, now: int) -> None:
+def _settle(connection: Connection, rows: Sequence[EventRow], changes: Changes, now: int, *, settled: bool) -> None:
     by_outcome: dict[tuple[str, str], list[str]] = {}
     for event_id, outcome in changes.outcomes.items():
         by_outcome.setdefault(outcome, []).append(event_id)
     received = {row.id: row for row in rows}
     for (state, reason), ids in by_outcome.items():
+        if settled and state == "done":
+            continue
         values: dict[str, Any] = {"state": state, "error": "" if state in ("done", "parked") else reason[:500]}
         if state == "parked":
             values |= {"waits_for": reason, "not_before": now + PARKED_FOR}

@@ -30,6 +30,7 @@ TOPIC = "intake"
 FILED = "filed"
 BATCH = 500
 BATCH_BYTES = 32 * 2**20  # of deliveries normalised together
+IDS_MAX = 10_000  # in one statement
 TRIES = 5
 SWEEP_S = 30.0
 RETRY_S = (1, 5, 30, 120)
@@ -100,17 +101,42 @@ class IntakeWorker:
         if not rows:
             return 0
         result = await asyncio.to_thread(stage.normalise, rows, self._core.accounts)
-        count = len(result.events)
-        new = await self._core.database.bulk(lambda connection: _keep_events(connection, result, now))
-        metrics = self._core.metrics.events
-        if count > new:
-            metrics.labels("any", "duplicate").inc(count - new)
+        if len(result.events) > stage.EVENTS_MAX or not await self._take_in(result, now):
+            new = await self._core.database.bulk(lambda connection: _keep_events(connection, result, now, "new"))
+            self._count(result, len(new))
+        return len(rows)
+
+    async def _take_in(self, result: stage.Normalised, now: int) -> bool:
+        """Keep the events and file them in the same transaction; False when that fails for their own sake.
+
+        Nothing is written then: they are kept by themselves, and filed by halves from the events table.
+        """
+
+        def job(connection: Connection) -> tuple[int, list[EventRow], Changes]:
+            new = _keep_events(connection, result, now, "done")
+            rows = [row for row in result.rows if row.id in new]
+            return len(new), rows, self._work(connection, rows, now, settled=True)
+
+        try:
+            new, rows, changes = await self._core.database.bulk(job)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            log.warning("intake.batch_failed", extra={"events": len(result.events), "error": type(error).__name__})
+            return False
+        self._count(result, new)
+        self._tell(rows, changes)
+        return True
+
+    def _count(self, result: stage.Normalised, new: int) -> None:
+        metrics = self._core.metrics
+        if len(result.events) > new:
+            metrics.events.labels("any", "duplicate").inc(len(result.events) - new)
         if result.unroutable:
-            metrics.labels("any", "unroutable").inc(result.unroutable)
+            metrics.events.labels("any", "unroutable").inc(result.unroutable)
             log.warning("intake.unroutable", extra={"events": result.unroutable})
         for _ in result.broken:
-            self._core.metrics.dead_letters.labels("inbound").inc()
-        return len(rows)
+            metrics.dead_letters.labels("inbound").inc()
 
     # --- events to tickets ---
 
@@ -139,10 +165,10 @@ class IntakeWorker:
             return
         self._tell(rows, changes)
 
-    def _work(self, connection: Connection, rows: Sequence[EventRow], now: int) -> Changes:
+    def _work(self, connection: Connection, rows: Sequence[EventRow], now: int, *, settled: bool = False) -> Changes:
         snapshot = load(connection, rows, self._rules)
         changes = decide(rows, snapshot, self._rules, now, new_id)
-        save(connection, rows, snapshot, changes, self._rules, now)
+        save(connection, rows, snapshot, changes, self._rules, now, settled=settled)
         return changes
 
     async def _set_aside(self, row: EventRow, error: Exception, now: int) -> None:
@@ -219,9 +245,11 @@ def _take_deliveries(connection: Connection, now: int) -> list[Any]:
     return list(connection.execute(statement).mappings())
 
 
-def _keep_events(connection: Connection, result: stage.Normalised, now: int) -> int:
-    """Write the events and settle their deliveries; how many events were new."""
-    keys = {event["id"] for event in result.events}
+def _keep_events(connection: Connection, result: stage.Normalised, now: int, state: str) -> set[str]:
+    """Write the events in `state` and settle their deliveries; the ids of those that were not there before."""
+    for event in result.events:
+        if event["state"] != "unroutable":
+            event["state"] = state
     insert_ignore(connection, events, result.events)
     mark_deliveries(connection, result.done, now)
     for delivery_id, account, problem in result.broken:
@@ -232,10 +260,12 @@ def _keep_events(connection: Connection, result: stage.Normalised, now: int) -> 
                 error_class="permanent", code="normalise", detail=problem, attempts=1, created_at=now,
             )
         )  # fmt: skip
-    if not keys:
-        return 0
-    written = select(func.count()).select_from(events).where(events.c.id.in_(keys))
-    return int(connection.execute(written).scalar_one())
+    made = [event["id"] for event in result.events]
+    written: set[str] = set()
+    for start in range(0, len(made), IDS_MAX):
+        statement = select(events.c.id).where(events.c.id.in_(made[start : start + IDS_MAX]))
+        written.update(connection.execute(statement).scalars())
+    return written
 
 
 def _take_events(connection: Connection, now: int) -> list[EventRow]:

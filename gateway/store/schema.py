@@ -424,6 +424,7 @@ outbox = Table(
     ),
     Index(
         "ix_outbox_due",
+        "account",
         "priority",
         "not_before",
         "id",

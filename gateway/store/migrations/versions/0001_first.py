@@ -1,0 +1,562 @@
+"""The first schema."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+TABLES = (
+    "account_states",
+    "addresses",
+    "api_keys",
+    "attachments",
+    "attempts",
+    "attributes",
+    "conflicts",
+    "contact_values",
+    "contacts",
+    "conversations",
+    "counters",
+    "dead_letters",
+    "deletions",
+    "deliveries",
+    "erased",
+    "events",
+    "idempotency",
+    "identities",
+    "merges",
+    "message_refs",
+    "messages",
+    "outbox",
+    "receipts",
+    "templates",
+    "ticket_events",
+    "ticket_tags",
+    "tickets",
+    "uploads",
+)
+
+
+def upgrade() -> None:
+    """Make every table."""
+    op.create_table(
+        "account_states",
+        sa.Column("account", sa.String(length=64), nullable=False),
+        sa.Column("scope", sa.String(length=160), server_default="", nullable=False),
+        sa.Column("paused_until", sa.BigInteger(), nullable=False),
+        sa.Column("error_class", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("account", "scope", name=op.f("pk_account_states")),
+    )
+    op.create_table(
+        "addresses",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("identity_id", sa.String(length=32), nullable=False),
+        sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("kind", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("value", sa.Text(), server_default="", nullable=False),
+        sa.Column("scope", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("evidence", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("attested_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_addresses")),
+        sa.UniqueConstraint(
+            "value", "kind", "channel", "account", name=op.f("uq_addresses_value_kind_channel_account")
+        ),
+    )
+    op.create_index("ix_addresses_identity_id", "addresses", ["identity_id"], unique=False)
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.Text(), server_default="", nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("scope", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("accounts", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_used_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+        sa.UniqueConstraint("hash", name=op.f("uq_api_keys_hash")),
+    )
+    op.create_table(
+        "attachments",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("message_id", sa.String(length=32), nullable=False),
+        sa.Column("position", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("kind", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("media_type", sa.Text(), server_default="", nullable=False),
+        sa.Column("filename", sa.Text(), server_default="", nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=True),
+        sa.Column("sha256", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("state", sa.String(length=8), server_default="pending", nullable=False),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("ref", sa.Text(), server_default="", nullable=False),
+        sa.Column("url", sa.Text(), server_default="", nullable=False),
+        sa.Column("content_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("path", sa.Text(), server_default="", nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_attachments")),
+    )
+    op.create_index("ix_attachments_message_id", "attachments", ["message_id"], unique=False)
+    op.create_index(
+        "ix_attachments_pending",
+        "attachments",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'pending'"),
+        postgresql_where=sa.text("state = 'pending'"),
+    )
+    op.create_table(
+        "attempts",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("outbox_id", sa.String(length=32), nullable=False),
+        sa.Column("message_id", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("outcome", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("error_class", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("code", sa.Text(), server_default="", nullable=False),
+        sa.Column("detail", sa.Text(), server_default="", nullable=False),
+        sa.Column("request_id", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
+    )
+    op.create_index("ix_attempts_message_id", "attempts", ["message_id"], unique=False)
+    op.create_index("ix_attempts_outbox_id", "attempts", ["outbox_id"], unique=False)
+    op.create_table(
+        "attributes",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("title", sa.Text(), server_default="", nullable=False),
+        sa.Column("kind", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("type", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("choices", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("position", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("visible", sa.Boolean(), server_default=sa.text("(true)"), nullable=False),
+        sa.Column("unique_value", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_attributes")),
+    )
+    op.create_table(
+        "conflicts",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("identity_id", sa.String(length=32), nullable=False),
+        sa.Column("contact_id", sa.String(length=32), nullable=False),
+        sa.Column("other_contact_id", sa.String(length=32), nullable=False),
+        sa.Column("attribute", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("value", sa.Text(), server_default="", nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("decided_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_conflicts")),
+        sa.UniqueConstraint(
+            "contact_id",
+            "other_contact_id",
+            "attribute",
+            "value",
+            name=op.f("uq_conflicts_contact_id_other_contact_id_attribute_value"),
+        ),
+    )
+    op.create_table(
+        "contact_values",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("contact_id", sa.String(length=32), nullable=False),
+        sa.Column("identity_id", sa.String(length=32), nullable=False),
+        sa.Column("attribute", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("value", sa.Text(), server_default="", nullable=False),
+        sa.Column("evidence", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_contact_values")),
+        sa.UniqueConstraint(
+            "attribute",
+            "value",
+            "contact_id",
+            "identity_id",
+            name=op.f("uq_contact_values_attribute_value_contact_id_identity_id"),
+        ),
+    )
+    op.create_index("ix_contact_values_contact_id", "contact_values", ["contact_id"], unique=False)
+    op.create_table(
+        "contacts",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.Text(), server_default="", nullable=False),
+        sa.Column("language", sa.String(length=35), server_default="", nullable=False),
+        sa.Column("organization", sa.Text(), server_default="", nullable=False),
+        sa.Column("tags", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("vip", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("attributes", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("merged_into", sa.String(length=32), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_contacts")),
+    )
+    op.create_index("ix_contacts_merged_into", "contacts", ["merged_into"], unique=False)
+    op.create_table(
+        "conversations",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("identity_id", sa.String(length=32), nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("kind", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("key", sa.Text(), server_default="", nullable=False),
+        sa.Column("subject", sa.Text(), server_default="", nullable=False),
+        sa.Column("participants", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_conversations")),
+        sa.UniqueConstraint("account", "channel", "key", name=op.f("uq_conversations_account_channel_key")),
+    )
+    op.create_index("ix_conversations_identity_id", "conversations", ["identity_id"], unique=False)
+    op.create_table(
+        "counters",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_counters")),
+    )
+    op.create_table(
+        "dead_letters",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("direction", sa.String(length=8), server_default="", nullable=False),
+        sa.Column("kind", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("ref", sa.String(length=32), nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("message_id", sa.String(length=32), nullable=True),
+        sa.Column("error_class", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("code", sa.Text(), server_default="", nullable=False),
+        sa.Column("detail", sa.Text(), server_default="", nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("replayed_at", sa.BigInteger(), nullable=True),
+        sa.Column("dropped_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letters")),
+    )
+    op.create_index(
+        "ix_dead_letters_open",
+        "dead_letters",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("replayed_at IS NULL AND dropped_at IS NULL"),
+        postgresql_where=sa.text("replayed_at IS NULL AND dropped_at IS NULL"),
+    )
+    op.create_index("ix_dead_letters_ref", "dead_letters", ["ref"], unique=False)
+    op.create_table(
+        "deletions",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("contact_id", sa.String(length=32), nullable=False),
+        sa.Column("deleted_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=False),
+        sa.Column("channels", sa.Text(), server_default="[]", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deletions")),
+    )
+    op.create_table(
+        "deliveries",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("source", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("url", sa.Text(), server_default="", nullable=False),
+        sa.Column("headers", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("query", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=12), server_default="received", nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
+    )
+    op.create_index(
+        "ix_deliveries_open",
+        "deliveries",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('received', 'retry')"),
+        postgresql_where=sa.text("state IN ('received', 'retry')"),
+    )
+    op.create_index("ix_deliveries_received_at", "deliveries", ["received_at"], unique=False)
+    op.create_table(
+        "erased",
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("hash", name=op.f("pk_erased")),
+    )
+    op.create_table(
+        "events",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("delivery_id", sa.String(length=32), nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("kind", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("dedupe_key", sa.Text(), server_default="", nullable=False),
+        sa.Column("lane", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("payload", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=12), server_default="new", nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=True),
+        sa.Column("waits_for", sa.Text(), server_default="", nullable=False),
+        sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
+        sa.UniqueConstraint("account", "kind", "dedupe_key", name=op.f("uq_events_account_kind_dedupe_key")),
+    )
+    op.create_index("ix_events_delivery_id", "events", ["delivery_id"], unique=False)
+    op.create_index(
+        "ix_events_open",
+        "events",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('new', 'retry')"),
+        postgresql_where=sa.text("state IN ('new', 'retry')"),
+    )
+    op.create_index(
+        "ix_events_parked",
+        "events",
+        ["account", "waits_for"],
+        unique=False,
+        sqlite_where=sa.text("state = 'parked'"),
+        postgresql_where=sa.text("state = 'parked'"),
+    )
+    op.create_table(
+        "idempotency",
+        sa.Column("scope", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("status", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("response", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("scope", "key", name=op.f("pk_idempotency")),
+    )
+    op.create_index("ix_idempotency_created_at", "idempotency", ["created_at"], unique=False)
+    op.create_table(
+        "identities",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("contact_id", sa.String(length=32), nullable=False),
+        sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("external_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("name", sa.Text(), server_default="", nullable=False),
+        sa.Column("handle", sa.Text(), server_default="", nullable=False),
+        sa.Column("language", sa.String(length=35), server_default="", nullable=False),
+        sa.Column("profile", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("state", sa.String(length=12), server_default="active", nullable=False),
+        sa.Column("optouts", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("opened_at", sa.BigInteger(), nullable=True),
+        sa.Column("window_used", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("last_inbound_at", sa.BigInteger(), nullable=True),
+        sa.Column("pinned", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_identities")),
+    )
+    op.create_index("ix_identities_contact_id", "identities", ["contact_id"], unique=False)
+    op.create_table(
+        "merges",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("winner", sa.String(length=32), nullable=False),
+        sa.Column("loser", sa.String(length=32), nullable=False),
+        sa.Column("attribute", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("value", sa.Text(), server_default="", nullable=False),
+        sa.Column("evidence", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("actor", sa.Text(), server_default="", nullable=False),
+        sa.Column("identities", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("loser_before", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("undone_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_merges")),
+    )
+    op.create_index("ix_merges_loser", "merges", ["loser"], unique=False)
+    op.create_index("ix_merges_winner", "merges", ["winner"], unique=False)
+    op.create_table(
+        "message_refs",
+        sa.Column("account", sa.String(length=64), nullable=False),
+        sa.Column("ref", sa.Text(), nullable=False),
+        sa.Column("message_id", sa.String(length=32), nullable=False),
+        sa.Column("outbox_id", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("account", "ref", name=op.f("pk_message_refs")),
+    )
+    op.create_index("ix_message_refs_message_id", "message_refs", ["message_id"], unique=False)
+    op.create_table(
+        "messages",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("ticket_id", sa.String(length=32), nullable=False),
+        sa.Column("conversation_id", sa.String(length=32), nullable=False),
+        sa.Column("contact_id", sa.String(length=32), nullable=False),
+        sa.Column("identity_id", sa.String(length=32), nullable=False),
+        sa.Column("direction", sa.String(length=8), server_default="", nullable=False),
+        sa.Column("visibility", sa.String(length=8), server_default="", nullable=False),
+        sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("external_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("kind", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("subject", sa.Text(), server_default="", nullable=False),
+        sa.Column("text", sa.Text(), server_default="", nullable=False),
+        sa.Column("html", sa.Text(), server_default="", nullable=False),
+        sa.Column("full_text", sa.Text(), server_default="", nullable=False),
+        sa.Column("content", sa.Text(), nullable=True),
+        sa.Column("context", sa.Text(), nullable=True),
+        sa.Column("in_reply_to", sa.String(length=32), nullable=True),
+        sa.Column("author", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("purpose", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("automatic", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("flags", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("reactions", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("status", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.Column("received_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("edited_at", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("delivery_id", sa.String(length=32), nullable=True),
+        sa.Column("raw_path", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
+    )
+    op.create_index("ix_messages_contact_id", "messages", ["contact_id"], unique=False)
+    op.create_index("ix_messages_conversation_id", "messages", ["conversation_id", "id"], unique=False)
+    op.create_index("ix_messages_ticket_id", "messages", ["ticket_id", "id"], unique=False)
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("message_id", sa.String(length=32), nullable=False),
+        sa.Column("part", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("conversation_id", sa.String(length=32), nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("priority", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("state", sa.String(length=12), server_default="queued", nullable=False),
+        sa.Column("payload", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("key", sa.String(length=36), server_default="", nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("owner", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("not_before", sa.BigInteger(), nullable=True),
+        sa.Column("queued_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("external_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.Column("unknown_at", sa.BigInteger(), nullable=True),
+        sa.Column("settled", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+    )
+    op.create_index(
+        "ix_outbox_due",
+        "outbox",
+        ["account", "priority", "not_before", "id"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('queued', 'held')"),
+        postgresql_where=sa.text("state IN ('queued', 'held')"),
+    )
+    op.create_index(
+        "ix_outbox_leased",
+        "outbox",
+        ["lease_until"],
+        unique=False,
+        sqlite_where=sa.text("state = 'sending'"),
+        postgresql_where=sa.text("state = 'sending'"),
+    )
+    op.create_index("ix_outbox_message_id", "outbox", ["message_id"], unique=False)
+    op.create_index(
+        "ix_outbox_open",
+        "outbox",
+        ["conversation_id", "id"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('queued', 'held', 'sending', 'unknown') AND NOT settled"),
+        postgresql_where=sa.text("state IN ('queued', 'held', 'sending', 'unknown') AND NOT settled"),
+    )
+    op.create_table(
+        "receipts",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("message_id", sa.String(length=32), nullable=False),
+        sa.Column("outbox_id", sa.String(length=32), nullable=True),
+        sa.Column("status", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("recipient", sa.Text(), server_default="", nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("applied", sa.Boolean(), server_default=sa.text("(true)"), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
+    )
+    op.create_index("ix_receipts_message_id", "receipts", ["message_id"], unique=False)
+    op.create_table(
+        "templates",
+        sa.Column("account", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=512), nullable=False),
+        sa.Column("language", sa.String(length=16), nullable=False),
+        sa.Column("status", sa.String(length=24), server_default="", nullable=False),
+        sa.Column("category", sa.String(length=24), server_default="", nullable=False),
+        sa.Column("parameters", sa.Integer(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("account", "name", "language", name=op.f("pk_templates")),
+    )
+    op.create_table(
+        "ticket_events",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("ticket_id", sa.String(length=32), nullable=False),
+        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=48), server_default="", nullable=False),
+        sa.Column("actor", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("data", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ticket_events")),
+        sa.UniqueConstraint("ticket_id", "sequence", name=op.f("uq_ticket_events_ticket_id_sequence")),
+    )
+    op.create_table(
+        "ticket_tags",
+        sa.Column("ticket_id", sa.String(length=32), nullable=False),
+        sa.Column("tag", sa.String(length=255), nullable=False),
+        sa.PrimaryKeyConstraint("ticket_id", "tag", name=op.f("pk_ticket_tags")),
+    )
+    op.create_index("ix_ticket_tags_tag", "ticket_tags", ["tag"], unique=False)
+    op.create_table(
+        "tickets",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("conversation_id", sa.String(length=32), nullable=False),
+        sa.Column("contact_id", sa.String(length=32), nullable=False),
+        sa.Column("identity_id", sa.String(length=32), nullable=False),
+        sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("subject", sa.Text(), server_default="", nullable=False),
+        sa.Column("status", sa.String(length=8), server_default="new", nullable=False),
+        sa.Column("priority", sa.String(length=8), server_default="normal", nullable=False),
+        sa.Column("via", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("updated_via", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("assignee", sa.Text(), server_default="", nullable=False),
+        sa.Column("group_name", sa.Text(), server_default="", nullable=False),
+        sa.Column("tags", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("fields", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("channel_info", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("follow_up_of", sa.String(length=32), nullable=True),
+        sa.Column("conversation_state", sa.String(length=8), server_default="started", nullable=False),
+        sa.Column("external_refs", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("sequence", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("solved_at", sa.BigInteger(), nullable=True),
+        sa.Column("closed_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tickets")),
+        sa.UniqueConstraint("number", name=op.f("uq_tickets_number")),
+    )
+    op.create_index("ix_tickets_contact_id", "tickets", ["contact_id"], unique=False)
+    op.create_index("ix_tickets_conversation_id", "tickets", ["conversation_id", "id"], unique=False)
+    op.create_index("ix_tickets_follow_up_of", "tickets", ["follow_up_of"], unique=False)
+    op.create_index("ix_tickets_status_updated_at", "tickets", ["status", "updated_at"], unique=False)
+    op.create_table(
+        "uploads",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("filename", sa.Text(), server_default="", nullable=False),
+        sa.Column("media_type", sa.Text(), server_default="", nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("path", sa.Text(), server_default="", nullable=False),
+        sa.Column("owner", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+    )
+
+
+def downgrade() -> None:
+    """Remove every table."""
+    for name in TABLES:
+        op.drop_table(name)
