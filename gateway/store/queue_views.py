@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, select, text, update
 
-from gateway.store.schema import account_states, dead_letters, deliveries, events, messages, outbox
+from gateway.store.schema import account_states, dead_letters, deliveries, messages, outbox
 from gateway.store.search import Visible, seen
 from gateway.store.views import Rows
 
@@ -69,20 +69,6 @@ def dead_letter(connection: Connection, letter_id: str, visible: Visible) -> Row
     """One dead letter, handled or not, or None."""
     statement = select(dead_letters).where(dead_letters.c.id == letter_id, seen(dead_letters.c.account, visible))
     return connection.execute(statement).mappings().first()
-
-
-def replay_inbound(connection: Connection, letter_id: str, now: int) -> bool:
-    """Hand a dead delivery or event to the intake again; False when the letter was handled before.
-
-    Replaying twice is harmless: the unique keys of what it makes see to it.
-    """
-    row = dead_letter(connection, letter_id, None)
-    if row is None or not settle_letter(connection, letter_id, "replayed_at", now):
-        return False
-    table = deliveries if row["kind"] == "delivery" else events
-    again: dict[str, Any] = {"state": "retry", "attempts": 0, "not_before": None, "error": ""}
-    connection.execute(update(table).where(table.c.id == row["ref"], table.c.state == "dead").values(again))
-    return True
 
 
 def drop_letter(connection: Connection, letter_id: str, now: int) -> bool:

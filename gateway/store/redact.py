@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select, update
 
-from gateway.intake.records import Known
 from gateway.store.schema import attachments, deliveries, messages
 from normalizers._fields import NotWellFormed, load_json
+
+if TYPE_CHECKING:  # intake imports this module
+    from gateway.intake.records import Known
 
 _STEP = re.compile(r"\.([A-Za-z0-9_]+)|\[(\d+)\]")
 

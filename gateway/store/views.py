@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, func, literal, or_, select
 
 from gateway.store.schema import (
     attachments,
@@ -99,9 +99,16 @@ def ticket_log(connection: Connection, ticket_id: str, limit: int, after: int) -
     return connection.execute(statement).mappings().all()
 
 
-# Customers' messages stand at the platform's moment, ours at the moment they were written.
+# Customers' messages stand at the platform's moment, ours at the moment they were written. Most platforms tell whole
+# seconds: within such a second the moment of receipt decides, so that an answer never stands before what it answers.
+_SENT, _SECOND_US = messages.c.sent_at, 1_000_000
+_PLATFORM_AT = case(
+    (or_(_SENT % _SECOND_US != 0, messages.c.received_at <= _SENT), _SENT),
+    (messages.c.received_at < _SENT + _SECOND_US, messages.c.received_at),
+    else_=_SENT + _SECOND_US - 1,
+)
 _SHOWN_AT = case(
-    (messages.c.direction == "inbound", func.coalesce(messages.c.sent_at, messages.c.created_at)),
+    (messages.c.direction == "inbound", func.coalesce(_PLATFORM_AT, messages.c.created_at)),
     else_=messages.c.created_at,
 )
 
@@ -115,9 +122,10 @@ def thread(connection: Connection, ticket_id: str, limit: int, after: tuple[int,
         .limit(limit)
     )
     if after is not None:
-        moment, message_id = after
-        later, same = moment < _SHOWN_AT, moment == _SHOWN_AT
-        statement = statement.where(or_(later, and_(same, messages.c.id > message_id)))
+        moment = literal(after[0])
+        statement = statement.where(
+            or_(moment < _SHOWN_AT, and_(moment == _SHOWN_AT, messages.c.id > after[1]))  # behind (moment, id)
+        )
     return connection.execute(statement).mappings().all()
 
 

@@ -1,0 +1,146 @@
+"""A judged message into the store: its row, its parts in the outbox, its files, its ids; and answers to repeats."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, insert, select
+
+from gateway.core import Core
+from gateway.drafts import Draft, as_part
+from gateway.ids import micros, new_id
+from gateway.requests import Denied, RequestError, Submitted
+from gateway.store.dialect import insert_ignore
+from gateway.store.schema import attachments, idempotency, message_refs, messages, outbox
+from gateway.store.tickets import to_json
+from gateway.tickets import Actor
+from normalizers.model import OutboundMessage
+from outbox.judge import Judgment
+
+_encode = msgspec.json.Encoder().encode
+_read_answer: msgspec.json.Decoder[Submitted | Denied] = msgspec.json.Decoder(Submitted | Denied)
+_FILE_DEFAULTS: dict[str, Any] = {"sha256": "", "reason": "", "ref": "", "content_id": ""}
+
+
+def message_row(draft: Draft, author: Actor, status: str, automatic: str, now: int) -> dict[str, Any]:
+    """The message as the thread shows it."""
+    message, place = draft.message, draft.place
+    mail = message.mail
+    answers = place.last is not None and (mail is not None or message.visibility == "public")
+    return {
+        "id": message.id,
+        "ticket_id": place.ticket["id"],
+        "conversation_id": place.conversation["id"],
+        "contact_id": place.ticket["contact_id"],
+        "identity_id": place.identity["id"],
+        "direction": "outbound",
+        "visibility": message.visibility,
+        "channel": message.channel,
+        "account": message.account,
+        "external_id": mail.message_id if mail is not None and status != "sent" else "",
+        "kind": _kind(message),
+        "subject": mail.subject if mail is not None else "",
+        "text": message.text or _template_text(message),
+        "html": message.html,
+        "content": None if message.template is None else _encode(message.template).decode(),
+        "in_reply_to": place.last["id"] if answers and place.last is not None else None,
+        "author": to_json(author),
+        "purpose": message.purpose,
+        "automatic": automatic,
+        "status": status,
+        "sent_at": now if status == "sent" else None,
+        "created_at": now,
+    }
+
+
+def _kind(message: OutboundMessage) -> str:
+    if message.template is not None:
+        return "template"
+    return message.files[0].kind if message.files and not message.text else "text"
+
+
+def _template_text(message: OutboundMessage) -> str:
+    """What an agent reads in the place of a template's text, which only the platform knows."""
+    template = message.template
+    if template is None:
+        return ""
+    given = template.parameters
+    texts = given if isinstance(given, tuple) else [str(value) for value in given.values()]
+    return " | ".join((f"[{template.name}]", *texts))
+
+
+def add_message(connection: Connection, row: dict[str, Any], files: Sequence[dict[str, Any]]) -> None:
+    """Insert a message with its files."""
+    connection.execute(insert(messages), [row])
+    if files:
+        connection.execute(insert(attachments), [_FILE_DEFAULTS | file for file in files])
+
+
+def add_parts(
+    connection: Connection, core: Core, draft: Draft, judgment: Judgment, now: int, *, bulk: bool
+) -> list[str]:
+    """Queue the parts of a message in their order; their ids. What the rules defer is held until then."""
+    until: datetime | None = judgment.until if judgment.decision == "defer" else None
+    ids = [new_id() for _ in judgment.parts]
+    rows: list[dict[str, Any]] = []
+    refs: list[dict[str, Any]] = []
+    for number, (part_id, message) in enumerate(zip(ids, judgment.parts, strict=True)):
+        part = as_part(core, message, part_id, number)
+        due = micros(until) if until is not None else now
+        rows.append(
+            {
+                "id": part_id, "message_id": draft.message.id, "part": number,
+                "conversation_id": draft.place.conversation["id"], "account": part.account, "channel": part.channel,
+                "priority": int(bulk), "state": "held" if until is not None and number == 0 else "queued",
+                "payload": _encode(part).decode(), "key": part.key, "not_before": due if number == 0 else None,
+                "queued_at": now,
+            }
+        )  # fmt: skip
+        if part.mail is not None:
+            refs.append(
+                {"account": part.account, "ref": part.mail.message_id, "message_id": draft.message.id,
+                 "outbox_id": part_id}
+            )  # fmt: skip
+    connection.execute(insert(outbox), rows)
+    insert_ignore(connection, message_refs, refs)
+    return ids
+
+
+# --- repeats ----------------------------------------------------------------------------------------------------------
+
+
+def fingerprint(*parts: Any) -> str:
+    """A hash of a request, equal for equal ones."""
+    return hashlib.sha256(_encode(parts)).hexdigest()
+
+
+def answered(connection: Connection, scope: str, key: str, print_: str) -> Submitted | Denied | None:
+    """The answer this key got before, None for a new one. Raises `RequestError` when it came with another body."""
+    if not key:
+        return None
+    row = connection.execute(
+        select(idempotency.c.fingerprint, idempotency.c.response).where(
+            idempotency.c.scope == scope, idempotency.c.key == key
+        )
+    ).first()
+    if row is None:
+        return None
+    if row.fingerprint != print_:
+        raise RequestError(
+            409, "idempotency_conflict", "this Idempotency-Key was used with another request", "Idempotency-Key"
+        )
+    return _read_answer.decode(row.response)
+
+
+def remember(connection: Connection, scope: str, key: str, print_: str, answer: Submitted | Denied, now: int) -> None:
+    """Keep the answer for a repeat. A concurrent one with the same key fails here, and is then answered from it."""
+    if key:
+        row = {
+            "scope": scope, "key": key, "fingerprint": print_, "status": 202 if isinstance(answer, Submitted) else 422,
+            "response": _encode(answer).decode(), "created_at": now,
+        }  # fmt: skip
+        connection.execute(insert(idempotency), [row])

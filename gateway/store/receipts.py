@@ -1,0 +1,287 @@
+"""Receipts in the database: found by the platform's id or ours, recorded each, applied as `outbox.receipts` allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
+
+from adapters import Channel, ErrorRule
+from gateway.ids import micros, moment, new_id
+from gateway.store import states
+from gateway.store.dialect import insert_ignore
+from gateway.store.outcomes import dead_letter
+from gateway.store.people import set_consent
+from gateway.store.schema import addresses, conversations, dead_letters, message_refs, messages, outbox, receipts
+from gateway.store.tickets import to_json
+from gateway.tickets import Entry
+from normalizers.model import DeliveryUpdate, OutboundMessage
+from outbox.outcomes import optout_scope
+from outbox.ports import Failure
+from outbox.receipts import advance
+from outbox.schedule import SCHEDULES
+
+_decode = msgspec.json.Decoder(OutboundMessage).decode
+_COLUMNS = (
+    outbox.c.id, outbox.c.message_id, outbox.c.conversation_id, outbox.c.account, outbox.c.state, outbox.c.attempts,
+    outbox.c.fence,
+    outbox.c.external_id, outbox.c.sent_at, outbox.c.error, outbox.c.queued_at, outbox.c.not_before,
+)  # fmt: skip
+_WATERMARK_MAX = 500  # messages one watermark may move
+
+
+class ReceiptResult(msgspec.Struct):
+    """`applied`: messages a receipt moved. `missing`: receipts for messages nobody knows yet. `live`: events to tell
+    of once this is durable: type, data, account."""
+
+    applied: list[str] = msgspec.field(default_factory=list)
+    missing: list[DeliveryUpdate] = msgspec.field(default_factory=list)
+    live: list[tuple[str, dict[str, Any], str]] = msgspec.field(default_factory=list)
+
+
+class _Part:
+    """A part as this batch has it so far."""
+
+    __slots__ = ("before", "error", "external_id", "not_before", "row", "sent_at", "state")
+
+    def __init__(self, row: Row[Any]) -> None:
+        self.row = row
+        self.before = self.state = row.state
+        self.error, self.external_id, self.sent_at = row.error, row.external_id, row.sent_at
+        self.not_before: int | None = row.not_before
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return {
+            "b_id": self.row.id, "b_state": self.state, "b_error": self.error, "b_external_id": self.external_id,
+            "b_sent_at": self.sent_at, "b_not_before": self.not_before,
+        }  # fmt: skip
+
+
+_SET = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("b_id"))
+    .values(
+        state=bindparam("b_state"), error=bindparam("b_error"), external_id=bindparam("b_external_id"),
+        sent_at=bindparam("b_sent_at"), not_before=bindparam("b_not_before"), unknown_at=None,
+    )
+)  # fmt: skip
+
+
+def apply(
+    connection: Connection, account: str, channel: Channel, updates: Sequence[DeliveryUpdate], now: int
+) -> ReceiptResult:
+    """Apply receipts of one account and channel in their order, inside the caller's transaction."""
+    batch = _Batch(connection, account, channel, now)
+    named = [update for update in updates if update.watermark is None]
+    batch.load(named)
+    result = ReceiptResult()
+    for receipt in updates:
+        parts = batch.find(receipt)
+        if not parts and receipt.watermark is None:
+            result.missing.append(receipt)
+        for part in parts:
+            batch.receive(part, receipt)
+    result.applied, result.live = batch.write()
+    return result
+
+
+class _Batch:
+    def __init__(self, connection: Connection, account: str, channel: Channel, now: int) -> None:
+        self._connection, self._account, self._channel, self._now = connection, account, channel, now
+        self._parts: dict[str, _Part] = {}
+        self._by_ref: dict[str, list[str]] = {}
+        self._receipts: list[dict[str, Any]] = []
+        self._refs: list[dict[str, Any]] = []
+        self._letters: list[dict[str, Any]] = []
+        self._optouts: list[str] = []  # message ids
+        self._strays: dict[str, list[tuple[str, DeliveryUpdate]]] = {}
+
+    # --- finding ---
+
+    def load(self, updates: Sequence[DeliveryUpdate]) -> None:
+        """All parts the receipts name, by the platform's id or by ours."""
+        targets = {update.target for update in updates if update.target}
+        ours = {update.ours for update in updates if update.ours}
+        messages_of: dict[str, list[str]] = {}
+        if targets:
+            statement = select(message_refs).where(
+                message_refs.c.account == self._account, message_refs.c.ref.in_(targets)
+            )
+            for row in self._connection.execute(statement):
+                if row.outbox_id:
+                    self._by_ref[row.ref] = [row.outbox_id]
+                else:
+                    messages_of.setdefault(row.message_id, []).append(row.ref)
+        wanted = {part for parts in self._by_ref.values() for part in parts} | ours
+        if not wanted and not messages_of:
+            return
+        statement = select(*_COLUMNS).where(
+            outbox.c.account == self._account,
+            or_(outbox.c.id.in_(wanted), outbox.c.message_id.in_(ours | set(messages_of))),
+        )
+        for row in self._connection.execute(statement.with_for_update()):
+            self._parts[row.id] = _Part(row)
+            if row.id in ours:
+                self._by_ref[row.id] = [row.id]
+            for ref in (row.message_id, *messages_of.get(row.message_id, ())):
+                if ref in ours or ref in targets:
+                    self._by_ref.setdefault(ref, []).append(row.id)
+
+    def find(self, receipt: DeliveryUpdate) -> list[_Part]:
+        """The parts a receipt is about, in their order."""
+        if receipt.watermark is not None:
+            return self._before(receipt)
+        ids = self._by_ref.get(receipt.ours) or self._by_ref.get(receipt.target) or []
+        found = [self._parts[part] for part in sorted(set(ids)) if part in self._parts]
+        return self._up_to(found[-1]) if receipt.up_to and found else found
+
+    def _before(self, receipt: DeliveryUpdate) -> list[_Part]:
+        """All of ours to this person up to a moment."""
+        if receipt.recipient is None or receipt.watermark is None:
+            return []
+        theirs = (
+            select(conversations.c.id)
+            .join(addresses, addresses.c.identity_id == conversations.c.identity_id)
+            .where(
+                addresses.c.account == self._account,
+                addresses.c.kind == receipt.recipient.kind,
+                addresses.c.value == receipt.recipient.value,
+                conversations.c.channel == self._channel.name,
+            )
+        )
+        return self._lesser(and_(messages.c.conversation_id.in_(theirs), outbox.c.sent_at <= micros(receipt.watermark)))
+
+    def _up_to(self, last: _Part) -> list[_Part]:
+        """A part and all before it in its conversation that have not come as far."""
+        earlier = self._lesser(and_(messages.c.conversation_id == last.row.conversation_id, outbox.c.id < last.row.id))
+        return [*earlier, last]
+
+    def _lesser(self, condition: Any) -> list[_Part]:
+        statement = (
+            select(*_COLUMNS)
+            .join_from(outbox, messages, messages.c.id == outbox.c.message_id)
+            .where(
+                condition, outbox.c.account == self._account, messages.c.direction == "outbound",
+                outbox.c.state.in_(("sent", "delivered")),
+            )
+            .order_by(outbox.c.id.desc())
+            .limit(_WATERMARK_MAX)
+        )  # fmt: skip
+        rows = self._connection.execute(statement).all()
+        return [self._parts.setdefault(row.id, _Part(row)) for row in reversed(rows)]
+
+    # --- applying ---
+
+    def receive(self, part: _Part, receipt: DeliveryUpdate) -> None:
+        """Record a receipt, and let it move the part as far as the table allows."""
+        row = part.row
+        error = receipt.error
+        stray = receipt.status == "failed" and self._is_copy(row.id, receipt)
+        after = None
+        if not stray:
+            after = advance(
+                part.state,
+                receipt.status,
+                tried=row.fence > 0,
+                delivered_after_failed=self._channel.delivered_after_failed,
+            )
+        self._receipts.append(
+            {
+                "id": new_id(), "message_id": row.message_id, "outbox_id": row.id, "status": receipt.status,
+                "recipient": receipt.recipient.value if receipt.recipient else "",
+                "error": to_json(error) if error else None, "applied": after is not None, "at": micros(receipt.at),
+                "received_at": self._now,
+            }
+        )  # fmt: skip
+        if stray:
+            self._strays.setdefault(row.message_id, []).append((row.id, receipt))
+        if receipt.target and receipt.watermark is None and not receipt.up_to and receipt.ours and not part.external_id:
+            part.external_id = receipt.target
+            self._refs.append(
+                {"account": self._account, "ref": receipt.target, "message_id": row.message_id, "outbox_id": row.id}
+            )
+        if after is None:
+            return
+        if after == "failed":
+            self._fail(part, receipt)
+            return
+        part.state, part.error, part.not_before = after, None, None
+        part.sent_at = part.sent_at or micros(receipt.at)
+
+    def _is_copy(self, outbox_id: str, receipt: DeliveryUpdate) -> bool:
+        """Whether a failure is about somebody who only got a copy (mail): the message itself has arrived."""
+        if receipt.recipient is None:
+            return False
+        payload = self._connection.execute(select(outbox.c.payload).where(outbox.c.id == outbox_id)).scalar()
+        mail = _decode(payload).mail if payload else None
+        return mail is not None and receipt.recipient.value.casefold() in {copy.casefold() for copy in mail.cc}
+
+    def _fail(self, part: _Part, receipt: DeliveryUpdate) -> None:
+        """A failure that was reported later. Sent again only where the platform says that this is safe."""
+        row, error = part.row, receipt.error
+        rule = self._channel.errors.get(error.code, _UNNAMED) if error else _UNNAMED
+        words = (error.detail or error.title or rule.meaning) if error else rule.meaning
+        failure = Failure(error.code if error else "", rule.error_class, words)
+        part.error = to_json(failure)
+        if rule.error_class == "opted-out":
+            self._optouts.append(row.message_id)
+        if rule.resend_safe and (again := self._again(part, rule)) is not None:
+            part.state, part.not_before = "queued", again
+            return
+        part.state = "failed"
+        self._letters.append(dead_letter(row.id, row.message_id, row.account, failure, row.attempts, self._now))
+
+    def _again(self, part: _Part, rule: ErrorRule) -> int | None:
+        schedule, row = SCHEDULES[self._channel.retry], part.row
+        now = moment(self._now) + (rule.wait or timedelta(0))
+        at = schedule.next(row.attempts, moment(row.queued_at), now, 0.5, automatic=False)
+        return None if at is None else micros(at)
+
+    # --- writing ---
+
+    def write(self) -> tuple[list[str], list[tuple[str, dict[str, Any], str]]]:
+        """Write it all; the messages moved and the live events."""
+        if self._receipts:
+            self._connection.execute(insert(receipts), self._receipts)
+        insert_ignore(self._connection, message_refs, self._refs)
+        moved = [part for part in self._parts.values() if part.values != _Part(part.row).values]
+        if moved:
+            self._connection.execute(_SET, [part.values for part in moved])
+        if self._letters:
+            self._connection.execute(insert(dead_letters), self._letters)
+        changed = states.refresh(self._connection, [part.row.message_id for part in moved], self._now)
+        freed = [part.row.conversation_id for part in moved if part.before not in ("sent", "delivered", "read")]
+        states.promote(self._connection, freed, self._now)
+        self._consent()
+        self._log_strays()
+        applied = [part.row.message_id for part in moved if part.state != part.before]
+        return list(dict.fromkeys(applied)), [change.live for change in changed]
+
+    def _consent(self) -> None:
+        if not self._optouts:
+            return
+        statement = select(messages.c.identity_id).where(messages.c.id.in_(self._optouts)).distinct()
+        for identity in self._connection.execute(statement).scalars().all():
+            set_consent(self._connection, identity, "opted_out", optout_scope(self._channel), self._now)
+
+    def _log_strays(self) -> None:
+        if not self._strays:
+            return
+        statement = select(messages.c.id, messages.c.ticket_id).where(messages.c.id.in_(list(self._strays)))
+        entries: dict[str, list[Entry]] = {}
+        for row in self._connection.execute(statement):
+            recipients = {
+                receipt.recipient.value: receipt.error.detail or receipt.error.code if receipt.error else ""
+                for _, receipt in self._strays[row.id]
+                if receipt.recipient is not None
+            }
+            line = Entry("reply.recipient_failed", states.PLATFORM, {"message_id": row.id, "recipients": recipients})
+            entries.setdefault(row.ticket_id, []).append(line)
+        states.log_many(self._connection, entries, self._now)
+
+
+_UNNAMED = ErrorRule("permanent", "the platform reported a failure")

@@ -1,0 +1,210 @@
+"""The state of messages as their parts have it, who waits for whom, and the event log of what changed.
+
+All of it in a few statements for many messages, inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, TextClause, bindparam, exists, func, insert, literal, or_, select, text, update
+
+from gateway.store.schema import dead_letters, messages, outbox, ticket_events, tickets
+from gateway.store.tickets import event_row
+from gateway.tickets import Actor, Entry
+from outbox.receipts import combined
+from outbox.schedule import UNKNOWN_HOLDS
+
+PLATFORM = Actor("platform")
+HOLDS = int(UNKNOWN_HOLDS.total_seconds() * 1_000_000)  # microseconds
+_ENTRY_OF = {
+    "sent": "reply.sent",
+    "failed": "reply.failed",
+    "unknown": "reply.unknown",
+    "held": "reply.held",
+    "cancelled": "reply.cancelled",
+}
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """A message whose state is another now."""
+
+    message_id: str
+    ticket_id: str
+    account: str
+    before: str
+    status: str
+
+    @property
+    def live(self) -> tuple[str, dict[str, Any], str]:
+        """The live event that tells of it: type, data, account."""
+        data = {"ticket_id": self.ticket_id, "message_id": self.message_id, "status": self.status}
+        return "message.updated", data, self.account
+
+
+def is_open(alias: str = "outbox") -> TextClause:
+    """Word for word the condition of `ix_outbox_open`: only then is that index used."""
+    return text(f"{alias}.state IN ('queued', 'held', 'sending', 'unknown') AND NOT {alias}.settled")
+
+
+def is_due(alias: str = "outbox") -> TextClause:
+    """Word for word the condition of `ix_outbox_due`."""
+    return text(f"{alias}.state IN ('queued', 'held')")
+
+
+_SET_MESSAGE = (
+    update(messages)
+    .where(messages.c.id == bindparam("b_id"))
+    .values(
+        status=bindparam("b_status"), error=bindparam("b_error"), external_id=bindparam("b_external_id"),
+        sent_at=bindparam("b_sent_at"),
+    )
+)  # fmt: skip
+
+
+def refresh(
+    connection: Connection, message_ids: Iterable[str], now: int, actor: Actor = PLATFORM,
+    more: Mapping[str, dict[str, Any]] | None = None,
+) -> list[Changed]:  # fmt: skip
+    """Bring messages into the state their parts have, and write what an agent cares about into the tickets' logs.
+
+    `more` adds details to the log line of a message.
+    """
+    ids = list(dict.fromkeys(message_ids))
+    if not ids:
+        return []
+    columns = (
+        messages.c.id, messages.c.ticket_id, messages.c.account, messages.c.status, messages.c.external_id,
+        messages.c.error, messages.c.sent_at,
+    )  # fmt: skip
+    rows = connection.execute(select(*columns).where(messages.c.id.in_(ids))).all()
+    parts: dict[str, list[Any]] = {}
+    for part in connection.execute(
+        select(outbox.c.message_id, outbox.c.state, outbox.c.error, outbox.c.external_id, outbox.c.sent_at)
+        .where(outbox.c.message_id.in_(ids))
+        .order_by(outbox.c.message_id, outbox.c.part, outbox.c.id)
+    ):
+        parts.setdefault(part.message_id, []).append(part)
+    changed: list[Changed] = []
+    updates: list[dict[str, Any]] = []
+    entries: dict[str, list[Entry]] = {}
+    for row in rows:
+        own = parts.get(row.id)
+        if not own:
+            continue
+        status = combined(part.state for part in own)
+        error = next((part.error for part in own if part.state == status and part.error), None)
+        external_id = next((part.external_id for part in own if part.external_id), "") or row.external_id
+        sent_at = min((part.sent_at for part in own if part.sent_at is not None), default=None)
+        after = (status, error, external_id, sent_at)
+        if after == (row.status, row.error, row.external_id, row.sent_at):
+            continue
+        updates.append(
+            dict(zip(("b_status", "b_error", "b_external_id", "b_sent_at"), after, strict=True), b_id=row.id)
+        )
+        if status != row.status or error != row.error:
+            changed.append(Changed(row.id, row.ticket_id, row.account, row.status, status))
+        if status != row.status and (kind := _entry_of(row.status, status)):
+            entries.setdefault(row.ticket_id, []).append(
+                Entry(kind, actor, _details(row.id, external_id, error) | (more or {}).get(row.id, {}))
+            )
+    if updates:
+        connection.execute(_SET_MESSAGE, updates)
+    log_many(connection, entries, now)
+    return changed
+
+
+def _entry_of(before: str, status: str) -> str:
+    if status == "sent" and before in ("delivered", "read"):
+        return ""
+    if status in ("delivered", "read") and before in ("queued", "held", "sending", "unknown"):
+        return _ENTRY_OF["sent"]
+    return _ENTRY_OF.get(status, "")
+
+
+def _details(message_id: str, external_id: str, error: str | None) -> dict[str, Any]:
+    details: dict[str, Any] = {"message_id": message_id}
+    if external_id:
+        details["external_id"] = external_id
+    if error:
+        details["error"] = msgspec.json.decode(error)
+    return details
+
+
+_RAISE = (
+    update(tickets)
+    .where(tickets.c.id == bindparam("b_id"))
+    .values(sequence=tickets.c.sequence + bindparam("b_count"), updated_at=bindparam("b_now"))
+)
+
+
+def log_many(connection: Connection, entries: Mapping[str, Sequence[Entry]], now: int) -> None:
+    """Append lines to the event logs of many tickets."""
+    if not entries:
+        return
+    connection.execute(
+        _RAISE, [{"b_id": ticket, "b_count": len(lines), "b_now": now} for ticket, lines in sorted(entries.items())]
+    )
+    last: dict[str, int] = {
+        row.id: row.sequence
+        for row in connection.execute(select(tickets.c.id, tickets.c.sequence).where(tickets.c.id.in_(list(entries))))
+    }
+    rows = [
+        event_row(ticket, last[ticket] - len(lines) + 1 + index, entry, now)
+        for ticket, lines in entries.items()
+        if ticket in last
+        for index, entry in enumerate(lines)
+    ]
+    if rows:
+        connection.execute(insert(ticket_events), rows)
+
+
+def promote(connection: Connection, conversation_ids: Iterable[str], now: int) -> None:
+    """The next waiting part of each conversation becomes due."""
+    ids = list(dict.fromkeys(conversation_ids))
+    if not ids:
+        return
+    heads = (
+        select(func.min(outbox.c.id))
+        .where(outbox.c.conversation_id.in_(ids), is_open(), outbox.c.state == "queued", outbox.c.not_before.is_(None))
+        .group_by(outbox.c.conversation_id)
+    )
+    connection.execute(update(outbox).where(outbox.c.id.in_(heads)).values(not_before=now))
+
+
+_earlier = outbox.alias("earlier")
+held_back = exists(
+    select(literal(1))
+    .where(
+        _earlier.c.conversation_id == outbox.c.conversation_id,
+        _earlier.c.id < outbox.c.id,
+        is_open("earlier"),
+        or_(_earlier.c.state != "unknown", _earlier.c.unknown_at > bindparam("unknown_since")),
+    )
+    .correlate(outbox)
+)
+"""Whether an earlier message of the conversation is still to leave; one unknown since `unknown_since` is not."""
+
+
+def sweep(connection: Connection, now: int, limit: int = 500) -> int:
+    """What waits for nobody any more becomes due: its head was settled, or has been unknown for long enough."""
+    waiting = select(outbox.c.id).where(is_due(), outbox.c.not_before.is_(None), ~held_back).limit(limit)
+    ids = list(connection.execute(waiting, {"unknown_since": now - HOLDS}).scalars())
+    if ids:
+        connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(not_before=now))
+    return len(ids)
+
+
+def letters_answered(connection: Connection, outbox_ids: Iterable[str], now: int) -> None:
+    """The dead letters of these parts are open no longer: they were replayed."""
+    ids = list(outbox_ids)
+    if ids:
+        connection.execute(
+            update(dead_letters)
+            .where(
+                dead_letters.c.ref.in_(ids), dead_letters.c.replayed_at.is_(None), dead_letters.c.dropped_at.is_(None)
+            )
+            .values(replayed_at=now)
+        )

@@ -1,0 +1,16 @@
+"""The handlers of the API, by resource; `ROUTES` is all of them in the order of the documentation."""
+
+from __future__ import annotations
+
+from gateway.web.api import attributes, contacts, files, gateway, messages, queues, tickets
+from gateway.web.routes import Route
+
+ROUTES: tuple[Route, ...] = (
+    *tickets.ROUTES,
+    *messages.ROUTES,
+    *contacts.ROUTES,
+    *attributes.ROUTES,
+    *files.ROUTES,
+    *queues.ROUTES,
+    *gateway.ROUTES,
+)

@@ -1,0 +1,232 @@
+"""Contacts: lists, one contact, edits, merges and their undoing, erasure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+from sqlalchemy import Connection, RowMapping
+
+from gateway.bus import LiveEvent
+from gateway.store import erasure, people
+from gateway.store import people_views as views
+from gateway.web import asks, cursors, show, types
+from gateway.web.problems import PROBLEMS, Problem
+from gateway.web.routes import PAGED, Call, Param, Reply, Route
+from gateway.web.windows import window_of
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def people_problems() -> Iterator[None]:
+    """What the store refuses, as a problem."""
+    try:
+        yield
+    except people.PeopleError as error:
+        code = error.code if error.code in PROBLEMS else "conflict"
+        raise Problem(code, error.detail, field=error.field) from None
+
+
+def visible_contact(connection: Connection, call: Call, contact_id: str) -> RowMapping:
+    """A contact the key may see. Raises `Problem`."""
+    row = views.contact(connection, contact_id, call.key.accounts)
+    if row is None:
+        raise Problem("not_found", "there is no such contact")
+    return row
+
+
+def _own(connection: Connection, call: Call, contact_id: str) -> RowMapping:
+    """A contact that is known to no account the key may not see."""
+    row = visible_contact(connection, call, contact_id)
+    if views.hidden_identities(connection, row["id"], call.key.accounts):
+        raise Problem("forbidden", "the contact is also known to accounts this key may not see")
+    return row
+
+
+def shown(connection: Connection, call: Call, rows: Sequence[RowMapping]) -> list[types.Contact]:
+    """Contact rows as the API shows them."""
+    ids = [row["id"] for row in rows]
+    identities = views.identities_of(connection, ids, call.key.accounts)
+    values = views.values_of(connection, ids)
+    return [
+        show.contact(
+            row,
+            values.get(row["id"], ()),
+            [show.identity(entry, window_of(call.core, entry)) for entry in identities.get(row["id"], ())],
+        )
+        for row in rows
+    ]
+
+
+async def list_contacts(call: Call) -> Reply:
+    """Contacts that pass every filter given. Those merged away or deleted are not among them."""
+    family = "attribute."
+    wanted = views.ContactFilter(
+        text=call.query.get("q", "").strip(),
+        vip=call.query.get("vip"),
+        attributes=tuple((n.removeprefix(family), v) for n, v in call.query.items() if n.startswith(family)),
+        region=call.core.settings.gateway.region,
+    )
+    before = cursors.read_id(call.query.get("cursor"))
+
+    def job(connection: Connection) -> types.Page[types.Contact]:
+        rows = views.contact_page(connection, wanted, call.key.accounts, call.limit + 1, before)
+        items = shown(connection, call, rows[: call.limit])
+        return types.Page(items=items, next=cursors.make(items[-1].id) if len(rows) > call.limit else None)
+
+    return Reply(await call.read(job))
+
+
+def _one(connection: Connection, call: Call, contact_id: str) -> types.Contact:
+    return shown(connection, call, [visible_contact(connection, call, contact_id)])[0]
+
+
+async def get_contact(call: Call) -> Reply:
+    """One contact; of one that was merged away, the contact it is part of now."""
+    return Reply(await call.read(lambda connection: _one(connection, call, call.id)))
+
+
+async def patch_contact(call: Call) -> Reply:
+    """Edit a contact."""
+    changes = {
+        name: value for name in call.body.__struct_fields__ if (value := getattr(call.body, name)) is not msgspec.UNSET
+    }
+    gateway = call.core.settings.gateway
+
+    def job(connection: Connection) -> types.Contact:
+        contact_id = visible_contact(connection, call, call.id)["id"]
+        with people_problems():
+            people.edit_contact(
+                connection, contact_id, changes, call.key.actor, call.now,
+                matching=gateway.matching_attribute, region=gateway.region,
+            )  # fmt: skip
+        return _one(connection, call, contact_id)
+
+    contact = await call.write(job)
+    _tell(call, "contact.updated", contact)
+    return Reply(contact)
+
+
+async def delete_contact(call: Call) -> Reply:
+    """Erase a contact with all that was said. Who deleted it, and when, stays."""
+
+    def job(connection: Connection) -> tuple[types.Contact, list[str]]:
+        contact_id = _own(connection, call, call.id)["id"]
+        contact = _one(connection, call, contact_id)
+        with people_problems():
+            keyed_hash = call.core.tokens.keyed_hash
+            paths = erasure.erase(connection, contact_id, call.key.name, call.now, keyed_hash)
+        return contact, paths
+
+    contact, paths = await call.core.database.bulk(job)
+    for path in paths:
+        try:
+            call.core.blobs.remove(path)
+        except (OSError, ValueError) as error:
+            log.error("contact.file_left", extra={"contact": contact.id, "error": type(error).__name__})
+    _tell(call, "contact.deleted", contact)
+    return Reply(status=204)
+
+
+async def merge_contact(call: Call) -> Reply:
+    """Merge this contact into another; it can be undone."""
+    request: asks.MergeRequest = call.body
+
+    def job(connection: Connection) -> types.Contact:
+        _own(connection, call, call.id)
+        if views.contact(connection, request.into, call.key.accounts) is None:
+            raise Problem("not_found", "there is no such contact", field="into")
+        _own(connection, call, request.into)
+        with people_problems():
+            people.merge(connection, call.id, request.into, call.key.actor, request.reason, call.now)
+        return _one(connection, call, request.into)
+
+    contact = await call.write(job)
+    _tell(call, "contact.merged", contact, merged=call.id)
+    return Reply(contact)
+
+
+async def unmerge_contact(call: Call) -> Reply:
+    """Take an identity out of a contact, with its tickets and messages; it is not linked again by itself."""
+    request: asks.UnmergeRequest = call.body
+
+    def job(connection: Connection) -> types.Unmerged:
+        contact_id = _own(connection, call, call.id)["id"]
+        with people_problems():
+            target = people.unmerge(connection, contact_id, request.identity, call.key.actor, call.now)
+        return types.Unmerged(contact_id=target, contact=_one(connection, call, target))
+
+    found = await call.write(job)
+    _tell(call, "contact.unmerged", found.contact, source=call.id)
+    return Reply(found)
+
+
+def _tell(call: Call, kind: str, contact: types.Contact, **more: str) -> None:
+    """One live event per account that knows the contact, so that limited keys hear of theirs."""
+    accounts = dict.fromkeys(entry.account for entry in contact.identities) or [""]
+    data = {"contact_id": contact.id, **more}
+    call.core.bus.publish([LiveEvent(kind, data, account) for account in accounts])
+
+
+async def list_deletions(call: Call) -> Reply:
+    """Deleted contacts, the last first. A key limited to accounts cannot be told whose they were."""
+    before = cursors.read_id(call.query.get("cursor"))
+
+    def job(connection: Connection) -> types.Page[types.Deletion]:
+        rows = views.deletion_page(connection, call.limit + 1, before)
+        items = [show.deletion(row) for row in rows[: call.limit]]
+        more = len(rows) > call.limit
+        return types.Page(items=items, next=cursors.make(rows[call.limit - 1]["id"]) if more else None)
+
+    if call.key.accounts is not None:
+        return Reply(types.Page[types.Deletion](items=[]))
+    return Reply(await call.read(job))
+
+
+_TAG = "Contacts"
+_PATH = "/api/v1/contacts"
+_VALUES = (
+    "unknown_attribute",
+    "unknown_choice",
+    "wrong_type",
+    "invalid_value",
+    "read_only_attribute",
+    "attested_value",
+)
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET", _PATH, list_contacts, "List contacts, the newest first", _TAG,
+        params=(
+            Param("q", "phone number in any form, handle, name, profile, or a text they wrote"),
+            Param("vip", "whether they are VIPs", "bool"),
+            Param("attribute.", "attribute.NAME: the value of an attribute", prefix=True),
+            *PAGED,
+        ),
+        answers={200: types.Page[types.Contact]},
+    ),
+    Route("GET", f"{_PATH}/{{id}}", get_contact, "One contact", _TAG, answers={200: types.Contact}),
+    Route(
+        "PATCH", f"{_PATH}/{{id}}", patch_contact, "Edit a contact", _TAG, scope="agent",
+        body=asks.ContactPatch, answers={200: types.Contact}, errors=("already_merged", "conflict", *_VALUES),
+    ),
+    Route(
+        "DELETE", f"{_PATH}/{{id}}", delete_contact, "Erase a contact and all that was said", _TAG, scope="admin",
+        answers={204: None},
+    ),
+    Route(
+        "POST", f"{_PATH}/{{id}}/merge", merge_contact, "Merge into another contact", _TAG, scope="agent",
+        body=asks.MergeRequest, answers={200: types.Contact},
+        errors=("already_merged", "merge_into_itself", "conflict"),
+    ),
+    Route(
+        "POST", f"{_PATH}/{{id}}/unmerge", unmerge_contact, "Take an identity out again", _TAG, scope="agent",
+        body=asks.UnmergeRequest, answers={200: types.Unmerged}, errors=("last_identity", "conflict"),
+    ),
+    Route(
+        "GET", "/api/v1/deletions", list_deletions, "Contacts that were deleted, and by whom", _TAG,
+        params=PAGED, answers={200: types.Page[types.Deletion]},
+    ),
+)  # fmt: skip

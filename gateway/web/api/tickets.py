@@ -1,0 +1,143 @@
+"""Tickets: lists, one ticket, its thread, its event log, changes and replies."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from sqlalchemy import Connection
+
+from gateway.bus import LiveEvent
+from gateway.store import tickets as store
+from gateway.store import views
+from gateway.tickets import NoSuchTicket, Patch, TicketClosed
+from gateway.web import cursors, show, types
+from gateway.web.api.loading import messages_of, visible_ticket
+from gateway.web.problems import Problem
+from gateway.web.routes import PAGED, Call, Param, Reply, Route
+
+STATUSES = get_args(types.Status)
+FILTERS = (
+    Param("status", "one or more statuses, separated by commas", choices=STATUSES, many=True),
+    Param("channel", "one or more channels, separated by commas", many=True),
+    Param("account", "the account's id"),
+    Param("contact", "the contact's id"),
+    Param("assignee", 'the assignee; "none": unassigned'),
+    Param("tag", "a tag it has"),
+    Param("vip", "whether its contact is a VIP", "bool"),
+    Param("q", "number, subject, text, phone number, handle, name, profile"),
+)
+
+
+async def list_tickets(call: Call) -> Reply:
+    """Tickets that pass every filter given. `next` leads to older ones."""
+    query = call.query
+    assignee = query.get("assignee", "")
+    wanted = views.TicketFilter(
+        statuses=tuple(query.get("status", ())),
+        channels=tuple(query.get("channel", ())),
+        account=query.get("account", ""),
+        contact=query.get("contact", ""),
+        assignee=assignee,
+        unassigned=assignee == "none",
+        tag=query.get("tag", ""),
+        text=query.get("q", "").strip(),
+        vip=query.get("vip"),
+        region=call.core.settings.gateway.region,
+    )
+    before = cursors.read_id(query.get("cursor"))
+
+    def job(connection: Connection) -> types.Page[types.Ticket]:
+        rows = views.ticket_page(connection, wanted, call.key.accounts, call.limit + 1, before)
+        shown = rows[: call.limit]
+        follow_ups = store.followers(connection, [row["id"] for row in shown])
+        items = [show.ticket(row, follow_ups.get(row["id"], ())) for row in shown]
+        return types.Page(items=items, next=cursors.make(items[-1].id) if len(rows) > call.limit else None)
+
+    return Reply(await call.read(job))
+
+
+def _one(connection: Connection, call: Call) -> types.Ticket:
+    row = visible_ticket(connection, call)
+    return show.ticket(row, store.followers(connection, [row["id"]]).get(row["id"], ()))
+
+
+async def get_ticket(call: Call) -> Reply:
+    """One ticket."""
+    return Reply(await call.read(lambda connection: _one(connection, call)))
+
+
+async def patch_ticket(call: Call) -> Reply:
+    """Change a ticket; every change is an event on it."""
+    patch: Patch = call.body
+
+    def job(connection: Connection) -> tuple[types.Ticket, bool]:
+        before = visible_ticket(connection, call)
+        try:
+            after = store.change(connection, call.id, patch, call.key.actor, call.now, via="api")
+        except TicketClosed:
+            raise Problem("ticket_closed", "a closed ticket takes no change but its followers") from None
+        except NoSuchTicket:
+            raise Problem("not_found", "there is no such ticket") from None
+        return _one(connection, call), before["sequence"] != after["sequence"]
+
+    ticket, changed = await call.write(job)
+    if changed:
+        data = {
+            "ticket_id": ticket.id,
+            "number": ticket.number,
+            "status": ticket.status,
+            "contact_id": ticket.contact_id,
+        }
+        call.core.bus.publish([LiveEvent("ticket.updated", data, ticket.account)])
+    return Reply(ticket)
+
+
+async def list_messages(call: Call) -> Reply:
+    """The thread, the oldest first."""
+    after = cursors.read(call.query.get("cursor"), (int, str))
+
+    def job(connection: Connection) -> types.Page[types.Message]:
+        visible_ticket(connection, call)
+        rows = views.thread(connection, call.id, call.limit + 1, after and (after[0], after[1]))
+        shown = rows[: call.limit]
+        items = messages_of(connection, shown)
+        more = len(rows) > call.limit
+        return types.Page(items=items, next=cursors.make(shown[-1]["shown_at"], shown[-1]["id"]) if more else None)
+
+    return Reply(await call.read(job))
+
+
+async def list_events(call: Call) -> Reply:
+    """The event log, in order."""
+    after = cursors.read(call.query.get("cursor"), (int,))
+
+    def job(connection: Connection) -> types.Page[types.TicketEvent]:
+        visible_ticket(connection, call)
+        rows = views.ticket_log(connection, call.id, call.limit + 1, after[0] if after else 0)
+        items = [show.ticket_event(row) for row in rows[: call.limit]]
+        return types.Page(items=items, next=cursors.make(items[-1].sequence) if len(rows) > call.limit else None)
+
+    return Reply(await call.read(job))
+
+
+_TAG = "Tickets"
+_PATH = "/api/v1/tickets"
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET", _PATH, list_tickets, "List tickets, the newest first", _TAG,
+        params=(*FILTERS, *PAGED), answers={200: types.Page[types.Ticket]},
+    ),
+    Route("GET", f"{_PATH}/{{id}}", get_ticket, "One ticket", _TAG, answers={200: types.Ticket}),
+    Route(
+        "PATCH", f"{_PATH}/{{id}}", patch_ticket, "Change a ticket", _TAG, scope="agent",
+        body=Patch, answers={200: types.Ticket}, errors=("ticket_closed",),
+    ),
+    Route(
+        "GET", f"{_PATH}/{{id}}/messages", list_messages, "The thread, the oldest message first", _TAG,
+        params=PAGED, answers={200: types.Page[types.Message]},
+    ),
+    Route(
+        "GET", f"{_PATH}/{{id}}/events", list_events, "The event log", _TAG,
+        params=PAGED, answers={200: types.Page[types.TicketEvent]},
+    ),
+)  # fmt: skip

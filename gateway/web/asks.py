@@ -1,0 +1,100 @@
+"""What the API takes, as types. All of it is strict: an unknown field, or a wrong value, is refused by its name.
+
+Replies and first messages stand in `gateway.requests`, the changes of a ticket in `gateway.tickets.Patch`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from gateway.web.types import Id
+
+
+class In(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Something the API takes."""
+
+
+class InboundFrom(In):
+    """Who wrote over the API channel. All of it is claimed."""
+
+    id: Annotated[str, Meta(max_length=200)] = ""
+    name: Annotated[str, Meta(max_length=500)] = ""
+    email: Annotated[str, Meta(max_length=320)] = ""
+    phone: Annotated[str, Meta(max_length=40)] = ""
+
+
+class InboundFile(In):
+    """A file that comes with an inbound message: an upload of ours, or an address to fetch it from."""
+
+    upload: Id | UnsetType = UNSET
+    url: Annotated[str, Meta(max_length=2000, pattern="^https?://")] | UnsetType = UNSET
+    filename: Annotated[str, Meta(max_length=255)] = ""
+
+
+class InboundRequest(In):
+    """A customer's message over the API channel. `id` is the caller's own: the same one again changes nothing."""
+
+    direction: Literal["inbound"]
+    sender: InboundFrom = msgspec.field(name="from")
+    text: Annotated[str, Meta(max_length=200_000)] = ""
+    html: Annotated[str, Meta(max_length=2_000_000)] = ""
+    subject: Annotated[str, Meta(max_length=1000)] = ""
+    attachments: Annotated[list[InboundFile], Meta(max_length=100)] = []
+    metadata: dict[str, Any] = {}
+    id: Annotated[str, Meta(max_length=200)] = ""
+    channel: Literal["api"] = "api"
+    account: Literal["api"] = "api"
+
+
+class ContactPatch(In):
+    """Changes of a contact; what is left out stays. An attribute set to null goes."""
+
+    name: Annotated[str, Meta(max_length=500)] | UnsetType = UNSET
+    language: Annotated[str, Meta(max_length=35)] | UnsetType = UNSET
+    organization: Annotated[str, Meta(max_length=500)] | UnsetType = UNSET
+    tags: Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(max_length=200)] | UnsetType = UNSET
+    vip: bool | UnsetType = UNSET
+    attributes: dict[str, str | bool | int | float | list[str] | None] | UnsetType = UNSET
+
+
+class MergeRequest(In):
+    """Merge this contact into another one."""
+
+    into: Id
+    reason: Annotated[str, Meta(max_length=500)] = ""
+
+
+class UnmergeRequest(In):
+    """Take an identity out of this contact again."""
+
+    identity: Id
+
+
+Choices = Annotated[list[Annotated[str, Meta(min_length=1, max_length=200)]], Meta(max_length=500)]
+
+
+class AttributeRequest(In):
+    """A new custom attribute."""
+
+    name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
+    title: Annotated[str, Meta(max_length=200)] = ""
+    kind: Literal["custom"] = "custom"
+    type: Literal["text", "choice"] = "text"
+    choices: Choices = []
+    position: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    visible: bool = True
+    unique: bool = False
+
+
+class AttributePatch(In):
+    """Changes of an attribute; what is left out stays."""
+
+    title: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
+    type: Literal["text", "choice"] | UnsetType = UNSET
+    choices: Choices | UnsetType = UNSET
+    position: Annotated[int, Meta(ge=0, le=100_000)] | UnsetType = UNSET
+    visible: bool | UnsetType = UNSET
+    unique: bool | UnsetType = UNSET

@@ -1,0 +1,169 @@
+"""Whether this process is alive, whether it should be given work, and its figures.
+
+`/healthz` asks nothing but the event loop. `/readyz` asks the store and the disk, and says no from the moment a stop
+was asked for. Other parts add checks of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy import Connection, inspect
+
+from gateway.core import Core
+from gateway.ids import micros
+from gateway.store import queue_views
+from gateway.store.dialect import wal_reset_fault
+from gateway.store.schema import metadata
+
+Check = Callable[[], Awaitable[str]]
+"""Says what is wrong in a sentence; "" when nothing is. What it raises is wrong, too."""
+
+CHECK_TIMEOUT_S = 2.0
+FIGURES_EVERY_S = 5.0
+DISK_LOW = 500 * 2**20  # bytes, or 5 % of the disk where that is less: worth a warning
+DISK_FULL = 64 * 2**20  # bytes: no more work is wanted
+WAL_HIGH = 64 * 2**20  # bytes
+
+
+class Readiness(msgspec.Struct):
+    """What `/readyz` says."""
+
+    status: str
+    checks: dict[str, str]
+    warnings: list[str]
+
+
+class Health:
+    """The health of one process."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.draining = False
+        self._checks: dict[str, Check] = {"store": self._store, "schema": self._schema, "disk": self._disk}
+        self._schema_found = False
+        self._figures_at = -FIGURES_EVERY_S
+
+    def add(self, name: str, check: Check) -> None:
+        """Have `/readyz` ask this, too. The name "schema" replaces the built-in check."""
+        self._checks[name] = check
+
+    async def readiness(self) -> Readiness:
+        """Ask every check, side by side."""
+        names = list(self._checks)
+        results = dict(zip(names, await asyncio.gather(*(self._ask(self._checks[n]) for n in names)), strict=True))
+        if self.draining:
+            results["draining"] = "stopping"
+        ready = not any(results.values())
+        found = {name: problem or "ok" for name, problem in results.items()}
+        return Readiness("ready" if ready else "not ready", found, self._warnings())
+
+    async def _ask(self, check: Check) -> str:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                return await check()
+        except TimeoutError:
+            return "no answer in time"
+        except Exception as error:
+            return type(error).__name__  # no text: it may hold an address with a password
+
+    async def _store(self) -> str:
+        def commit(_connection: Connection) -> None:
+            """An empty transaction: the writer answers and can commit."""
+
+        await self._core.database.write(commit)
+        return ""
+
+    async def _schema(self) -> str:
+        if not self._schema_found:
+            names = await self._core.database.read(lambda connection: set(inspect(connection).get_table_names()))
+            missing = sorted(set(metadata.tables) - names)
+            if missing:
+                return f"not migrated: {missing[0]} is missing"
+            self._schema_found = True
+        return ""
+
+    async def _disk(self) -> str:
+        free = (await asyncio.to_thread(shutil.disk_usage, self._data_dir())).free
+        return "" if free >= DISK_FULL else f"only {free // 2**20} MiB free"
+
+    def _data_dir(self) -> str:
+        directory = self._core.settings.data_dir
+        return str(directory if directory.exists() else directory.parent if directory.parent.exists() else ".")
+
+    def _warnings(self) -> list[str]:
+        found = []
+        embedded = self._core.database.url.get_backend_name() == "sqlite"
+        if embedded and (fault := wal_reset_fault()):
+            found.append(fault)
+        usage = shutil.disk_usage(self._data_dir())
+        if usage.free < min(DISK_LOW, usage.total // 20):
+            found.append(f"only {usage.free // 2**20} MiB of disk are free")
+        if self._wal_bytes() > WAL_HIGH:
+            found.append("the write-ahead log is larger than 64 MiB: a long read may hold it")
+        return found
+
+    def _wal_bytes(self) -> int:
+        path = self._core.database.url.database
+        if self._core.database.url.get_backend_name() != "sqlite" or not path:
+            return 0
+        try:
+            return os.stat(f"{path}-wal").st_size
+        except OSError:
+            return 0
+
+    async def refresh_figures(self) -> None:
+        """Bring the gauges up to date that are counted in the store, every few seconds at most."""
+        if time.monotonic() - self._figures_at < FIGURES_EVERY_S:
+            return
+        self._figures_at = time.monotonic()
+        metrics = self._core.metrics
+        found = await self._core.database.read(queue_views.depths)
+        now = micros(self._core.clock())
+        for name, gauge in (("oldest_inbound", metrics.oldest_inbound), ("oldest_outbound", metrics.oldest_outbound)):
+            since = found[name]
+            gauge.set(0 if since is None else max(0, now - since) / 1_000_000)
+        for state in queue_views.OPEN_STATES:
+            metrics.outbox_depth.labels(state).set(found[state] or 0)
+        metrics.dead_open.set(found["dead"] or 0)
+        metrics.wal_bytes.set(self._wal_bytes())
+
+    # --- HTTP ---
+
+    async def healthz(self, _request: web.Request) -> web.StreamResponse:
+        """The event loop answers."""
+        return web.json_response({"status": "ok"})
+
+    async def readyz(self, _request: web.Request) -> web.StreamResponse:
+        """Whether work is wanted."""
+        found = await self.readiness()
+        ready = found.status == "ready"
+        return web.Response(
+            status=200 if ready else 503,
+            body=msgspec.json.encode(found),
+            content_type="application/json",
+            headers={} if ready else {"Retry-After": "5"},
+        )
+
+    async def metrics(self, _request: web.Request) -> web.StreamResponse:
+        """Prometheus. Figures from a store that does not answer are the last known ones."""
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                await self.refresh_figures()
+        except Exception:  # noqa: S110 - counts of this process must be seen above all when the store is down
+            pass
+        return web.Response(body=self._core.metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def add_health(app: web.Application, health: Health) -> None:
+    """The three paths every role serves."""
+    app.router.add_get("/healthz", health.healthz)
+    app.router.add_get("/readyz", health.readyz)
+    app.router.add_get("/metrics", health.metrics)

@@ -1,0 +1,117 @@
+"""Errors as the API shows them: `application/problem+json` (RFC 9457) with a stable `code`.
+
+`PROBLEMS` is the whole list: what is not in it is not answered, and the OpenAPI document is made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+CONTENT_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of error: its HTTP status and what it is called."""
+
+    status: int
+    title: str
+
+
+PROBLEMS: dict[str, Kind] = {
+    "malformed_body": Kind(400, "The body is not what its media type says"),
+    "invalid_parameter": Kind(400, "A parameter is unknown or has a wrong value"),
+    "invalid_cursor": Kind(400, "The cursor is not one of ours"),
+    "duplicate_header": Kind(400, "A header that must stand once stands twice"),
+    "unauthorized": Kind(401, "No valid API key"),
+    "forbidden": Kind(403, "The API key may not do this"),
+    "not_found": Kind(404, "There is no such thing"),
+    "method_not_allowed": Kind(405, "The method is not allowed here"),
+    "body_timeout": Kind(408, "The body came too slowly"),
+    "ticket_closed": Kind(409, "The ticket is closed"),
+    "wrong_state": Kind(409, "Not possible in this state"),
+    "not_retryable": Kind(409, "Only a failed or unknown message is sent again"),
+    "not_unknown": Kind(409, "Only an unknown message can be left as it is"),
+    "not_cancellable": Kind(409, "Only a queued or held message can be cancelled"),
+    "idempotency_conflict": Kind(409, "The Idempotency-Key was used with another body"),
+    "conflict": Kind(409, "The request contradicts what is stored"),
+    "already_merged": Kind(409, "The contact was merged away"),
+    "last_identity": Kind(409, "It is the contact's only identity"),
+    "attribute_exists": Kind(409, "There is an attribute with this name"),
+    "standard_attribute": Kind(409, "A standard attribute cannot be removed or made into something else"),
+    "attachment_not_stored": Kind(409, "The file is not here (yet)"),
+    "too_large": Kind(413, "The body is too large"),
+    "unsupported_media_type": Kind(415, "The body's media type or encoding is not taken here"),
+    "invalid_body": Kind(422, "A field of the body is unknown, missing or wrong"),
+    "merge_into_itself": Kind(422, "A contact cannot be merged into itself"),
+    "unknown_attribute": Kind(422, "There is no such attribute"),
+    "unknown_choice": Kind(422, "The value is not among the attribute's choices"),
+    "wrong_type": Kind(422, "The value has the wrong type"),
+    "invalid_value": Kind(422, "The value is not valid for its attribute"),
+    "read_only_attribute": Kind(422, "A platform attribute cannot be edited"),
+    "attested_value": Kind(422, "A value the platform attested cannot be changed"),
+    "unknown_upload": Kind(422, "There is no such upload"),
+    "unknown_channel": Kind(422, "No account serves this channel"),
+    "unknown_account": Kind(422, "There is no such account"),
+    "unknown_contact": Kind(422, "There is no such contact"),
+    "no_address": Kind(422, "There is no address to write to on this channel"),
+    "outbox_denied": Kind(422, "The rules refuse this message"),
+    "rate_limited": Kind(429, "Too many requests"),
+    "internal": Kind(500, "Our fault"),
+    "unavailable": Kind(503, "Not possible at the moment"),
+}
+
+
+class ProblemDetails(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """RFC 9457 problem details. `code` is stable; `field` names what was wrong ("attachments[0].upload")."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str = ""
+    field: str = ""
+    verdicts: list[dict[str, Any]] | None = None
+
+
+class Problem(Exception):
+    """An answer that is an error. Raised by handlers, rendered in one place."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        field: str = "",
+        verdicts: list[dict[str, Any]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code, self.detail, self.field, self.verdicts = code, detail, field, verdicts
+        self.headers = dict(headers or {})
+        self.status = PROBLEMS[code].status
+
+    def response(self) -> web.Response:
+        """The error as an HTTP response. What is refused for the moment says when to come back."""
+        kind = PROBLEMS[self.code]
+        if kind.status == 503:
+            self.headers.setdefault("Retry-After", "5")
+        if kind.status == 401:
+            self.headers.setdefault("WWW-Authenticate", "Bearer")
+        body = ProblemDetails(
+            type=f"/api/docs#{self.code}",
+            title=kind.title,
+            status=kind.status,
+            code=self.code,
+            detail=self.detail,
+            field=self.field,
+            verdicts=self.verdicts,
+        )
+        return web.Response(
+            status=kind.status, body=msgspec.json.encode(body), content_type=CONTENT_TYPE, headers=self.headers
+        )

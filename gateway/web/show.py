@@ -1,0 +1,374 @@
+"""From rows to what the API shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping
+
+from gateway.ids import micros, rfc3339
+from gateway.store.views import History
+from gateway.web import types
+from normalizers import model
+from outbox.verdict import Verdict
+
+_decode = msgspec.json.decode
+_content = msgspec.json.Decoder(model.Content)
+_CID = re.compile(r"""(?P<before>\bsrc\s*=\s*["'])cid:(?P<id>[^"'\s>]+)""", re.IGNORECASE)
+ATTACHMENTS = "/api/v1/attachments/"
+
+
+def moment(value: int | None) -> str:
+    """A moment that is always there."""
+    return rfc3339(value or 0) or ""
+
+
+def ticket(row: RowMapping, follow_ups: Sequence[str]) -> types.Ticket:
+    """A ticket's row and its follow-up tickets."""
+    return types.Ticket(
+        id=row["id"],
+        number=row["number"],
+        subject=row["subject"],
+        status=row["status"],
+        priority=row["priority"],
+        channel=row["channel"],
+        account=row["account"],
+        via=row["via"],
+        updated_via=row["updated_via"],
+        contact_id=row["contact_id"],
+        contact_name=row["contact_name"] or "",
+        identity_id=row["identity_id"],
+        conversation_id=row["conversation_id"],
+        assignee=row["assignee"] or None,
+        group=row["group_name"] or None,
+        tags=_decode(row["tags"]),
+        fields=_decode(row["fields"]),
+        channel_info=_decode(row["channel_info"]),
+        follow_up_of=row["follow_up_of"] or None,
+        follow_ups=list(follow_ups),
+        conversation_state=row["conversation_state"],
+        created_at=moment(row["created_at"]),
+        updated_at=moment(row["updated_at"]),
+        solved_at=rfc3339(row["solved_at"]),
+        closed_at=rfc3339(row["closed_at"]),
+        external_refs=_decode(row["external_refs"]),
+    )
+
+
+def author(text: str) -> types.Author:
+    """Who wrote, from the JSON in the store."""
+    value = _decode(text)
+    return types.Author(type=value.get("type", "system"), id=value.get("id") or "", name=value.get("name") or "")
+
+
+def ticket_event(row: RowMapping) -> types.TicketEvent:
+    """A line of the event log."""
+    return types.TicketEvent(
+        id=row["id"],
+        sequence=row["sequence"],
+        kind=row["kind"],
+        actor=author(row["actor"]),
+        data=_decode(row["data"]),
+        at=moment(row["at"]),
+    )
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def content(text: str | None) -> dict[str, Any] | None:
+    """A message's content under its kind, every field of it present: `content.location.latitude`."""
+    if not text:
+        return None
+    try:
+        value = _content.decode(text)
+    except (msgspec.ValidationError, msgspec.DecodeError):  # written by a later or earlier version
+        tree = _decode(text)
+        return {tree.pop("kind", "unknown"): tree} if isinstance(tree, dict) else None
+    kind = str(value.__struct_config__.tag)
+    tree = _whole(value)
+    return {kind: tree["contacts"] if kind == "contacts" else tree}
+
+
+def _whole(value: Any) -> Any:
+    """A struct as a dictionary without leaving defaults out."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _whole(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, tuple | list):
+        return [_whole(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def attachment(row: RowMapping) -> types.AttachmentView:
+    """A file of a message. What is only linked keeps the platform's address."""
+    return types.AttachmentView(
+        id=row["id"],
+        kind=row["kind"],
+        media_type=row["media_type"],
+        filename=row["filename"],
+        size=row["size"],
+        state=row["state"],
+        reason=row["reason"],
+        url=row["url"] if row["state"] == "linked" else f"{ATTACHMENTS}{row['id']}",
+        content_id=row["content_id"],
+    )
+
+
+def inline(html: str, files: Iterable[RowMapping]) -> str:
+    """The HTML with its `cid:` images pointing at our copies."""
+    ids = {row["content_id"].strip("<>"): row["id"] for row in files if row["content_id"]}
+    if not ids:
+        return html
+
+    def replaced(found: re.Match[str]) -> str:
+        attachment_id = ids.get(found["id"])
+        return found[0] if attachment_id is None else f"{found['before']}{ATTACHMENTS}{attachment_id}"
+
+    return _CID.sub(replaced, html)
+
+
+def error(text: str | None) -> types.MessageError | None:
+    """A message's error, from the JSON in the store."""
+    if not text:
+        return None
+    value = _decode(text)
+    return types.MessageError(
+        code=str(value.get("code", "")), error_class=str(value.get("class", "")), detail=str(value.get("detail", ""))
+    )
+
+
+def attempt_error(row: RowMapping | None) -> types.MessageError | None:
+    """What the last attempt ran into, for a message that still waits."""
+    if row is None or not row["error_class"]:
+        return None
+    return types.MessageError(code=row["code"], error_class=row["error_class"], detail=row["detail"])
+
+
+WAITING = frozenset({"queued", "held", "sending"})
+
+
+def _message_fields(row: RowMapping, files: Sequence[RowMapping], last: RowMapping | None) -> dict[str, Any]:
+    shown_error = error(row["error"])
+    if shown_error is None and row["status"] in WAITING:
+        shown_error = attempt_error(last)
+    return {
+        "id": row["id"],
+        "ticket_id": row["ticket_id"],
+        "conversation_id": row["conversation_id"],
+        "contact_id": row["contact_id"],
+        "direction": row["direction"],
+        "visibility": row["visibility"],
+        "channel": row["channel"],
+        "account": row["account"],
+        "external_id": row["external_id"],
+        "kind": row["kind"],
+        "subject": row["subject"],
+        "text": row["text"],
+        "html": inline(row["html"], files),
+        "full_text": row["full_text"],
+        "content": content(row["content"]),
+        "context": _decode(row["context"]) if row["context"] else None,
+        "attachments": [attachment(file) for file in files],
+        "in_reply_to": row["in_reply_to"] or None,
+        "author": author(row["author"]),
+        "purpose": row["purpose"],
+        "automatic": row["automatic"],
+        "flags": _decode(row["flags"]),
+        "reactions": _decode(row["reactions"]),
+        "sent_at": rfc3339(row["sent_at"]),
+        "received_at": rfc3339(row["received_at"]),
+        "created_at": moment(row["created_at"]),
+        "status": row["status"],
+        "error": shown_error,
+        "edited_at": rfc3339(row["edited_at"]),
+        "deleted_at": rfc3339(row["deleted_at"]),
+    }
+
+
+def message(row: RowMapping, files: Sequence[RowMapping], last: RowMapping | None = None) -> types.Message:
+    """A message as lists show it. `last` is its last attempt."""
+    return types.Message(**_message_fields(row, files, last))
+
+
+def message_detail(row: RowMapping, files: Sequence[RowMapping], history: History) -> types.MessageDetail:
+    """A message with its attempts, receipts and parts."""
+    number = {part["id"]: part["part"] for part in history.parts}
+    last = history.attempts[-1] if history.attempts else None
+    return types.MessageDetail(
+        **_message_fields(row, files, last),
+        attempts=[
+            types.Attempt(
+                number=tried["number"],
+                part=number.get(tried["outbox_id"], 0),
+                at=moment(tried["started_at"]),
+                finished_at=rfc3339(tried["finished_at"]),
+                outcome=tried["outcome"],
+                error_class=tried["error_class"],
+                code=tried["code"],
+                detail=tried["detail"],
+                request_id=tried["request_id"],
+            )
+            for tried in history.attempts
+        ],
+        receipts=[
+            types.Receipt(
+                status=heard["status"],
+                at=moment(heard["at"]),
+                received_at=moment(heard["received_at"]),
+                recipient=heard["recipient"],
+                applied=bool(heard["applied"]),
+                part=number.get(heard["outbox_id"]),
+                error=error(heard["error"]),
+            )
+            for heard in history.receipts
+        ],
+        parts=[
+            types.Part(
+                id=part["id"],
+                part=part["part"],
+                state=part["state"],
+                external_id=part["external_id"],
+                attempts=part["attempts"],
+                not_before=rfc3339(part["not_before"]),
+                sent_at=rfc3339(part["sent_at"]),
+                error=error(part["error"]),
+            )
+            for part in history.parts
+        ]
+        if len(history.parts) > 1
+        else [],
+    )
+
+
+def verdict(given: Verdict) -> types.VerdictView:
+    """What a rule says."""
+    until = given.until
+    return types.VerdictView(
+        rule=given.rule,
+        decision=given.decision,
+        reason=given.reason,
+        source=given.source,
+        until=None if until is None else rfc3339(micros(until)),
+        remedy=given.remedy,
+    )
+
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+
+def identity(row: RowMapping, window: types.WindowView) -> types.Identity:
+    """What one channel knows of a person."""
+    return types.Identity(
+        id=row["id"],
+        channel=row["channel"],
+        account=row["account"],
+        external_id=row["external_id"],
+        name=row["name"],
+        handle=row["handle"],
+        profile=_decode(row["profile"]),
+        state=row["state"],
+        opted_out_of=_decode(row["optouts"]),
+        last_inbound_at=rfc3339(row["last_inbound_at"]),
+        window=window,
+    )
+
+
+def attributes(row: RowMapping, values: Iterable[RowMapping], identities: Sequence[types.Identity]) -> dict[str, Any]:
+    """Custom attributes, and phone and email as one value or a list of several.
+
+    A value another account's identity brought is left out for who may not see that account.
+    """
+    visible = {entry.id for entry in identities}
+    found: dict[str, Any] = _decode(row["attributes"])
+    several: dict[str, list[str]] = {}
+    for value in values:
+        known = several.setdefault(value["attribute"], [])
+        if (not value["identity_id"] or value["identity_id"] in visible) and value["value"] not in known:
+            known.append(value["value"])
+    for name, known in several.items():
+        if known and (name in ("phone", "email") or name not in found):
+            found[name] = known[0] if len(known) == 1 else known
+    return found
+
+
+def contact(row: RowMapping, values: Iterable[RowMapping], identities: list[types.Identity]) -> types.Contact:
+    """A contact with what is visible of it."""
+    return types.Contact(
+        id=row["id"],
+        name=row["name"],
+        language=row["language"],
+        organization=row["organization"],
+        tags=_decode(row["tags"]),
+        vip=bool(row["vip"]),
+        attributes=attributes(row, values, identities),
+        identities=identities,
+        created_at=moment(row["created_at"]),
+        last_seen_at=moment(row["last_seen_at"]),
+    )
+
+
+def attribute(entry: Mapping[str, Any], standard: frozenset[str]) -> types.Attribute:
+    """A contact attribute."""
+    return types.Attribute(
+        name=entry["name"],
+        title=entry["title"] or entry["name"],
+        kind=entry["kind"],
+        type=entry["type"],
+        choices=list(entry["choices"]),
+        position=entry["position"],
+        visible=bool(entry["visible"]),
+        unique=bool(entry["unique_value"]),
+        standard=entry["name"] in standard,
+    )
+
+
+def deletion(row: RowMapping) -> types.Deletion:
+    """A deleted contact."""
+    return types.Deletion(
+        contact_id=row["contact_id"],
+        deleted_by=row["deleted_by"],
+        deleted_at=moment(row["deleted_at"]),
+        channels=_decode(row["channels"]),
+    )
+
+
+# --- queues -----------------------------------------------------------------------------------------------------------
+
+
+def outbox_entry(row: RowMapping) -> types.OutboxEntry:
+    """A part in the outbox."""
+    return types.OutboxEntry(
+        id=row["id"],
+        message_id=row["message_id"],
+        ticket_id=row["ticket_id"] or "",
+        part=row["part"],
+        account=row["account"],
+        channel=row["channel"],
+        state=row["state"],
+        attempts=row["attempts"],
+        queued_at=moment(row["queued_at"]),
+        not_before=rfc3339(row["not_before"]),
+        lease_until=rfc3339(row["lease_until"]),
+        sent_at=rfc3339(row["sent_at"]),
+        external_id=row["external_id"],
+        settled=bool(row["settled"]),
+        error=error(row["error"]),
+    )
+
+
+def dead_letter(row: RowMapping) -> types.DeadLetter:
+    """A dead letter."""
+    return types.DeadLetter(
+        id=row["id"],
+        direction=row["direction"],
+        kind=row["kind"],
+        ref=row["ref"],
+        account=row["account"],
+        message_id=row["message_id"] or None,
+        error=types.MessageError(code=row["code"], error_class=row["error_class"], detail=row["detail"]),
+        attempts=row["attempts"],
+        created_at=moment(row["created_at"]),
+    )

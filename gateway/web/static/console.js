@@ -1,0 +1,379 @@
+// The console: tickets on the left, one thread on the right, both kept up to date by the live events.
+// Whatever a customer wrote is put on the page as text, never as markup.
+"use strict";
+
+const API = "/api/v1";
+const $ = (id) => document.getElementById(id);
+const state = { key: "", ticket: null, tickets: new Map(), next: null, messages: [], events: [], lastEvent: "", stream: null };
+
+// --- small tools ---
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "class") element.className = value;
+    else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
+  return element;
+}
+
+class Refused extends Error {
+  constructor(status, problem) {
+    super(problem.detail || problem.title || `status ${status}`);
+    this.status = status;
+    this.problem = problem;
+  }
+}
+
+async function call(path, { method = "GET", body, headers = {} } = {}) {
+  const options = { method, headers: { Authorization: `Bearer ${state.key}`, ...headers } };
+  if (body !== undefined) {
+    options.body = JSON.stringify(body);
+    options.headers["Content-Type"] = "application/json";
+  }
+  const answer = await fetch(API + path, options);
+  if (!answer.ok) {
+    const problem = await answer.json().catch(() => ({}));
+    if (answer.status === 401) forget("This key is not valid, or no longer.");
+    throw new Refused(answer.status, problem);
+  }
+  return answer.status === 204 ? null : answer.json();
+}
+
+function later(wait, job) {
+  let timer = 0;
+  return (...values) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => job(...values), wait);
+  };
+}
+
+function clock(text) {
+  if (!text) return "";
+  const moment = new Date(text);
+  const today = moment.toDateString() === new Date().toDateString();
+  return moment.toLocaleString([], today ? { hour: "2-digit", minute: "2-digit" } : { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+}
+
+function random() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// --- the key ---
+
+function remember(key) {
+  state.key = key;
+  sessionStorage.setItem("gateway-key", key);
+}
+
+function forget(why = "") {
+  state.key = "";
+  state.ticket = null;
+  sessionStorage.removeItem("gateway-key");
+  state.stream?.abort();
+  $("desk").hidden = true;
+  $("leave").hidden = true;
+  $("door").hidden = false;
+  $("door-problem").hidden = !why;
+  $("door-problem").textContent = why;
+  $("key").value = "";
+  $("key").focus();
+}
+
+async function open() {
+  try {
+    await listTickets();
+  } catch (error) {
+    if (error.status !== 401) forget(error.message);
+    return;
+  }
+  $("door").hidden = true;
+  $("desk").hidden = false;
+  $("leave").hidden = false;
+  listen();
+}
+
+// --- the list ---
+
+const CONVERSATION = { started: "started a new chat", replied: "replied to the conversation" };
+
+function listQuery() {
+  const query = new URLSearchParams({ limit: "50" });
+  if ($("status").value) query.set("status", $("status").value);
+  if ($("q").value.trim()) query.set("q", $("q").value.trim());
+  return query;
+}
+
+let listing = 0;
+async function listTickets(more = false) {
+  const run = ++listing;
+  const query = listQuery();
+  if (more && state.next) query.set("cursor", state.next);
+  const page = await call(`/tickets?${query}`);
+  if (run !== listing) return;
+  if (!more) state.tickets = new Map();
+  for (const ticket of page.items) state.tickets.set(ticket.id, ticket);
+  state.next = page.next;
+  showTickets();
+}
+
+function showTickets() {
+  const rows = [...state.tickets.values()].map((ticket) =>
+    make("li", {}, make("button", {
+      type: "button", "data-ticket": ticket.id, "aria-current": ticket.id === state.ticket?.id ? "true" : null,
+      onclick: () => openTicket(ticket.id),
+    },
+      make("span", { class: "top" }, make("span", { class: `badge ${ticket.status}` }, ticket.status), ticket.channel,
+        make("time", {}, clock(ticket.updated_at))),
+      make("span", { class: "name" }, `#${ticket.number} ${ticket.subject}`),
+      make("span", { class: "bottom" }, ticket.contact_name || "somebody", " · ", CONVERSATION[ticket.conversation_state]),
+    )));
+  $("tickets").replaceChildren(...rows);
+  $("none").hidden = rows.length > 0;
+  $("more").hidden = !state.next;
+}
+
+// --- one ticket ---
+
+async function openTicket(id) {
+  const ticket = await call(`/tickets/${id}`);
+  const changed = state.ticket?.id !== id;
+  state.ticket = ticket;
+  if (changed) {
+    $("text").value = "";
+    $("verdicts").replaceChildren();
+  }
+  $("nothing").hidden = true;
+  $("ticket").hidden = false;
+  $("subject").textContent = `#${ticket.number} ${ticket.subject}`;
+  $("facts").textContent = [ticket.contact_name, ticket.channel, ticket.account, ticket.status, ticket.priority,
+    CONVERSATION[ticket.conversation_state], ticket.via === ticket.channel ? "" : `via ${ticket.via}`,
+    ticket.tags.join(" ")].filter(Boolean).join(" · ");
+  showTickets();
+  showWindows(ticket).catch(() => $("windows").replaceChildren());
+  await showThread(changed);
+}
+
+async function showWindows(ticket) {
+  const contact = await call(`/contacts/${ticket.contact_id}`);
+  const words = contact.identities.map((identity) => {
+    const { open, until } = identity.window;
+    const left = open ? (until ? `open until ${clock(until)}` : "open") : "closed";
+    const consent = identity.state === "active" ? "" : ` (${identity.state.replace("_", " ")})`;
+    return `${identity.channel}: ${left}${consent}`;
+  });
+  $("windows").textContent = `${contact.vip ? "VIP · " : ""}${words.join(" · ")}`;
+}
+
+async function all(path) {
+  const found = [];
+  let cursor = "";
+  do {
+    const page = await call(`${path}?limit=200${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+    found.push(...page.items);
+    cursor = page.next;
+  } while (cursor && found.length < 5000);
+  return found;
+}
+
+async function showThread(toEnd) {
+  const id = state.ticket.id;
+  const [messages, events] = await Promise.all([all(`/tickets/${id}/messages`), all(`/tickets/${id}/events`)]);
+  if (state.ticket?.id !== id) return;
+  const thread = $("thread");
+  const atEnd = toEnd || thread.scrollHeight - thread.scrollTop - thread.clientHeight < 60;
+  const entries = [
+    ...messages.map((message) => [message.direction === "inbound" ? message.sent_at || message.created_at : message.created_at, 0, bubble(message)]),
+    ...events.filter((event) => !event.kind.startsWith("message.") && event.kind !== "reply.queued").map((event) => [event.at, 1, line(event)]),
+  ];
+  entries.sort((one, other) => (one[0] === other[0] ? one[1] - other[1] : one[0] < other[0] ? -1 : 1));
+  thread.replaceChildren(...entries.map((entry) => entry[2]));
+  if (atEnd) thread.scrollTop = thread.scrollHeight;
+}
+
+function bubble(message) {
+  const kind = message.visibility === "note" ? "outbound note" : message.direction;
+  const words = message.deleted_at ? "(deleted)" : message.text || (message.attachments.length ? "" : `[${message.kind}]`);
+  const flags = [message.kind === "text" ? "" : message.kind, message.visibility === "private" ? "" : message.visibility,
+    message.edited_at ? "edited" : "", ...message.reactions.map((reaction) => reaction.emoji)].filter(Boolean);
+  const status = message.direction === "outbound" ? message.status : "";
+  return make("li", { class: `bubble ${kind}`, "data-message": message.id },
+    make("div", { class: "who" }, [message.author.name || message.author.type, ...flags].join(" · ")),
+    words ? make("p", {}, words) : null,
+    ...message.attachments.map(file),
+    message.error ? make("div", { class: "error" }, `${message.error.class} ${message.error.code} ${message.error.detail}`.trim()) : null,
+    make("footer", {}, [clock(message.sent_at || message.created_at), status].filter(Boolean).join(" · ")));
+}
+
+const PICTURES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+
+function file(attachment) {
+  const name = attachment.filename || attachment.kind;
+  if (attachment.state !== "stored") return make("p", {}, `${name} (${attachment.state}${attachment.reason ? `: ${attachment.reason}` : ""})`);
+  const place = make("div", {});
+  const load = async () => {
+    const answer = await fetch(attachment.url, { headers: { Authorization: `Bearer ${state.key}` } });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    return URL.createObjectURL(await answer.blob());
+  };
+  if (PICTURES.includes(attachment.media_type)) {
+    load().then((url) => place.replaceChildren(make("img", { src: url, alt: name })), () => place.replaceChildren(name));
+  } else {
+    place.append(make("button", { type: "button", class: "plain", onclick: async () => {
+      const link = make("a", { href: await load(), download: name });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    } }, `Save ${name}`));
+  }
+  return place;
+}
+
+function line(event) {
+  const { kind, data, actor } = event;
+  const who = actor.name || actor.type;
+  if (kind.includes("refused") || kind.includes("failed")) {
+    const verdicts = Array.isArray(data.verdicts) ? data.verdicts : [data];
+    const reasons = verdicts.map((verdict) => [verdict.rule || verdict.code, verdict.reason || verdict.detail, verdict.remedy].filter(Boolean).join(": "));
+    return make("li", { class: "event refused" }, `${kind.replaceAll(".", " ")} · ${reasons.join(" / ")} · ${clock(event.at)}`);
+  }
+  const change = "to" in data ? ` ${String(data.from ?? "") || "nothing"} → ${String(data.to ?? "") || "nothing"}` : data.reason ? `: ${data.reason}` : "";
+  return make("li", { class: "event" }, `${kind.replaceAll(".", " ").replaceAll("_", " ")}${change} · ${who} · ${clock(event.at)}`);
+}
+
+// --- replying ---
+
+function draft() {
+  const body = { text: $("text").value, author: { type: "agent", id: "console", name: "Console" } };
+  if ($("visibility").value) body.visibility = $("visibility").value;
+  if ($("then").value) body.status = $("then").value;
+  return body;
+}
+
+function showVerdicts(verdicts) {
+  $("verdicts").replaceChildren(...verdicts.map((verdict) =>
+    make("li", { class: verdict.decision, "data-rule": verdict.rule },
+      make("b", {}, `${verdict.rule} (${verdict.decision})`), " ",
+      [verdict.reason, verdict.until ? `${verdict.decision === "deny" ? "the limit was" : "until"} ${clock(verdict.until)}` : "", verdict.remedy].filter(Boolean).join(" · "))));
+}
+
+let asked = 0;
+const ask = later(350, async () => {
+  const run = ++asked;
+  const ticket = state.ticket;
+  if (!ticket || !$("text").value.trim()) return $("verdicts").replaceChildren();
+  try {
+    const answer = await call(`/tickets/${ticket.id}/replies?dry_run=true`, { method: "POST", body: draft() });
+    if (run === asked && state.ticket?.id === ticket.id) showVerdicts(answer.verdicts);
+  } catch (error) {
+    if (run === asked && error instanceof Refused) showVerdicts([{ rule: error.problem.code, decision: "deny", reason: error.message }]);
+  }
+});
+
+let pendingKey = "";
+async function send(submitted) {
+  submitted.preventDefault();
+  const ticket = state.ticket;
+  if (!ticket || !$("text").value.trim()) return;
+  pendingKey ||= random(); // the same one again if the answer gets lost
+  $("send").disabled = true;
+  asked += 1;
+  try {
+    await call(`/tickets/${ticket.id}/replies`, { method: "POST", body: draft(), headers: { "Idempotency-Key": pendingKey } });
+    pendingKey = "";
+    $("text").value = "";
+    $("verdicts").replaceChildren();
+  } catch (error) {
+    if (!(error instanceof Refused)) return showVerdicts([{ rule: "connection", decision: "deny", reason: "no answer; sending again is safe" }]);
+    pendingKey = "";
+    showVerdicts(error.problem.verdicts || [{ rule: error.problem.code, decision: "deny", reason: error.message }]);
+  } finally {
+    $("send").disabled = false;
+  }
+  await openTicket(ticket.id);
+  $("thread").scrollTop = $("thread").scrollHeight;
+}
+
+// --- live events ---
+
+const refreshList = later(150, () => listTickets().catch(() => {}));
+const refreshTicket = later(100, () => state.ticket && openTicket(state.ticket.id).catch(() => {}));
+
+function heard(type, data) {
+  if (type === "reset" || type.startsWith("ticket.") || type.startsWith("message.received") || type.startsWith("contact.")) refreshList();
+  if (type === "reset" || (state.ticket && (data.ticket_id === state.ticket.id || data.contact_id === state.ticket.contact_id))) refreshTicket();
+}
+
+function block(text) {
+  let type = "message";
+  let data = "";
+  for (const row of text.split("\n")) {
+    if (row.startsWith("event: ")) type = row.slice(7);
+    else if (row.startsWith("data: ")) data += row.slice(6);
+    else if (row.startsWith("id: ")) state.lastEvent = row.slice(4);
+  }
+  if (data) heard(type, JSON.parse(data));
+}
+
+async function listen() {
+  state.stream?.abort();
+  const stream = (state.stream = new AbortController());
+  let wait = 1000;
+  while (state.key && !stream.signal.aborted) {
+    try {
+      const headers = { Authorization: `Bearer ${state.key}` };
+      if (state.lastEvent) headers["Last-Event-ID"] = state.lastEvent;
+      const answer = await fetch(`${API}/events`, { headers, signal: stream.signal });
+      if (answer.status === 401) return forget("This key is not valid, or no longer.");
+      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      $("live").className = "live on";
+      $("live").textContent = "live";
+      wait = 1000;
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        const blocks = (rest + value).split("\n\n");
+        rest = blocks.pop();
+        blocks.forEach(block);
+      }
+    } catch (error) {
+      if (stream.signal.aborted) return;
+    }
+    $("live").className = "live";
+    $("live").textContent = "offline";
+    await new Promise((done) => setTimeout(done, wait));
+    wait = Math.min(wait * 2, 15000);
+  }
+}
+
+// --- start ---
+
+$("door").addEventListener("submit", (submitted) => {
+  submitted.preventDefault();
+  remember($("key").value.trim());
+  open();
+});
+$("leave").addEventListener("click", () => forget());
+$("filter").addEventListener("submit", (submitted) => submitted.preventDefault());
+$("q").addEventListener("input", later(250, () => listTickets().catch(() => {})));
+$("status").addEventListener("change", () => listTickets().catch(() => {}));
+$("more").addEventListener("click", () => listTickets(true).catch(() => {}));
+$("reply").addEventListener("submit", send);
+for (const id of ["text", "visibility", "then"]) {
+  $(id).addEventListener("input", () => {
+    pendingKey = ""; // another reply from now on
+    ask();
+  });
+}
+$("text").addEventListener("keydown", (pressed) => {
+  if (pressed.key === "Enter" && (pressed.ctrlKey || pressed.metaKey)) $("reply").requestSubmit();
+});
+
+const given = new URLSearchParams(location.hash.slice(1)).get("key");
+if (given) history.replaceState(null, "", location.pathname);
+remember(given || sessionStorage.getItem("gateway-key") || "");
+if (state.key) open();
+else forget();

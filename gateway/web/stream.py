@@ -1,0 +1,132 @@
+"""Live events over HTTP: server-sent events that can be taken up again where they broke off.
+
+An event's id names the process that sent it and its number there. Whoever comes back with an id this process does
+not know, or that is too old, is told `reset`: something may be missing, so look at the lists again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp import web
+
+from gateway.bus import LiveEvent
+from gateway.store.dialect import StoreUnavailable
+from gateway.web.auth import ApiKey, Authenticator
+from gateway.web.problems import Problem
+from gateway.web.routes import Call
+
+HEARTBEAT_S = 15.0
+BEHIND_MAX = 4000  # events a listener may be behind before it is cut off
+STREAMS_MAX = 1000
+_encode = msgspec.json.Encoder().encode
+
+
+class Streams:
+    """All open streams of one process."""
+
+    def __init__(self, authenticator: Authenticator, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self._authenticator = authenticator
+        self.heartbeat_s = heartbeat_s
+        self._boot = secrets.token_hex(4)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = 0
+
+    async def serve(self, call: Call) -> web.StreamResponse:
+        """`GET /api/v1/events`: until the listener goes, the key is revoked, or the gateway stops."""
+        given = call.request.headers.get("Last-Event-ID") or call.query.get("after", "")
+        after = self._resume(given)
+        if self._open >= STREAMS_MAX:
+            raise Problem("unavailable", "too many streams are open")
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",  # a proxy must not collect what is meant to be live
+            }
+        )
+        queue: asyncio.Queue[LiveEvent | None] = asyncio.Queue(BEHIND_MAX)
+        listener = asyncio.get_running_loop().create_task(_listen(call.core.bus.listen(after), queue))
+        self._tasks.add(listener)
+        self._open += 1
+        try:
+            await response.prepare(call.request)
+            with contextlib.suppress(ConnectionError):
+                await response.write(b"retry: 2000\n: connected\n\n")
+                if given and after in (None, 0):
+                    await response.write(b"event: reset\ndata: {}\n\n")
+                await self._pump(response, queue, call, after)
+        finally:
+            self._open -= 1
+            self._tasks.discard(listener)
+            listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listener
+        return response
+
+    def _resume(self, given: str) -> int | None:
+        """The number to go on after; None from now on; 0 when the id is another process's."""
+        if not given:
+            return None
+        boot, _, number = given.partition("-")
+        ours = boot == self._boot and number.isascii() and number.isdigit() and len(number) < 16
+        return int(number) if ours else 0
+
+    async def _pump(
+        self, response: web.StreamResponse, queue: asyncio.Queue[LiveEvent | None], call: Call, after: int | None
+    ) -> None:
+        expected = after + 1 if after else None
+        while True:
+            try:
+                event = await asyncio.wait_for(queue.get(), self.heartbeat_s)
+            except TimeoutError:
+                if not await self._still_valid(call):
+                    return
+                await response.write(b": \n\n")
+                continue
+            if event is None:
+                return
+            if expected is not None and event.id > expected:
+                await response.write(b"event: reset\ndata: {}\n\n")
+            expected = None
+            if visible(call.key, event):
+                body = _encode(event.data)
+                head = f"event: {event.type}\nid: {self._boot}-{event.id}\ndata: ".encode()
+                await response.write(head + body + b"\n\n")
+
+    async def _still_valid(self, call: Call) -> bool:
+        try:
+            await self._authenticator.key(call.request)
+        except Problem:
+            return False
+        except StoreUnavailable:
+            return True
+        return True
+
+    async def close(self) -> None:
+        """End every stream."""
+        for task in list(self._tasks):
+            task.cancel()
+
+
+def visible(key: ApiKey, event: LiveEvent) -> bool:
+    """Whether the key may see it: a limited key sees its accounts, and nothing that belongs to none."""
+    return key.accounts is None or event.account in key.accounts
+
+
+async def _listen(events: AsyncIterator[LiveEvent], queue: asyncio.Queue[LiveEvent | None]) -> None:
+    """Move events into the queue without waiting for a slow connection; None at the end, or when too far behind."""
+    try:
+        async for event in events:
+            queue.put_nowait(event)
+    except asyncio.QueueFull:
+        while not queue.empty():
+            queue.get_nowait()
+    finally:
+        if queue.full():
+            queue.get_nowait()
+        queue.put_nowait(None)

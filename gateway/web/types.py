@@ -1,0 +1,370 @@
+"""What the API answers, as types. The OpenAPI document is made from them. Moments are RFC 3339, UTC."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+T = TypeVar("T")
+
+Status = Literal["new", "open", "pending", "hold", "solved", "closed"]
+Priority = Literal["low", "normal", "high", "urgent"]
+MessageStatus = Literal[
+    "received", "queued", "held", "sending", "sent", "delivered", "read", "failed", "unknown", "cancelled"
+]
+ErrorClass = Literal[
+    "retry", "throttle", "window-closed", "opted-out", "bad-recipient", "auth", "permanent", "policy", "unknown"
+]
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Id = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+
+
+class Out(msgspec.Struct, kw_only=True):
+    """Something the API shows."""
+
+
+class Page(Out, Generic[T]):
+    """One page of a list. `next` is the cursor of the page after it, null on the last."""
+
+    items: list[T]
+    next: str | None = None
+
+
+# --- tickets and messages ---------------------------------------------------------------------------------------------
+
+
+class Ticket(Out):
+    """A piece of work on a conversation. `via`: the channel, "api", or "closed_ticket"."""
+
+    id: Id
+    number: int
+    subject: str
+    status: Status
+    priority: Priority
+    channel: str
+    account: str
+    via: str
+    updated_via: str
+    contact_id: Id
+    contact_name: str
+    identity_id: str
+    conversation_id: Id
+    assignee: str | None
+    group: str | None
+    tags: list[str]
+    fields: dict[str, Any]
+    channel_info: dict[str, Any]
+    follow_up_of: str | None
+    follow_ups: list[Id]
+    conversation_state: Literal["started", "replied"]
+    created_at: Moment
+    updated_at: Moment
+    solved_at: Moment | None
+    closed_at: Moment | None
+    external_refs: dict[str, Any]
+
+
+class Author(Out):
+    """Who wrote or did something."""
+
+    type: str
+    id: str = ""
+    name: str = ""
+
+
+class AttachmentView(Out):
+    """A file of a message. `url` is served by the gateway with the API key, once `state` is "stored"."""
+
+    id: Id
+    kind: str
+    media_type: str
+    filename: str
+    size: int | None
+    state: Literal["pending", "stored", "failed", "linked"]
+    reason: str
+    url: str
+    content_id: str
+
+
+class MessageError(Out):
+    """Why a message failed, or why it still waits."""
+
+    code: str = ""
+    error_class: str = msgspec.field(name="class", default="")
+    detail: str = ""
+
+
+class Attempt(Out):
+    """One try to hand a part of a message to its platform."""
+
+    number: int
+    part: int
+    at: Moment
+    finished_at: Moment | None
+    outcome: str
+    error_class: str = msgspec.field(name="class")
+    code: str
+    detail: str
+    request_id: str
+
+
+class Receipt(Out):
+    """What the platform reported of a message. `applied` false: it came too late to change anything."""
+
+    status: str
+    at: Moment
+    received_at: Moment
+    recipient: str
+    applied: bool
+    part: int | None
+    error: MessageError | None
+
+
+class Part(Out):
+    """One of the several sends a reply went in."""
+
+    id: Id
+    part: int
+    state: str
+    external_id: str
+    attempts: int
+    not_before: Moment | None
+    sent_at: Moment | None
+    error: MessageError | None
+
+
+class Message(Out):
+    """One message of a thread. `content` has locations, contact cards and interactive answers by kind."""
+
+    id: Id
+    ticket_id: str
+    conversation_id: str
+    contact_id: str
+    direction: Literal["inbound", "outbound"]
+    visibility: Literal["private", "public", "note"]
+    channel: str
+    account: str
+    external_id: str
+    kind: str
+    subject: str
+    text: str
+    html: str
+    full_text: str
+    content: dict[str, Any] | None
+    context: dict[str, Any] | None
+    attachments: list[AttachmentView]
+    in_reply_to: str | None
+    author: Author
+    purpose: str
+    automatic: str
+    flags: list[str]
+    reactions: list[dict[str, Any]]
+    sent_at: Moment | None
+    received_at: Moment | None
+    created_at: Moment
+    status: MessageStatus
+    error: MessageError | None
+    edited_at: Moment | None
+    deleted_at: Moment | None
+
+
+class MessageDetail(Message):
+    """A message with all that was tried and heard of it. `parts` only where it went in several."""
+
+    attempts: list[Attempt]
+    receipts: list[Receipt]
+    parts: list[Part]
+
+
+class Accepted(Out):
+    """Durable and not filed yet: the message appears by itself."""
+
+    delivery_id: Id
+    status: Literal["accepted"] = "accepted"
+
+
+class TicketEvent(Out):
+    """A line of a ticket's event log."""
+
+    id: Id
+    sequence: int
+    kind: str
+    actor: Author
+    data: dict[str, Any]
+    at: Moment
+
+
+class VerdictView(Out):
+    """What one rule says of a message, why, and how or when it would pass."""
+
+    rule: str
+    decision: Literal["allow", "deny", "defer", "change"]
+    reason: str = ""
+    source: str = ""
+    until: Moment | None = None
+    remedy: str = ""
+
+
+class DryRun(Out):
+    """What the rules would say: every verdict that is not "allow", the strongest first."""
+
+    decision: Literal["allow", "deny", "defer", "change"]
+    verdicts: list[VerdictView]
+
+
+# --- contacts ---------------------------------------------------------------------------------------------------------
+
+
+class WindowView(Out):
+    """How long the business may still write freely. A channel without window is always open."""
+
+    open: bool
+    until: Moment | None = None
+    remaining: int | None = None
+    tag_until: Moment | None = None
+
+
+class Identity(Out):
+    """What one channel knows as one person."""
+
+    id: Id
+    channel: str
+    account: str
+    external_id: str
+    name: str
+    handle: str
+    profile: dict[str, Any]
+    state: Literal["active", "opted_out", "blocked"]
+    opted_out_of: list[str]
+    last_inbound_at: Moment | None
+    window: WindowView
+
+
+class Contact(Out):
+    """One person: identities and attributes."""
+
+    id: Id
+    name: str
+    language: str
+    organization: str
+    tags: list[str]
+    vip: bool
+    attributes: dict[str, Any]
+    identities: list[Identity]
+    created_at: Moment
+    last_seen_at: Moment
+
+
+class Unmerged(Out):
+    """Where the identity is now."""
+
+    contact_id: Id
+    contact: Contact
+
+
+class Deletion(Out):
+    """Who deleted which contact, and when."""
+
+    contact_id: Id
+    deleted_by: str
+    deleted_at: Moment
+    channels: list[str]
+
+
+class Attribute(Out):
+    """A contact attribute. Platform attributes are filled by channels and cannot be edited."""
+
+    name: str
+    title: str
+    kind: Literal["platform", "custom"]
+    type: Literal["text", "choice"]
+    choices: list[str]
+    position: int
+    visible: bool
+    unique: bool
+    standard: bool
+
+
+# --- queues, files, the gateway itself --------------------------------------------------------------------------------
+
+
+class OutboxEntry(Out):
+    """One part of a message in the outbox."""
+
+    id: Id
+    message_id: Id
+    ticket_id: str
+    part: int
+    account: str
+    channel: str
+    state: MessageStatus
+    attempts: int
+    queued_at: Moment
+    not_before: Moment | None
+    lease_until: Moment | None
+    sent_at: Moment | None
+    external_id: str
+    settled: bool
+    error: MessageError | None
+
+
+class DeadLetter(Out):
+    """What could not be handled: kept until it is replayed or dropped."""
+
+    id: Id
+    direction: Literal["inbound", "outbound"]
+    kind: str
+    ref: str
+    account: str
+    message_id: str | None
+    error: MessageError
+    attempts: int
+    created_at: Moment
+
+
+class Upload(Out):
+    """A file that can be attached to a reply by its id."""
+
+    id: Id
+    filename: str
+    media_type: str
+    size: int
+    sha256: str
+
+
+class ChannelView(Out):
+    """A channel and what its platform can do."""
+
+    name: str
+    title: str
+    adapter: str
+    accounts: list[str]
+    capabilities: dict[str, Any]
+
+
+class Pause(Out):
+    """Something an account waits for."""
+
+    scope: str
+    until: Moment
+    error_class: str = msgspec.field(name="class")
+    reason: str
+
+
+class AccountView(Out):
+    """A configured account."""
+
+    id: str
+    adapter: str
+    channels: list[str]
+    webhook: str
+    paused: list[Pause]
+
+
+class Items(Out, Generic[T]):
+    """A whole list, not paged; `next` is always null."""
+
+    items: list[T]
+    next: None = None

@@ -1,0 +1,57 @@
+"""All rules run, the strongest word wins: deny, defer, change, allow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from normalizers.model import OutboundMessage
+from outbox.facts import Facts
+from outbox.rules import RULES, Rule
+from outbox.verdict import STRENGTH, Change, Decision, Verdict, deny
+
+log = logging.getLogger(__name__)
+
+
+class Judgment(msgspec.Struct, frozen=True):
+    """The decision on a message: every verdict that is not "allow", the strongest first, and the parts that leave."""
+
+    decision: Decision
+    verdicts: tuple[Verdict, ...]
+    parts: tuple[OutboundMessage, ...]
+
+    @property
+    def until(self) -> datetime | None:
+        """The moment when the last deferral ends."""
+        return max((v.until for v in self.verdicts if v.decision == "defer" and v.until is not None), default=None)
+
+
+def judge(message: OutboundMessage, facts: Facts, rules: Sequence[Rule] = RULES) -> Judgment:
+    """Judge a message. A rule that fails itself denies: what nobody could judge does not leave."""
+    found: list[Verdict] = []
+    parts: tuple[OutboundMessage, ...] = (message,)
+    for rule in rules:
+        made: list[OutboundMessage] = []
+        for part in parts:
+            word = _ask(rule, part, facts)
+            verdict = word.verdict if isinstance(word, Change) else word
+            if verdict.decision != "allow" and verdict not in found:
+                found.append(verdict)
+            made.extend(word.parts if isinstance(word, Change) else (part,))
+        parts = tuple(made)
+    if not found:
+        return Judgment("allow", (), parts)
+    found.sort(key=lambda verdict: -STRENGTH[verdict.decision])
+    return Judgment(found[0].decision, tuple(found), parts)
+
+
+def _ask(rule: Rule, message: OutboundMessage, facts: Facts) -> Verdict | Change:
+    try:
+        return rule(message, facts)
+    except Exception as error:
+        name = getattr(rule, "__name__", type(rule).__name__)
+        log.exception("rule.failed", extra={"rule": name})
+        return deny(name, f"the rule failed ({type(error).__name__})", "tell the operator")
