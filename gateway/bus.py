@@ -72,12 +72,11 @@ class Bus:
     async def listen(self, after: int | None = None) -> AsyncIterator[LiveEvent]:
         """Live events from now on, or from after the event numbered `after` as far as they are still known."""
         queue: asyncio.Queue[LiveEvent | None] = asyncio.Queue(QUEUE_MAX)
-        if after is not None:
-            for event in self._recent:
-                if event.id > after:
-                    yield event
-        self._listeners.add(queue)
+        missed = [event for event in self._recent if after is not None and event.id > after]
+        self._listeners.add(queue)  # before the first wait, so that nothing falls between
         try:
+            for event in missed:
+                yield event
             while (event_or_end := await queue.get()) is not None:
                 yield event_or_end
         finally:

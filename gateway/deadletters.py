@@ -34,13 +34,15 @@ async def open_letters(core: Core) -> list[RowMapping]:
 async def replay(core: Core, letter_id: str, actor: Actor) -> None:
     """Try again. Inbound: from the kept raw payload on; outbound: the rules judge anew. Harmless when done twice.
 
-    Raises `DeadLetterError`, and what `replies.replay_dead` raises.
+    Raises `DeadLetterError`, also when a rule refuses it now, and what `replies.replay_dead` raises.
     """
     letter = await core.database.read(lambda connection: queue_views.dead_letter(connection, letter_id, None))
     if letter is None:
         raise DeadLetterError("there is no such dead letter")
     if letter["direction"] == "outbound":
-        await replies.replay_dead(core, letter_id, actor)
+        answer = await replies.replay_dead(core, letter_id, actor)
+        if isinstance(answer, replies.Denied):
+            raise DeadLetterError(answer.verdicts[0].reason)
         return
     now = micros(core.clock())
     if not await core.database.write(lambda connection: _replay_inbound(connection, letter, now)):
