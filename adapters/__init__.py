@@ -9,13 +9,16 @@ from adapters._base import (
     Handshake,
     Keywords,
     Limits,
+    Lookups,
     MediaFetcher,
     MediaRule,
     Pace,
+    PrivateReply,
     Probe,
     Profiles,
     Reconciler,
     Sent,
+    Subscriber,
     Window,
 )
 from adapters._errors import (
@@ -37,7 +40,7 @@ from adapters._http import Http, HttpAnswer
 
 __all__ = [
     "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
-    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "MalformedBody", "MediaError",
-    "MediaFetcher", "MediaRule", "Pace", "Probe", "Profiles", "Reconciler", "SendError", "Sent", "SettingsError", "Throttled",
-    "Unreachable", "VerificationError", "Window", "platform_error",
+    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
+    "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
+    "Sent", "SettingsError", "Subscriber", "Throttled", "Unreachable", "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

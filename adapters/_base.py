@@ -18,6 +18,7 @@ from normalizers.model import (
     Address,
     Attachment,
     Event,
+    InboundMessage,
     MediaKind,
     OutboundMessage,
     Person,
@@ -27,6 +28,14 @@ from normalizers.model import (
 # --- what the platform is: data, read by the rules --------------------------------------------------------------------
 
 TextUnit = Literal["chars", "utf16", "bytes", "gsm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What an `Engagement` gives a business where it opens no whole window: so many messages for so long."""
+
+    duration: timedelta
+    messages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,7 @@ class Window:
     template_outside: bool = False
     tags: Mapping[str, timedelta] = field(default_factory=dict)
     max_messages: int | None = None  # business messages allowed per opening
+    allowances: Mapping[str, Allowance] = field(default_factory=dict)  # `Engagement` kind -> a smaller right, not added
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """At most so many messages of one account within any span of this length."""
+
+    messages: int
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """How fast. `unit` "segment": a message costs as many slots as it has SMS segments."""
 
@@ -85,6 +103,23 @@ class Pace:
     pair_seconds: float = 0.0  # least time between two messages to one person
     pair_burst: int = 1
     daily: int | None = None
+    quotas: tuple[Quota, ...] = ()  # coarser limits beside `per_second`
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateReply:
+    """A private answer to a public comment or post: `per_item` for each, within `duration` of its creation.
+
+    It travels on the public channel with `visibility="private"` and `context.reply_to`; the person's answer arrives on
+    the channel `answers_on`. `limits` and `pace` are its own. One whose answer was lost counts as used.
+    """
+
+    duration: timedelta
+    limits: Limits
+    pace: Pace
+    answers_on: str
+    source: str
+    per_item: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +135,34 @@ class Keywords:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerRule:
+    """What a platform asks of a message before it may be answered: that it carries `flag`, or (`absent`) does not."""
+
+    flag: str
+    reason: str
+    remedy: str
+    source: str
+    absent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatRule:
+    """The same words (case, blanks and links apart) may go to so many people within `duration`, then to no more."""
+
+    recipients: int
+    duration: timedelta
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Channel:
     """A channel as the core knows it: everything that differs between channels stands here.
 
     `key`: how a repeated send is recognised. "request": by `OutboundMessage.key`; "message_id": by the mail's own id;
     "none": a lost answer makes the message `unknown`. `private` decides the default visibility of a reply.
+
+    `reply_token_valid`: how long the `reply_token` of a customer's message gives the right to answer it, once, by one
+    message of ours. A message that carries one (`OutboundMessage.context`) is not covered by `key`.
     """
 
     name: str
@@ -115,6 +173,7 @@ class Channel:
     messaging: bool = True  # private social messaging: tickets get the tag messaging_support
     key: Literal["none", "request", "message_id"] = "none"
     key_valid: timedelta = timedelta(hours=24)
+    reply_token_valid: timedelta | None = None  # from a message's receipt; None: there are no reply tokens
     window: Window | None = None
     keywords: Keywords = field(default_factory=Keywords)
     errors: Mapping[str, ErrorRule] = field(default_factory=dict)
@@ -128,6 +187,10 @@ class Channel:
     reactions: bool = False
     edits: bool = False
     attribute_of: Mapping[str, str] = field(default_factory=dict)  # address kind -> matching attribute (phone, email)
+    private_reply: PrivateReply | None = None  # what is public here may be answered in private
+    answer_rules: tuple[AnswerRule, ...] = ()  # held against the flags of the message answered
+    automatic_per_message: int | None = None  # automatic answers to one message of a customer
+    repeats: RepeatRule | None = None
     sources: tuple[str, ...] = ()
 
 
@@ -246,6 +309,26 @@ class Profiles(Protocol):
 
     async def profile(self, address: Address) -> Person | None:
         """None when the platform does not tell. Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
+class Lookups(Protocol):
+    """Adapters that can complete a message whose payload is only a pointer (`InboundMessage.lookup`)."""
+
+    async def look_up(self, message: InboundMessage) -> InboundMessage:
+        """The message with what the platform tells when asked, `lookup` empty. Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
+class Subscriber(Protocol):
+    """Adapters whose platform may silently stop posting to us, so that somebody must look now and then."""
+
+    subscription_checks: ClassVar[timedelta]  # how often
+
+    async def subscribe(self) -> bool:
+        """See that the platform posts to us; True when it did not and was told to again. Raises `SendError`."""
         ...
 
 

@@ -14,7 +14,10 @@ GROUP = "channel_gateway.adapters"
 BUILT_IN = {
     "api": "adapters.api:ApiAdapter",
     "email": "adapters.email:EmailAdapter",
+    "facebook": "adapters.facebook:FacebookAdapter",
+    "line": "adapters.line:LineAdapter",
     "sms": "adapters.sms:SmsAdapter",
+    "wechat": "adapters.wechat:WeChatAdapter",
     "whatsapp": "adapters.whatsapp:WhatsAppAdapter",
 }
 

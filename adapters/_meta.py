@@ -14,7 +14,7 @@ from adapters._errors import ErrorRule, HandshakeRefused, MalformedBody, SendErr
 from adapters._http import HttpAnswer, retry_after
 from adapters._signing import check_hmac, same
 from config.secret import Secret
-from normalizers._fields import NotWellFormed, load_json, mapping, text
+from normalizers._fields import NotWellFormed, items, load_json, mapping, number, text
 
 SIGNATURE = "x-hub-signature-256"
 MEDIA_HOSTS = ("lookaside.fbsbx.com",)
@@ -53,7 +53,8 @@ def check_json(callback: Callback) -> None:
 def read_answer(answer: HttpAnswer, errors: Mapping[str, ErrorRule], secrets: Iterable[Secret] = ()) -> dict[str, Any]:
     """The answer's object when it is a success. Raises `SendError`, by code and not by title as Meta asks.
 
-    `secrets` are cut from what is shown: Graph quotes a token it cannot parse.
+    A code is refined by its subcode ("10/2018278") where `errors` knows the pair. `secrets` are cut from
+    what is shown: Graph quotes a token it cannot parse.
     """
     if answer.status < 300:
         body = answer.json()
@@ -64,17 +65,31 @@ def read_answer(answer: HttpAnswer, errors: Mapping[str, ErrorRule], secrets: It
     else:
         body = answer.json_or_empty()
     error = mapping(body, "error")
+    code, subcode = text(error, "code"), text(error, "error_subcode")
+    if f"{code}/{subcode}" in errors:  # says more than its code
+        code = f"{code}/{subcode}"
     words = text(mapping(error, "error_data"), "details") or text(error, "message") or text(error, "error_user_msg")
     for secret in secrets:
         words = words.replace(secret.reveal(), "***")
     raise platform_error(
         errors,
         answer.status,
-        text(error, "code"),
+        code,
         words,
-        retry_after_s=retry_after(answer.headers),
+        retry_after_s=retry_after(answer.headers) or regain_after(answer.headers),
         request_id=text(error, "fbtrace_id") or answer.headers.get("x-fb-trace-id", ""),
     )
+
+
+def regain_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds until access is regained, as `X-Business-Use-Case-Usage` tells (in minutes) for any of its businesses."""
+    try:
+        usage = load_json(headers.get("x-business-use-case-usage", "").encode("utf-8", "replace"))
+    except NotWellFormed:
+        return None
+    told = [entry for name in usage for _, entry in items(usage, name)] if isinstance(usage, dict) else []
+    longest = max((number(entry, "estimated_time_to_regain_access") or 0.0 for entry in told), default=0.0)
+    return min(longest * 60, 86_400.0) if longest > 0 else None
 
 
 def before_sending(error: SendError) -> SendError:

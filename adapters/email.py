@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import msgspec
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
@@ -253,9 +253,9 @@ async def _write_body(client: SMTP, raw: bytes) -> SMTPProtocol:
     if answer.code != 354 or protocol is None:
         raise SMTPResponseException(answer.code, answer.message)
     stuffed = raw.replace(b"\r\n.", b"\r\n..")
-    transport = protocol.transport
-    if not isinstance(transport, asyncio.WriteTransport):
+    if protocol.transport is None:
         raise SMTPException("Connection lost")
+    transport = cast("asyncio.WriteTransport", protocol.transport)  # uvloop's transports do not derive from it
     transport.set_write_buffer_limits(high=0)
     protocol._response_pending = True  # an answer that comes before the dot is a refusal to be read
     for start in range(0, len(stuffed), CHUNK):

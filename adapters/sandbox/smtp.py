@@ -21,7 +21,7 @@ from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime
 from html import escape
-from typing import Literal, Self, get_args
+from typing import Literal, Self, cast, get_args
 
 import aiosmtplib
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -324,12 +324,12 @@ class _Peer(SMTP):
 
     def cut(self) -> None:
         """Reset the connection."""
-        if not isinstance(self.transport, asyncio.Transport):
+        if self.transport is None:
             return
         connection: socket.socket | None = self.transport.get_extra_info("socket")
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self.transport.abort()
+        cast("asyncio.Transport", self.transport).abort()  # uvloop's transports do not derive from it
 
 
 def _delivered(envelope: Envelope) -> Delivered:

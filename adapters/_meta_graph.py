@@ -1,0 +1,86 @@
+"""Calls of Meta's Graph API for one account: its token, its proof, its answers.
+
+Sources: Meta, Graph API, Secure requests; Error handling, 2025-11; Messenger Platform, Attachment upload, 2026-05.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import msgspec
+
+from adapters import _meta
+from adapters._errors import ErrorRule, SendError
+from adapters._http import Http
+from config.secret import Secret
+from normalizers._fields import text
+from normalizers.model import OutboundFile
+
+_encode = msgspec.json.encode
+
+
+def proof_of(token: Secret, app_secret: Secret) -> str:
+    """`appsecret_proof`: shows that the caller knows the app's secret beside the token."""
+    return hmac.digest(app_secret.reveal().encode(), token.reveal().encode(), "sha256").hex()
+
+
+class Graph:
+    """The Graph API as one account may use it. Every call is one try and raises `SendError`.
+
+    `prove` sends `appsecret_proof` with each call, which an app may demand; by the first secret, the newest.
+    """
+
+    def __init__(
+        self, http: Http, api_base: str, tokens: Sequence[Secret], app_secrets: Sequence[Secret], *, prove: bool
+    ) -> None:
+        self._http, self._base, self._tokens = http, api_base.rstrip("/"), tuple(tokens)
+        self._proof = Secret(proof_of(tokens[0], app_secrets[0])) if prove else None
+
+    async def get(self, path: str, errors: Mapping[str, ErrorRule], **query: str) -> dict[str, Any]:
+        """The answer's object."""
+        answer = await self._http.request("GET", self._url(path, query), bearer=self._tokens[0].reveal())
+        return _meta.read_answer(answer, errors, self._secrets())
+
+    async def post(self, path: str, body: Mapping[str, Any], errors: Mapping[str, ErrorRule]) -> dict[str, Any]:
+        """The answer's object."""
+        answer = await self._http.request(
+            "POST", self._url(path, {}), json=_encode(body), bearer=self._tokens[0].reveal()
+        )
+        return _meta.read_answer(answer, errors, self._secrets())
+
+    async def upload(
+        self, path: str, file: OutboundFile, field: str, fields: Mapping[str, str], errors: Mapping[str, ErrorRule],
+        wanted: str,
+    ) -> str:  # fmt: skip
+        """The id (`wanted` in the answer) of a file on disk, posted as `field`. When it fails, no message has left."""
+        try:
+            content = open(file.open_path, "rb")  # noqa: SIM115, ASYNC230 - the client reads it in a thread and closes it
+        except OSError as error:
+            raise SendError("permanent", "file-gone", f"{file.filename}: {error.strerror}") from None
+        with content:
+            form = aiohttp.FormData()
+            for name, value in fields.items():
+                form.add_field(name, value)
+            form.add_field(field, content, filename=file.filename or file.kind, content_type=file.media_type)
+            try:
+                answer = await self._http.request(
+                    "POST", self._url(path, {}), data=form, bearer=self._tokens[0].reveal()
+                )
+                found = text(_meta.read_answer(answer, errors, self._secrets()), wanted)
+            except SendError as error:
+                raise _meta.before_sending(error) from None
+        if not found:
+            raise SendError("retry", "no-file-id", "the upload brought no id")
+        return found
+
+    def _url(self, path: str, query: Mapping[str, str]) -> str:
+        proof = {"appsecret_proof": self._proof.reveal()} if self._proof else {}
+        asked = urlencode({**query, **proof}, safe=",{}")
+        return f"{self._base}/{quote(path, safe='/')}" + (f"?{asked}" if asked else "")
+
+    def _secrets(self) -> Iterable[Secret]:
+        return (*self._tokens, self._proof) if self._proof else self._tokens

@@ -1,0 +1,198 @@
+"""Our message as Messenger and Instagram Direct read it: pure. Source: Meta, Messenger Platform, Send API, 2026-05."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from adapters._base import Sent
+from adapters._errors import Ambiguous, SendError
+from adapters._meta_facts import HUMAN_AGENT
+from normalizers._fields import text
+from normalizers._meta_messaging import ADDRESS_KINDS, EMOJI
+from normalizers.model import Address, Interactive, MediaKind, OutboundFile, OutboundMessage, Template
+
+KINDS: Final[Mapping[MediaKind, str]] = {
+    "image": "image", "audio": "audio", "video": "video", "file": "file", "sticker": "image",
+}  # fmt: skip
+QUICK_REPLIES_MAX: Final = 13
+_WORDS = {emoji: word for word, emoji in EMOJI.items()}
+_PURPOSES = {"reply": "RESPONSE", "transactional": "UPDATE", "marketing": "UPDATE"}
+
+
+def body_for(message: OutboundMessage, surface: str, *, tags: bool, attachment_id: str = "") -> dict[str, Any]:
+    """The body of one send. `surface` is the private channel spoken on, `tags` whether the account may use them.
+
+    `attachment_id` is the uploaded file's. Raises `SendError` for what cannot be said.
+    """
+    body: dict[str, Any] = {"recipient": _recipient(message, surface)}
+    if message.reaction is not None:
+        return body | _reaction(message, message.reaction)
+    content = _content(message, attachment_id) | {"metadata": message.id}
+    body |= _kind(message, tags) | {"message": content}
+    if message.thread.kind != "public" and message.context is not None and message.context.reply_to:
+        body["reply_to"] = {"mid": message.context.reply_to}
+    return body
+
+
+def file_of(message: OutboundMessage) -> OutboundFile | None:
+    """The one file the message carries. Raises `SendError` for several."""
+    files = (*filter(None, (message.file,)), *message.files)
+    if len(files) > 1:
+        raise refused("files", "one file per message")
+    return files[0] if files else None
+
+
+def refused(code: str, detail: str) -> SendError:
+    """What this side already knows to be impossible."""
+    return SendError("permanent", code, detail)
+
+
+def answered_of(message: OutboundMessage) -> str:
+    """The public comment or post a message answers. Raises `SendError` without one."""
+    answered = message.context.reply_to if message.context is not None else ""
+    if not (found := answered or message.thread.parent or message.thread.key):
+        raise refused("no-comment", "names neither the comment nor the post it answers")
+    return found
+
+
+def sent_of(answer: Mapping[str, Any], message: OutboundMessage, surface: str) -> Sent:
+    """The platform's id, and the id it knows the person by: news where a comment was answered in private."""
+    external_id, person = text(answer, "message_id"), text(answer, "recipient_id")
+    if not external_id and message.reaction is None:
+        raise Ambiguous("no-id", "a success without a message id")
+    return Sent(external_id, addresses=(Address(surface, ADDRESS_KINDS[surface], person),) if person else ())
+
+
+def _recipient(message: OutboundMessage, surface: str) -> dict[str, str]:
+    """The person; or, for a private reply, the comment or post it answers."""
+    if message.thread.kind == "public":
+        answered = answered_of(message)
+        return {"post_id" if answered == message.thread.key else "comment_id": answered}
+    for kind, key in ((ADDRESS_KINDS[surface], "id"), ("user_ref", "user_ref")):
+        if found := next((address.value for address in message.to if address.kind == kind), ""):
+            return {key: found}
+    raise SendError("bad-recipient", "no-address", "the person never wrote in private")
+
+
+def _kind(message: OutboundMessage, tags: bool) -> dict[str, str]:
+    """Within the window no tag is set; a template travels as one."""
+    if message.tag:
+        if message.tag != HUMAN_AGENT:
+            raise refused("tag", f"the platform has no tag {message.tag!r} any more")
+        if not tags:
+            raise refused("tag", "human_agent is not switched on for this account")
+        return {"messaging_type": "MESSAGE_TAG", "tag": message.tag}
+    if _template_of(message) is not None:
+        return {"messaging_type": "UTILITY"}
+    return {"messaging_type": _PURPOSES[message.purpose]}
+
+
+def _reaction(message: OutboundMessage, emoji: str) -> dict[str, Any]:
+    mid = message.context.reply_to if message.context is not None else ""
+    if not mid:
+        raise refused("reaction", "names no message")
+    if not emoji:
+        return {"sender_action": "unreact", "payload": {"message_id": mid}}
+    if (word := _WORDS.get(emoji.removesuffix("\ufe0f"))) is None:
+        raise refused("reaction", f"the platform takes only {' '.join(_WORDS)}")
+    return {"sender_action": "react", "payload": {"message_id": mid, "reaction": word}}
+
+
+def _content(message: OutboundMessage, attachment_id: str) -> dict[str, Any]:
+    """Text or a file, never both: the platform takes one of them."""
+    if (template := _template_of(message)) is not None:
+        return {"template": _template(template)}
+    if isinstance(message.content, Interactive):
+        return _interactive(message.content, message.text)
+    if message.content is not None:
+        raise refused("content", f"{type(message.content).__name__} cannot be sent")
+    if (file := file_of(message)) is not None:
+        if message.text:
+            raise refused("caption", "no text can stand beside a file")
+        return {"attachment": _file(file, attachment_id)}
+    if not message.text:
+        raise refused("empty", "nothing to send")
+    return {"text": message.text}
+
+
+def _file(file: OutboundFile, attachment_id: str) -> dict[str, Any]:
+    if not (attachment_id or file.open_path or file.url):
+        raise refused("file", f"{file.filename}: neither on disk nor at an address")
+    by_url = {"url": file.url, "is_reusable": False}
+    payload = {"attachment_id": attachment_id} if attachment_id or file.open_path else by_url
+    return {"type": KINDS[file.kind], "payload": payload}
+
+
+# --- templates and buttons --------------------------------------------------------------------------------------------
+
+
+def _template_of(message: OutboundMessage) -> Template | None:
+    return message.template or (message.content if isinstance(message.content, Template) else None)
+
+
+def _template(template: Template) -> dict[str, Any]:
+    """A list of texts fills the body; of an object "body" does, or "components" is taken as it stands."""
+    given = template.parameters
+    if not isinstance(given, Mapping):
+        components = _body(given)
+    elif "components" in given:
+        components = list(given["components"])
+    elif given.keys() <= {"body"}:
+        components = _body(given.get("body", ()))
+    else:
+        raise refused("template", "known components are body, or components as the platform words them")
+    body = {"name": template.name, "language": {"code": template.language}}
+    return body | ({"components": components} if components else {})
+
+
+def _body(texts: Any) -> list[dict[str, Any]]:
+    """The component of a template whose places are numbered, or named by an object."""
+    if isinstance(texts, Mapping):
+        named = [{"type": "text", "parameter_name": name, "text": str(value)} for name, value in texts.items()]
+        return [{"type": "body", "parameters": named}] if named else []
+    listed = [{"type": "text", "text": str(value)} for value in texts]
+    return [{"type": "body", "parameters": listed}] if listed else []
+
+
+def _interactive(content: Interactive, words: str) -> dict[str, Any]:
+    """Choices below a text, a link as a button, or the platform's own object, by what `values` hold: see the table."""
+    for key, make in _ACTIONS.items():
+        if key in content.values:
+            return make(content.values[key], content.values, words)
+    raise refused("interactive", f"needs one of {', '.join(_ACTIONS)}")
+
+
+def _quick_replies(given: Any, values: Mapping[str, Any], words: str) -> dict[str, Any]:
+    choices = list(given) if isinstance(given, list | tuple) else [given]
+    if not words or not 0 < len(choices) <= QUICK_REPLIES_MAX:
+        raise refused("interactive", f"needs a text and 1 to {QUICK_REPLIES_MAX} choices")
+    return {"text": words, "quick_replies": [_choice(choice) for choice in choices]}
+
+
+def _choice(choice: Any) -> dict[str, str]:
+    row = choice if isinstance(choice, Mapping) else {"title": str(choice)}
+    title = str(row.get("title", ""))
+    return {"content_type": "text", "title": title[:20], "payload": str(row.get("id") or title)}
+
+
+def _link(given: Any, values: Mapping[str, Any], words: str) -> dict[str, Any]:
+    if not words:
+        raise refused("interactive", "needs a text")
+    button = {"type": "web_url", "url": str(given), "title": str(values.get("label", given))[:20]}
+    payload = {"template_type": "button", "text": words, "buttons": [button]}
+    return {"attachment": {"type": "template", "payload": payload}}
+
+
+def _own_object(given: Any, values: Mapping[str, Any], words: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise refused("interactive", "attachment is an object")
+    return {"attachment": dict(given)}
+
+
+_ACTIONS: Final[Mapping[str, Callable[[Any, Mapping[str, Any], str], dict[str, Any]]]] = {
+    "buttons": _quick_replies,  # [{"id", "title"}]
+    "rows": _quick_replies,
+    "url": _link,  # with "label"
+    "attachment": _own_object,  # {"type": "template", "payload": {...}}
+}

@@ -1,0 +1,176 @@
+"""Our message as WeChat reads it: pure.
+
+Sources: WeChat, Service account, Send customer service messages; Template messages; Subscription notifications, 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from adapters._errors import SendError
+from adapters._wechat_facts import UPLOADS, VOICE_MAX, Upload
+from normalizers.model import Address, Interactive, Link, OutboundFile, OutboundMessage, Template
+
+CUSTOM: Final = "/cgi-bin/message/custom/send"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One call: its path, and the body to be written as JSON."""
+
+    path: str
+    body: Mapping[str, Any]
+
+
+def request_for(message: OutboundMessage, media: Mapping[str, str] | None = None, agent: str = "") -> Request:
+    """The call that sends the message. `media`: ids of the uploaded file; `agent`: the customer service account that
+    speaks. Raises `SendError` for what cannot be said.
+    """
+    touser = _recipient(message.to)
+    template = message.template or (message.content if isinstance(message.content, Template) else None)
+    if template is not None:
+        return _template(template, touser, message.key)
+    kind, content = _content(message, media)
+    body = {"touser": touser, "msgtype": kind, kind: content}
+    return Request(CUSTOM, body | ({"customservice": {"kf_account": agent}} if agent else {}))
+
+
+def file_of(message: OutboundMessage) -> OutboundFile | None:
+    """The one file the message carries. Raises `SendError` for several."""
+    files = (*filter(None, (message.file,)), *message.files)
+    if len(files) > 1:
+        raise _refused("files", "one file per message")
+    return files[0] if files else None
+
+
+def upload_for(file: OutboundFile) -> Upload:
+    """How the file is uploaded. Raises `SendError` for one the platform does not take."""
+    found = UPLOADS.get((file.kind, file.media_type.partition(";")[0].strip().lower()))
+    if found is None:
+        raise _refused("media-type", f"{file.filename}: no {file.media_type} as {file.kind}; send a link")
+    if file.size > found.max_bytes:
+        raise _refused("media-size", f"{file.filename}: more than {found.max_bytes} bytes")
+    if file.kind == "audio" and (file.duration_ms or 0) > VOICE_MAX.total_seconds() * 1000:
+        raise _refused("media-length", f"{file.filename}: longer than {VOICE_MAX.total_seconds():g} seconds")
+    return found
+
+
+def _recipient(to: tuple[Address, ...]) -> str:
+    for address in to:
+        if address.kind == "openid":
+            return address.value
+    raise SendError("bad-recipient", "no-openid", "the person has no OpenID of this account")
+
+
+def _content(message: OutboundMessage, media: Mapping[str, str] | None) -> tuple[str, Mapping[str, Any]]:
+    if message.reaction is not None:
+        raise _refused("reaction", "WeChat has no reactions")
+    if isinstance(message.content, Interactive):
+        return _interactive(message.content, message.text)
+    if isinstance(message.content, Link):
+        return _news(message.content)
+    if message.content is not None:
+        raise _refused("content", f"{type(message.content).__name__} cannot be sent")
+    if (file := file_of(message)) is not None:
+        return _file(file, message.text, media or {})
+    if not message.text:
+        raise _refused("empty", "nothing to send")
+    return "text", {"content": message.text}
+
+
+def _file(file: OutboundFile, words: str, media: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
+    if words:
+        raise _refused("caption", "no text can stand beside a file")
+    kind = upload_for(file).type
+    return kind, {**media, "title": file.filename} if kind == "video" else {**media}
+
+
+def _news(link: Link) -> tuple[str, Mapping[str, Any]]:
+    """One article: more are refused (45008)."""
+    article = {"title": link.title or link.url, "description": link.description, "url": link.url,
+               "picurl": link.image_url}  # fmt: skip
+    return "news", {"articles": [article]}
+
+
+def _refused(code: str, detail: str) -> SendError:
+    return SendError("permanent", code, detail)
+
+
+# --- interactive messages ---------------------------------------------------------------------------------------------
+
+
+def _interactive(content: Interactive, words: str) -> tuple[str, Mapping[str, Any]]:
+    """A menu or a link below a text, by what `values` hold; or an object of the platform's own, by `type`."""
+    if content.type in _OWN_OBJECTS:
+        return content.type, content.values
+    if not words:
+        raise _refused("interactive", "needs a text")
+    for key, write in _ACTIONS.items():
+        if key in content.values:
+            return write(content.values[key], content.values, words)
+    raise _refused("interactive", f"needs one of {', '.join(_ACTIONS)}")
+
+
+def _menu(rows: Any, values: Mapping[str, Any], words: str) -> tuple[str, Mapping[str, Any]]:
+    """The answer comes back as a text with the row's id."""
+    menu: dict[str, Any] = {"head_content": words, "list": [_row(row) for row in _listed(rows)]}
+    return "msgmenu", menu | ({"tail_content": str(values["tail"])} if values.get("tail") else {})
+
+
+def _row(row: Any) -> dict[str, str]:
+    if not isinstance(row, Mapping):
+        return {"id": str(row), "content": str(row)}
+    title = str(row.get("title", ""))
+    return {"id": str(row.get("id") or title), "content": title}
+
+
+def _link(url: Any, values: Mapping[str, Any], words: str) -> tuple[str, Mapping[str, Any]]:
+    return "text", {"content": f'{words}\n<a href="{url}">{values.get("label", url)}</a>'}
+
+
+def _listed(values: Any) -> list[Any]:
+    return list(values) if isinstance(values, list | tuple) else [values]
+
+
+_OWN_OBJECTS: Final = frozenset({"miniprogrampage", "mpnews", "mpnewsarticle", "music", "wxcard"})
+_ACTIONS: Final[Mapping[str, Callable[[Any, Mapping[str, Any], str], tuple[str, Mapping[str, Any]]]]] = {
+    "buttons": _menu,  # [{"id", "title"}], with "tail" below; certified accounts only
+    "rows": _menu,
+    "url": _link,  # with "label"
+}
+
+
+# --- templates --------------------------------------------------------------------------------------------------------
+
+_NOTICES: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
+    "template": ("/cgi-bin/message/template/send", frozenset({"url", "miniprogram"})),
+    "subscription": ("/cgi-bin/message/subscribe/bizsend", frozenset({"page", "miniprogram"})),
+    "once": ("/cgi-bin/message/template/subscribe", frozenset({"url", "miniprogram", "scene", "title"})),
+}
+"""Word -> path and what may stand beside the fields."""
+
+
+def _template(template: Template, touser: str, key: str) -> Request:
+    """The fields by name, {"thing1": "Parcel 12"}; or with more beside them:
+
+    {"data": {"thing1": "Parcel 12"}, "url": ..., "miniprogram": {...}, "notice": "template" | "subscription" | "once"}
+    """
+    given = template.parameters
+    if not isinstance(given, Mapping):
+        if given:
+            raise _refused("template", "WeChat's templates name their fields: give an object, not a list")
+        given = {}
+    data, beside = (given["data"], given) if isinstance(given.get("data"), Mapping) else (given, {})
+    path, allowed = _NOTICES.get(str(beside.get("notice", "template")), ("", frozenset()))
+    unknown = beside.keys() - allowed - {"data", "notice"}
+    if not path or unknown:
+        raise _refused("template", f"not known: {', '.join(sorted(unknown)) or beside['notice']}")
+    body: dict[str, Any] = {"touser": touser, "template_id": template.name}
+    body |= {name: beside[name] for name in beside if name in allowed}
+    body["data"] = {name: value if isinstance(value, Mapping) else {"value": str(value)}
+                    for name, value in data.items()}  # fmt: skip
+    if path == _NOTICES["template"][0]:
+        body["client_msg_id"] = key.replace("-", "")  # the platform sends it once, within 10 minutes
+    return Request(path, body)

@@ -1,0 +1,159 @@
+"""What the LINE sandbox knows of people and groups, and the rules by which it refuses: no network here.
+
+Sources: LINE, Messaging API reference, Message objects; Error responses; Retry failed API requests, 2026-07.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+REPLY_TOKEN_S = 60.0
+RETRY_KEY_S = 24 * 3600.0
+OBJECTS_MAX = 5
+TEXT_MAX = 5000  # UTF-16 code units
+URL_MAX = 2000
+BODY_MAX = 2 * 2**20  # bytes
+
+
+class Refusal(Exception):
+    """The platform refuses a call: status, words, and the properties that are wrong."""
+
+    def __init__(self, status: int, message: str, details: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{status} {message}")
+        self.status, self.message, self.details = status, message, dict(details or {})
+
+    def body(self) -> dict[str, Any]:
+        details = [{"message": message, "property": name} for name, message in self.details.items()]
+        return {"message": self.message} | ({"details": details} if details else {})
+
+
+@dataclass(slots=True)
+class User:
+    """Somebody on LINE. `friend`: has added the account and not blocked it."""
+
+    user_id: str
+    name: str = "Mika"
+    picture: str = ""
+    status: str = ""
+    language: str = "ja"
+    friend: bool = True
+    blocked: bool = False
+    consents: bool = True  # to being named in groups
+    watches: bool = False  # looks at every video to its end
+
+
+@dataclass(slots=True)
+class Group:
+    """A group chat, or a room (an older kind of it), with the people in it."""
+
+    group_id: str
+    name: str = "Family"
+    kind: Literal["group", "room"] = "group"
+    members: list[User] = field(default_factory=list)
+    joined: bool = True  # the bot is in it
+
+
+@dataclass(slots=True)
+class File:
+    """What a customer sent. `preparing`: what the platform says of it, one word for each time it is asked."""
+
+    content: bytes
+    media_type: str
+    preparing: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Token:
+    """A right to reply: to whom, since when, and whether it was used."""
+
+    to: str
+    at: float
+    used: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A push that was taken under a retry key."""
+
+    at: float
+    request_id: str
+    answer: Mapping[str, Any]
+
+
+def check_objects(objects: Any) -> None:
+    """Raise `Refusal` unless these are message objects the platform takes."""
+    if not isinstance(objects, list) or not 1 <= len(objects) <= OBJECTS_MAX:
+        faults = {"messages": f"Size must be between 1 and {OBJECTS_MAX}"}
+    else:
+        faults = {
+            f"messages[{index}].{name}": problem
+            for index, one in enumerate(objects)
+            for name, problem in (_faults(one) if isinstance(one, dict) else [("type", "May not be empty")])
+        }
+    if faults:
+        raise Refusal(400, f"The request body has {len(faults)} error(s)", faults)
+
+
+def _faults(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    kind = one.get("type")
+    check = _CHECKS.get(kind) if isinstance(kind, str) else None
+    if check is None:
+        yield "type", "The property, 'type', in the request body is invalid"
+        return
+    yield from check(one)
+    if "quoteToken" in one and kind not in ("text", "textV2", "sticker"):
+        yield "quoteToken", "unknown field"
+    choices = (one.get("quickReply") or {}).get("items", ())
+    if len(choices) > 13:
+        yield "quickReply/items", "Size must be between 1 and 13"
+    for choice in choices:
+        if not 1 <= len(choice["action"].get("label", "")) <= 20:
+            yield "quickReply/items/action/label", "Length must be between 1 and 20"
+
+
+def _text(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    words = one.get("text")
+    if not isinstance(words, str) or not words:
+        yield "text", "May not be empty"
+    elif len(words.encode("utf-16-le")) // 2 > TEXT_MAX:
+        yield "text", f"Length must be between 0 and {TEXT_MAX}"
+
+
+def _address(one: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
+    url = one.get(name)
+    if not isinstance(url, str) or not url:
+        yield name, "May not be empty"
+    elif not url.startswith("https://") or len(url) > URL_MAX:
+        yield name, "invalid uri scheme"
+
+
+def _picture(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from _address(one, "originalContentUrl")
+    yield from _address(one, "previewImageUrl")
+
+
+def _audio(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from _address(one, "originalContentUrl")
+    if type(one.get("duration")) is not int or one["duration"] < 1:
+        yield "duration", "must be greater than or equal to 1"
+
+
+def _needs(*names: str) -> Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]:
+    def check(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from ((name, "May not be empty") for name in names if one.get(name) in (None, ""))
+
+    return check
+
+
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]] = {
+    "text": _text,
+    "image": _picture,
+    "video": _picture,
+    "audio": _audio,
+    "location": _needs("title", "address", "latitude", "longitude"),
+    "sticker": _needs("packageId", "stickerId"),
+    "template": _needs("altText", "template"),
+    "flex": _needs("altText", "contents"),
+}
