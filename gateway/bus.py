@@ -43,7 +43,8 @@ class Bus:
         """Until `topic` is woken or `timeout_s` has passed; True when woken."""
         waker = self._waker(topic)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(waker.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):  # wait_for of Python 3.11 loses a cancellation that meets a wake-up
+                await waker.wait()
         woken = waker.is_set()
         waker.clear()
         return woken

@@ -105,7 +105,8 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
     finally:
         await media.aclose()
         await session.close()
-    if not settings.gateway.public_url and any(account.adapter != "email" for account in settings.accounts):
+    signed = any(found[account.adapter].adapter.signature_headers for account in settings.accounts)
+    if signed and not settings.gateway.public_url:
         warnings.append(
             Fault("gateway.public_url", "missing: signatures over the address cannot be checked behind a proxy")
         )

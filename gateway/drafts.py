@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from adapters import Channel
 from gateway import signed_urls
@@ -76,39 +76,40 @@ class Draft(msgspec.Struct, frozen=True):
     files: tuple[dict[str, Any], ...]
 
 
+_conversation = select(conversations).where(conversations.c.id == bindparam("b_id"))
+_identity = select(identities).where(identities.c.id == bindparam("b_id"))
+_last_inbound = (
+    select(messages)
+    .where(
+        messages.c.conversation_id == bindparam("b_id"),
+        messages.c.direction == "inbound",
+        messages.c.visibility != "note",
+    )
+    .order_by(messages.c.id.desc())
+    .limit(1)
+)
+_addresses = (
+    select(addresses)
+    .where(addresses.c.identity_id == bindparam("b_id"), addresses.c.kind != "anonymous")
+    .order_by(addresses.c.attested_at.desc(), addresses.c.id.desc())
+)
+
+
 def place_of(connection: Connection, ticket: RowMapping, channel: Channel | None) -> Place:
     """All that is needed to write on a ticket."""
-    conversation = (
-        connection.execute(select(conversations).where(conversations.c.id == ticket["conversation_id"]))
-        .mappings()
-        .one()
+    conversation, identity = {"b_id": ticket["conversation_id"]}, {"b_id": ticket["identity_id"]}
+    return Place(
+        ticket,
+        connection.execute(_conversation, conversation).mappings().one(),
+        connection.execute(_identity, identity).mappings().one(),
+        _reachable(connection.execute(_addresses, identity), channel),
+        connection.execute(_last_inbound, conversation).mappings().first(),
     )
-    identity = connection.execute(select(identities).where(identities.c.id == ticket["identity_id"])).mappings().one()
-    last = (
-        connection.execute(
-            select(messages)
-            .where(
-                messages.c.conversation_id == conversation["id"],
-                messages.c.direction == "inbound",
-                messages.c.visibility != "note",
-            )
-            .order_by(messages.c.id.desc())
-            .limit(1)
-        )
-        .mappings()
-        .first()
-    )
-    return Place(ticket, conversation, identity, _addresses(connection, identity["id"], channel), last)
 
 
-def _addresses(connection: Connection, identity_id: str, channel: Channel | None) -> tuple[Address, ...]:
+def _reachable(rows: Iterable[Any], channel: Channel | None) -> tuple[Address, ...]:
     """The identity's addresses one can send to, the best kind first; of a kind the newest first."""
     kinds = channel.address_kinds if channel is not None else ()
-    rows = connection.execute(
-        select(addresses)
-        .where(addresses.c.identity_id == identity_id, addresses.c.kind != "anonymous")
-        .order_by(addresses.c.attested_at.desc(), addresses.c.id.desc())
-    )
     found = [
         Address(row.channel, row.kind, row.value, row.scope, row.evidence)
         for row in rows

@@ -58,15 +58,17 @@ def normalise(attribute: str, value: str, region: str = "") -> str:
 def contradicts(ours: Iterable[tuple[str, str, str, str]], theirs: Sequence[Address], account: str) -> bool:
     """Whether an identity's platform ids rule out that it belongs to a contact.
 
-    `ours` are the contact's address keys. Ids are unique within an account: another value of the same kind on the same
-    channel and account is another person's. Phone numbers and mail addresses may be several.
+    `ours` are the contact's address keys. Ids are unique within an account: where both sides have some of one kind on
+    the same channel and account, one must be common to both. Phone numbers and mail addresses may be several.
     """
-    unique = {
-        (address.channel, account, address.kind): address.value
-        for address in theirs
-        if address.kind not in _KINDS and address.evidence == "attested"
-    }
-    return any(unique.get((channel, acc, kind), value) != value for channel, acc, kind, value in ours)
+    unique: dict[tuple[str, str, str], set[str]] = {}
+    for address in theirs:
+        if address.kind not in _KINDS and address.evidence == "attested":
+            unique.setdefault((address.channel, account, address.kind), set()).add(address.value)
+    known: dict[tuple[str, str, str], set[str]] = {}
+    for channel, acc, kind, value in ours:
+        known.setdefault((channel, acc, kind), set()).add(value)
+    return any(key in known and not values & known[key] for key, values in unique.items())
 
 
 def consent(state: str, optouts: Sequence[str], change: str, scope: str) -> tuple[str, list[str]]:

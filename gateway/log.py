@@ -14,6 +14,7 @@ _SECRET = re.compile(
 )
 _ADDRESS = re.compile(r"[^\s<>@\"']+@[^\s<>@\"']+\.[A-Za-z]{2,}")
 _PHONE = re.compile(r"(?<![\w.-])\+\d{7,15}\b")
+QUIET = ("aiohttp.access", "aiosmtpd", "mail.log", "alembic", "asyncio")  # of other packages: warnings are enough
 
 
 def redact(text: str) -> str:
@@ -56,5 +57,5 @@ def configure(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in ("aiohttp.access", "aiosmtpd", "mail.log", "alembic", "asyncio"):
+    for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

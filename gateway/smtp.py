@@ -11,7 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -142,7 +142,7 @@ class _Busy(asyncio.Protocol):
     """Turns a connection away: try again later."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from it
         transport.write(b"421 4.3.2 too many connections, try again later\r\n")
         transport.close()
 
@@ -176,13 +176,14 @@ class _Session(SMTP):
 
     def dismiss(self) -> None:
         """Say good-bye at once, or after the mail being received."""
-        if not self._busy and isinstance(self.transport, asyncio.Transport):
-            self.transport.write(b"421 4.3.2 shutting down\r\n")
-            self.transport.close()
+        if not self._busy and self.transport is not None:
+            transport = cast("asyncio.Transport", self.transport)
+            transport.write(b"421 4.3.2 shutting down\r\n")
+            transport.close()
 
     def abort(self) -> None:
-        if isinstance(self.transport, asyncio.Transport):
-            self.transport.abort()
+        if self.transport is not None:
+            cast("asyncio.Transport", self.transport).abort()
 
     async def ended(self) -> None:
         task: asyncio.Task[Any] | None = self._handler_coroutine

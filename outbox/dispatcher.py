@@ -204,6 +204,8 @@ class Dispatcher:
             outcome = await self._try(parcel)
         finally:
             self._in_flight[parcel.account] -= 1
+        if self._in_flight[parcel.account] * 2 == self._concurrency:
+            self._store.wake()  # half of it is free: fetch more while these are being recorded
         self._breaker(parcel.account).record(outcomes.connection_ok(outcome), outcome.at)
         self._observe(parcel.account, outcome.word)
         self._done.append(outcome)

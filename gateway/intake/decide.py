@@ -99,7 +99,8 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
         return "ignored", f"the same mail came in at another address of ours: message {twin}"
     if event.automatic == "own_loop":
         return "ignored", "our own mail came back"
-    if "null_sender" in event.flags:
+    from_nobody = "null_sender" in event.flags  # bounces, and absence notes (RFC 3834)
+    if from_nobody and filing.mail_thread(ctx, account, event.thread) is None:
         return "ignored", "a bounce of no mail of ours"
     at = min(micros(event.at), row.received_at + AHEAD_MAX)
     identity = people.resolve(ctx, event.sender, event.channel, account, at)
@@ -108,7 +109,7 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
         return "ignored", "a system note makes no ticket by itself"
     admitted = filing.may_write(conversation, identity)
     flags = list(event.flags) if admitted else [*event.flags, "unknown_sender"]
-    quiet = not admitted or event.automatic == "ooo" or event.kind == "system"
+    quiet = not admitted or from_nobody or event.automatic == "ooo" or event.kind == "system"
     actor = Actor("customer", identity.contact_id, identity.name or identity.handle)
     ticket, where = filing.ticket_for(ctx, event, conversation, identity, actor, quiet=quiet)
     if admitted:
@@ -171,7 +172,8 @@ def _keywords(ctx: Context, channel: Channel, identity: Identity, event: Inbound
     if word in keywords.stop:
         _set_consent(identity, "opted_out", keywords.scope)
         return ["opt_out"]
-    if word in keywords.start and (opted_out or word not in keywords.start_only_if_opted_out):
+    ordinary = keywords.start_only_if_opted_out
+    if (opted_out and word in ordinary) or word in keywords.start - ordinary:
         _set_consent(identity, "opted_in", keywords.scope)
         return ["opt_in"]
     return ["help"] if word in keywords.help else []

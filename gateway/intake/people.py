@@ -18,6 +18,8 @@ def resolve(ctx: Context, person: Person, channel: str, account: str, seen_at: i
     """
     addresses = person.addresses or (Address(channel, "anonymous", ctx.new_id(), evidence="claimed"),)
     found = _known(ctx, addresses, channel, account)
+    if not _known(ctx, addresses[:1], channel, account):  # a number that changed hands: its owner has another id now
+        found = [one for one in found if not _contradicted(ctx, one, addresses, account)]
     if found:
         identity = found[0]
         _refresh(identity, person)
@@ -56,6 +58,10 @@ def _known(ctx: Context, addresses: Iterable[Address], channel: str, account: st
         if identity is not None and identity not in found:
             found.append(identity)
     return found
+
+
+def _contradicted(ctx: Context, identity: Identity, addresses: Sequence[Address], account: str) -> bool:
+    return rules.contradicts(ctx.snapshot.keys_of.get(identity.contact_id, ()), addresses, account)
 
 
 def _create(ctx: Context, person: Person, first: Address, channel: str, account: str, now: int) -> Identity:

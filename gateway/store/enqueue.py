@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from gateway.core import Core
 from gateway.drafts import Draft, as_part
@@ -23,6 +23,7 @@ from outbox.judge import Judgment
 
 _encode = msgspec.json.Encoder().encode
 _read_answer: msgspec.json.Decoder[Submitted | Denied] = msgspec.json.Decoder(Submitted | Denied)
+_ADD_MESSAGE, _ADD_PARTS = insert(messages), insert(outbox)
 _FILE_DEFAULTS: dict[str, Any] = {"sha256": "", "reason": "", "ref": "", "content_id": ""}
 
 
@@ -75,7 +76,7 @@ def _template_text(message: OutboundMessage) -> str:
 
 def add_message(connection: Connection, row: dict[str, Any], files: Sequence[dict[str, Any]]) -> None:
     """Insert a message with its files."""
-    connection.execute(insert(messages), [row])
+    connection.execute(_ADD_MESSAGE, [row])
     if files:
         connection.execute(insert(attachments), [_FILE_DEFAULTS | file for file in files])
 
@@ -105,9 +106,14 @@ def add_parts(
                 {"account": part.account, "ref": part.mail.message_id, "message_id": draft.message.id,
                  "outbox_id": part_id}
             )  # fmt: skip
-    connection.execute(insert(outbox), rows)
+    connection.execute(_ADD_PARTS, rows)
     insert_ignore(connection, message_refs, refs)
     return ids
+
+
+_ANSWER = select(idempotency.c.fingerprint, idempotency.c.response).where(
+    idempotency.c.scope == bindparam("b_scope"), idempotency.c.key == bindparam("b_key")
+)
 
 
 # --- repeats ----------------------------------------------------------------------------------------------------------
@@ -122,11 +128,7 @@ def answered(connection: Connection, scope: str, key: str, print_: str) -> Submi
     """The answer this key got before, None for a new one. Raises `RequestError` when it came with another body."""
     if not key:
         return None
-    row = connection.execute(
-        select(idempotency.c.fingerprint, idempotency.c.response).where(
-            idempotency.c.scope == scope, idempotency.c.key == key
-        )
-    ).first()
+    row = connection.execute(_ANSWER, {"b_scope": scope, "b_key": key}).first()
     if row is None:
         return None
     if row.fingerprint != print_:

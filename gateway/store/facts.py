@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from gateway.accounts import Accounts
 from gateway.ids import micros, moment
@@ -52,15 +52,21 @@ ABOUT = (
 )
 
 
+_ABOUT = (
+    select(*ABOUT)
+    .join_from(messages, tickets, tickets.c.id == messages.c.ticket_id)
+    .join(identities, identities.c.id == messages.c.identity_id)
+    .where(messages.c.id.in_(bindparam("b_ids", expanding=True)))
+)
+_PAUSES = select(account_states).where(
+    account_states.c.account.in_(bindparam("b_accounts", expanding=True)),
+    account_states.c.paused_until > bindparam("b_now"),
+)
+
+
 def about(connection: Connection, message_ids: Sequence[str]) -> dict[str, Any]:
     """What is known of messages that are queued, by message id: rows of the columns `ABOUT`."""
-    statement = (
-        select(*ABOUT)
-        .join_from(messages, tickets, tickets.c.id == messages.c.ticket_id)
-        .join(identities, identities.c.id == messages.c.identity_id)
-        .where(messages.c.id.in_(message_ids))
-    )
-    return {row.message_id: row for row in connection.execute(statement)}
+    return {row.message_id: row for row in connection.execute(_ABOUT, {"b_ids": list(message_ids)})}
 
 
 class FactSource:
@@ -123,13 +129,11 @@ class FactSource:
     def _pauses(
         self, connection: Connection, subjects: Sequence[Subject], now: datetime
     ) -> dict[tuple[str, str], tuple[int, str]]:
-        accounts = {subject.account for subject in subjects}
-        statement = select(account_states).where(
-            account_states.c.account.in_(accounts), account_states.c.paused_until > micros(now)
-        )
         return {
             (row.account, row.scope): (row.paused_until, f"waiting: {row.reason}" if row.reason else "")
-            for row in connection.execute(statement)
+            for row in connection.execute(
+                _PAUSES, {"b_accounts": list({subject.account for subject in subjects}), "b_now": micros(now)}
+            )
         }
 
     def _templates(

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, case, func, insert, literal, select, text, update
+from sqlalchemy import Connection, Row, bindparam, case, func, select, text, update
 
 from adapters import Pace, Sent
 from gateway.bus import LiveEvent
@@ -53,6 +53,15 @@ _take = (
         lease_until=bindparam("b_lease"), unknown_at=None,
     )
 )  # fmt: skip
+
+
+_paused = select(account_states).where(account_states.c.scope == "", account_states.c.paused_until > bindparam("b_now"))
+_show = (
+    update(messages)
+    .where(messages.c.id.in_(bindparam("b_ids", expanding=True)), messages.c.status.in_(("queued", "held")))
+    .values(status="sending")
+    .returning(messages.c.id, messages.c.ticket_id, messages.c.account)
+)
 
 
 class OutboxStore:
@@ -324,25 +333,19 @@ def _commit_sending(connection: Connection, going: Sequence[Parcel], owner: str,
         leases.setdefault(parcel.lease_until or now, []).append(parcel.id)
     for until, ids in leases.items():
         connection.execute(_take, {"b_ids": ids, "b_owner": owner, "b_lease": micros(until)})
-    connection.execute(
-        insert(attempts),
+    dialect.insert_many(
+        connection,
+        attempts,
         [
             {"id": parcel.attempt_id, "outbox_id": parcel.id, "message_id": parcel.message_id,
              "number": parcel.attempt, "started_at": micros(now)}
             for parcel in going
         ],
     )  # fmt: skip
-    rows = connection.execute(
-        update(messages)
-        .where(messages.c.id.in_({parcel.message_id for parcel in going}), messages.c.status.in_(("queued", "held")))
-        .values(status="sending")
-        .returning(messages.c.id, messages.c.ticket_id, messages.c.account)
-    )
+    rows = connection.execute(_show, {"b_ids": list({parcel.message_id for parcel in going})})
     return [states.Changed(row.id, row.ticket_id, row.account, "queued", "sending") for row in rows]
 
 
 def _account_pauses(connection: Connection, now: datetime) -> list[Waiting]:
-    statement = select(account_states).where(
-        account_states.c.scope == literal(""), account_states.c.paused_until > micros(now)
-    )
-    return [Waiting(row.account, moment(row.paused_until), row.error_class) for row in connection.execute(statement)]
+    rows = connection.execute(_paused, {"b_now": micros(now)})
+    return [Waiting(row.account, moment(row.paused_until), row.error_class) for row in rows]

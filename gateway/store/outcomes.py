@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, null, select, text, update
 
 from adapters import Sent
 from gateway.ids import micros, new_id
 from gateway.store import states
-from gateway.store.dialect import insert_ignore, upsert
+from gateway.store.dialect import insert_ignore, run_many, upsert
 from gateway.store.people import set_consent
 from gateway.store.schema import (
     account_states,
@@ -46,7 +46,7 @@ _SET = (
     .values(
         state=bindparam("b_state"), attempts=bindparam("b_attempts"), not_before=bindparam("b_not_before"),
         error=bindparam("b_error"), external_id=bindparam("b_external_id"), sent_at=bindparam("b_sent_at"),
-        unknown_at=bindparam("b_unknown_at"), lease_until=None,
+        unknown_at=bindparam("b_unknown_at"), lease_until=null(),  # no value of a row
     )
 )  # fmt: skip
 _FINISH = (
@@ -63,7 +63,7 @@ def record(connection: Connection, batch: Sequence[Outcome], now: int) -> Record
     """Record outcomes. A row another sender has claimed since is left alone; what proves a send is kept."""
     rows = _rows(connection, [outcome.parcel.id for outcome in batch])
     if tries := [_attempt(outcome) for outcome in batch if outcome.parcel.attempt_id]:
-        connection.execute(_FINISH, tries)
+        run_many(connection, ("finish",), lambda: _FINISH, tries)
     updates: list[dict[str, Any]] = []
     effective: list[Outcome] = []
     for outcome in batch:
@@ -72,19 +72,24 @@ def record(connection: Connection, batch: Sequence[Outcome], now: int) -> Record
             updates.append(values)
             effective.append(outcome)
     if updates:
-        connection.execute(_SET, updates)
+        run_many(connection, ("outcome",), lambda: _SET, updates)
     recorded = _follow_up(connection, effective, now)
     _pause(connection, [outcome for outcome in batch if outcome.pause is not None], now)
     return recorded
 
 
-def _rows(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
-    columns = (
+_ROWS = (
+    select(
         outbox.c.id, outbox.c.state, outbox.c.fence, outbox.c.attempts, outbox.c.external_id, outbox.c.sent_at,
-        outbox.c.error, outbox.c.not_before, outbox.c.unknown_at, outbox.c.conversation_id,
-    )  # fmt: skip
-    statement = select(*columns).where(outbox.c.id.in_(ids)).with_for_update()  # a no-op where one connection writes
-    return {row.id: row for row in connection.execute(statement)}
+        outbox.c.error,
+    )
+    .where(outbox.c.id.in_(bindparam("b_ids", expanding=True)))
+    .with_for_update()  # says nothing where one connection writes
+)  # fmt: skip
+
+
+def _rows(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
+    return {row.id: row for row in connection.execute(_ROWS, {"b_ids": list(ids)})}
 
 
 def _next(row: Any, outcome: Outcome) -> dict[str, Any] | None:
@@ -140,6 +145,17 @@ def _follow_up(connection: Connection, effective: Sequence[Outcome], now: int) -
     return Recorded(changed, len(failed), awakened)
 
 
+_AWAKEN = (
+    update(events)
+    .where(
+        events.c.account == bindparam("b_account"),
+        text("events.state = 'parked'"),  # word for word the condition of its index
+        events.c.waits_for.in_(bindparam("b_refs", expanding=True)),
+    )
+    .values(state="new", not_before=None)
+)
+
+
 def know_by(connection: Connection, sent: Sequence[tuple[Parcel, Sent]]) -> bool:
     """Remember the ids the platform gave, and wake receipts that came before them; whether there was one."""
     refs: dict[str, list[str]] = {}
@@ -155,12 +171,11 @@ def know_by(connection: Connection, sent: Sequence[tuple[Parcel, Sent]]) -> bool
     insert_ignore(connection, message_refs, rows)
     woken = 0
     for account, waited_for in refs.items():
-        woken += connection.execute(
-            update(events)
-            .where(events.c.account == account, events.c.state == "parked", events.c.waits_for.in_(waited_for))
-            .values(state="new", not_before=None)
-        ).rowcount
+        woken += connection.execute(_AWAKEN, {"b_account": account, "b_refs": waited_for}).rowcount
     return woken > 0
+
+
+_IDENTITIES = select(messages.c.id, messages.c.identity_id).where(messages.c.id.in_(bindparam("b_ids", expanding=True)))
 
 
 def _people(connection: Connection, effective: Sequence[Outcome], now: int) -> None:
@@ -169,10 +184,7 @@ def _people(connection: Connection, effective: Sequence[Outcome], now: int) -> N
     telling = [o for o in effective if o.opted_out or o.state in ("sent", "unknown") or (o.sent and o.sent.addresses)]
     if not telling:
         return
-    identity_of = {
-        row.id: row.identity_id
-        for row in connection.execute(select(messages.c.id, messages.c.identity_id).where(messages.c.id.in_(ids)))
-    }
+    identity_of = {row.id: row.identity_id for row in connection.execute(_IDENTITIES, {"b_ids": ids})}
     used: dict[str, int] = {}
     for outcome in telling:
         identity = identity_of.get(outcome.parcel.message_id)
@@ -183,7 +195,8 @@ def _people(connection: Connection, effective: Sequence[Outcome], now: int) -> N
         if outcome.opted_out:
             set_consent(connection, identity, "opted_out", outcome.opted_out, now)
     if used:
-        connection.execute(_USED, [{"b_id": identity, "b_count": count} for identity, count in sorted(used.items())])
+        counts = [{"b_id": identity, "b_count": count} for identity, count in sorted(used.items())]
+        run_many(connection, ("window used",), lambda: _USED, counts)
     insert_ignore(connection, addresses, _learned(telling, identity_of, now))
 
 
@@ -295,7 +308,7 @@ def stop(connection: Connection, stopped: Sequence[tuple[Parcel, Stop]], now: in
              "b_error": row.error if held and row.error else to_json(failure) if not held else None,
              "b_external_id": row.external_id, "b_sent_at": row.sent_at, "b_unknown_at": None}
         )  # fmt: skip
-    connection.execute(_SET, updates)
+    run_many(connection, ("outcome",), lambda: _SET, updates)
     _bury(connection, letters, now)
     changed = states.refresh(connection, [parcel.message_id for parcel, _ in stopped], now, SYSTEM, more)
     states.promote(connection, [p.conversation_id for p, word in stopped if word.until is None], now)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select, update
 
-from gateway.store.schema import attachments, deliveries, messages
+from gateway.store.schema import attachments, deliveries, events, messages
 from normalizers._fields import NotWellFormed, load_json
 
 if TYPE_CHECKING:  # intake imports this module
@@ -19,6 +19,12 @@ _STEP = re.compile(r"\.([A-Za-z0-9_]+)|\[(\d+)\]")
 
 def redact(connection: Connection, known: Known, at: int) -> None:
     """Empty a message, mark its files as gone, and cut its slice out of the kept delivery."""
+    named = select(messages.c.external_id).where(messages.c.id == known.id).scalar_subquery()
+    connection.execute(
+        update(events)
+        .where(events.c.delivery_id == known.delivery_id, events.c.dedupe_key == named)
+        .values(payload="{}")
+    )
     connection.execute(
         update(messages)
         .where(messages.c.id == known.id)

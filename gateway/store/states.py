@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, TextClause, bindparam, exists, func, insert, literal, or_, select, text, update
+from sqlalchemy import Connection, TextClause, bindparam, exists, func, literal, or_, select, text, update
 
+from gateway.store.dialect import insert_many, run_many
 from gateway.store.schema import dead_letters, messages, outbox, ticket_events, tickets
 from gateway.store.tickets import event_row
 from gateway.tickets import Actor, Entry
@@ -64,6 +65,17 @@ _SET_MESSAGE = (
 )  # fmt: skip
 
 
+_MESSAGES = select(
+    messages.c.id, messages.c.ticket_id, messages.c.account, messages.c.status, messages.c.external_id,
+    messages.c.error, messages.c.sent_at,
+).where(messages.c.id.in_(bindparam("b_ids", expanding=True)))  # fmt: skip
+_PARTS = (
+    select(outbox.c.message_id, outbox.c.state, outbox.c.error, outbox.c.external_id, outbox.c.sent_at)
+    .where(outbox.c.message_id.in_(bindparam("b_ids", expanding=True)))
+    .order_by(outbox.c.message_id, outbox.c.part, outbox.c.id)
+)
+
+
 def refresh(
     connection: Connection, message_ids: Iterable[str], now: int, actor: Actor = PLATFORM,
     more: Mapping[str, dict[str, Any]] | None = None,
@@ -75,17 +87,9 @@ def refresh(
     ids = list(dict.fromkeys(message_ids))
     if not ids:
         return []
-    columns = (
-        messages.c.id, messages.c.ticket_id, messages.c.account, messages.c.status, messages.c.external_id,
-        messages.c.error, messages.c.sent_at,
-    )  # fmt: skip
-    rows = connection.execute(select(*columns).where(messages.c.id.in_(ids))).all()
+    rows = connection.execute(_MESSAGES, {"b_ids": ids}).all()
     parts: dict[str, list[Any]] = {}
-    for part in connection.execute(
-        select(outbox.c.message_id, outbox.c.state, outbox.c.error, outbox.c.external_id, outbox.c.sent_at)
-        .where(outbox.c.message_id.in_(ids))
-        .order_by(outbox.c.message_id, outbox.c.part, outbox.c.id)
-    ):
+    for part in connection.execute(_PARTS, {"b_ids": ids}):
         parts.setdefault(part.message_id, []).append(part)
     changed: list[Changed] = []
     updates: list[dict[str, Any]] = []
@@ -111,7 +115,7 @@ def refresh(
                 Entry(kind, actor, _details(row.id, external_id, error) | (more or {}).get(row.id, {}))
             )
     if updates:
-        connection.execute(_SET_MESSAGE, updates)
+        run_many(connection, ("refresh",), lambda: _SET_MESSAGE, updates)
     log_many(connection, entries, now)
     return changed
 
@@ -140,25 +144,40 @@ _RAISE = (
 )
 
 
+_SEQUENCES = select(tickets.c.id, tickets.c.sequence).where(tickets.c.id.in_(bindparam("b_ids", expanding=True)))
+
+
 def log_many(connection: Connection, entries: Mapping[str, Sequence[Entry]], now: int) -> None:
     """Append lines to the event logs of many tickets."""
     if not entries:
         return
-    connection.execute(
-        _RAISE, [{"b_id": ticket, "b_count": len(lines), "b_now": now} for ticket, lines in sorted(entries.items())]
+    run_many(
+        connection,
+        ("raise",),
+        lambda: _RAISE,
+        [{"b_id": ticket, "b_count": len(lines), "b_now": now} for ticket, lines in sorted(entries.items())],
     )
-    last: dict[str, int] = {
-        row.id: row.sequence
-        for row in connection.execute(select(tickets.c.id, tickets.c.sequence).where(tickets.c.id.in_(list(entries))))
-    }
+    last: dict[str, int] = {row.id: row.sequence for row in connection.execute(_SEQUENCES, {"b_ids": list(entries)})}
     rows = [
         event_row(ticket, last[ticket] - len(lines) + 1 + index, entry, now)
         for ticket, lines in entries.items()
         if ticket in last
         for index, entry in enumerate(lines)
     ]
-    if rows:
-        connection.execute(insert(ticket_events), rows)
+    insert_many(connection, ticket_events, rows)
+
+
+_heads = (
+    select(func.min(outbox.c.id))
+    .where(
+        outbox.c.conversation_id.in_(bindparam("b_ids", expanding=True)),
+        is_open(),
+        outbox.c.state == "queued",
+        outbox.c.not_before.is_(None),
+    )
+    .group_by(outbox.c.conversation_id)
+)
+_PROMOTE = update(outbox).where(outbox.c.id.in_(_heads)).values(not_before=bindparam("b_now"))
 
 
 def promote(connection: Connection, conversation_ids: Iterable[str], now: int) -> None:
@@ -166,12 +185,7 @@ def promote(connection: Connection, conversation_ids: Iterable[str], now: int) -
     ids = list(dict.fromkeys(conversation_ids))
     if not ids:
         return
-    heads = (
-        select(func.min(outbox.c.id))
-        .where(outbox.c.conversation_id.in_(ids), is_open(), outbox.c.state == "queued", outbox.c.not_before.is_(None))
-        .group_by(outbox.c.conversation_id)
-    )
-    connection.execute(update(outbox).where(outbox.c.id.in_(heads)).values(not_before=now))
+    connection.execute(_PROMOTE, {"b_ids": ids, "b_now": now})
 
 
 _earlier = outbox.alias("earlier")

@@ -82,7 +82,8 @@ class Streams:
         expected = after + 1 if after else None
         while True:
             try:
-                event = await asyncio.wait_for(queue.get(), self.heartbeat_s)
+                async with asyncio.timeout(self.heartbeat_s):
+                    event = await queue.get()
             except TimeoutError:
                 if not await self._still_valid(call):
                     return

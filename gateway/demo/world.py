@@ -1,0 +1,213 @@
+"""The demo's world: a gateway, three simulated platforms, and a client of its API. All of it on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import aiohttp
+
+from adapters._load import find
+from adapters.sandbox.meta_whatsapp import Approved, Customer, MetaWhatsApp
+from adapters.sandbox.smtp import MailWorld
+from adapters.sandbox.twilio import TwilioSimulator
+from config import settings as configuration
+from gateway.control import create_key
+from gateway.loading import settings_types
+from gateway.runtime import Gateway
+
+T = TypeVar("T")
+SUPPORT = "support@shop.test"
+SMS_NUMBER = "+12025550199"
+BEN = "+12025550142"  # by text message and on WhatsApp
+VERIFY_TOKEN = "demo-handshake"  # noqa: S105 - known to both sides of a simulation
+PATIENCE_S = 10.0
+TEMPLATE = Approved("order_update", "en", 2)
+
+
+class NotAsTold(Exception):
+    """The story and what happened are not the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the API."""
+
+    status: int
+    json: Any
+
+
+class World:
+    """`async with World(directory) as world:`"""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.mail = MailWorld()
+        self.sms = TwilioSimulator(numbers=(SMS_NUMBER,))
+        self.whatsapp = MetaWhatsApp()
+        self.ben = Customer(BEN[1:], "US.1000000000000000142", name="Ben Okafor")
+        self.cleo = Customer("12025550143", "US.1000000000000000143", name="Cleo Park", reads=True)
+        self.dana = Customer("12025550144", "US.1000000000000000144", name="Dana Ruiz")
+        self.gateway: Gateway
+        self.address = self.key = ""
+        self._session: aiohttp.ClientSession
+        self._exit = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            for platform in (self.mail, self.sms, self.whatsapp):
+                await platform.start()
+                stack.push_async_callback(platform.stop)
+            self._session = await stack.enter_async_context(aiohttp.ClientSession())
+            found = find()
+            tree = self._configuration(f"127.0.0.1:{_free_port()}")
+            settings = configuration.parse(tree, settings_types(found), base_dir=self.directory)
+            self.gateway = Gateway(settings, found=found)
+            await self.gateway.start()
+            stack.push_async_callback(self.gateway.stop)
+            self.address = self.gateway.address
+            self.sms.webhook_url = f"{self.address}/webhooks/sms-us"
+            self.whatsapp.webhook_url = f"{self.address}/webhooks/wa-main"
+            self.whatsapp.add_template(TEMPLATE)
+            self.key = (await create_key(self.gateway.core, {"name": "demo", "scope": "admin"}))["key"]
+            self._exit = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exit.aclose()
+
+    def _configuration(self, listen: str) -> dict[str, Any]:
+        """What an operator would have written in gateway.toml."""
+        return {
+            "gateway": {
+                "listen": listen, "public_url": f"http://{listen}", "data_dir": "var",
+                "matching_attribute": ["phone", "email"],
+            },
+            "smtp": {"listen": "127.0.0.1:0"},
+            "media": {"allow_private_networks": True},  # the platforms' files lie on loopback, too
+            "accounts": [
+                {
+                    "id": "support-mail", "adapter": "email", "address": SUPPORT, "name": "Shop Support",
+                    "smtp": {"host": "127.0.0.1", "port": self.mail.port, "security": "none"},
+                },
+                {
+                    "id": "sms-us", "adapter": "sms", "account_sid": self.sms.account_sid,
+                    "auth_token": self.sms.auth_token, "number": SMS_NUMBER, "api_base": self.sms.url, "rate": 20,
+                },
+                {
+                    "id": "wa-main", "adapter": "whatsapp", "phone_number_id": self.whatsapp.phone_number_id,
+                    "access_token": self.whatsapp.access_token, "app_secret": self.whatsapp.app_secret,
+                    "verify_token": VERIFY_TOKEN, "api_base": self.whatsapp.api_base,
+                    "templates": [
+                        {"name": TEMPLATE.name, "language": TEMPLATE.language, "parameters": TEMPLATE.parameters}
+                    ],
+                },
+            ],
+        }  # fmt: skip
+
+    def ours(self) -> tuple[tuple[str, str], ...]:
+        """Our channels and addresses."""
+        return ("email", SUPPORT), ("sms", SMS_NUMBER), ("whatsapp", f"+{self.whatsapp.own_number}")
+
+    @property
+    def smtp_port(self) -> int:
+        """Where customers' mail arrives."""
+        assert self.gateway.smtp is not None
+        return self.gateway.smtp.port
+
+    # --- the API ---
+
+    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, **headers: str) -> Answer:
+        """One request with the demo's key."""
+        async with self._session.request(
+            method, f"{self.address}{path}", json=body, headers={"Authorization": f"Bearer {self.key}", **headers}
+        ) as answer:
+            return Answer(answer.status, await answer.json(content_type=None))
+
+    async def get(self, path: str) -> Any:
+        """What the API shows. Raises `NotAsTold` when it shows nothing."""
+        answer = await self.call("GET", path)
+        if answer.status != 200:
+            raise NotAsTold(f"GET {path} is answered {answer.status}")
+        return answer.json
+
+    async def tickets(self) -> list[dict[str, Any]]:
+        """All tickets, the first one first."""
+        items: list[dict[str, Any]] = (await self.get("/api/v1/tickets?limit=100"))["items"]
+        return sorted(items, key=lambda ticket: int(ticket["number"]))
+
+    async def ticket(self, number: int) -> dict[str, Any]:
+        """The ticket of a number."""
+        return next(ticket for ticket in await self.tickets() if ticket["number"] == number)
+
+    async def messages(self, ticket: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The ticket's thread."""
+        items: list[dict[str, Any]] = (await self.get(f"/api/v1/tickets/{ticket['id']}/messages?limit=100"))["items"]
+        return items
+
+    async def filed(self, channel: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The ticket and the message that a customer's words on a channel became."""
+
+        async def look() -> tuple[dict[str, Any], dict[str, Any]] | None:
+            for ticket in reversed(await self.tickets()):
+                if ticket["channel"] != channel:
+                    continue
+                for message in reversed(await self.messages(ticket)):
+                    if message["direction"] == "inbound" and text in message["text"]:
+                        return ticket, message
+            return None
+
+        return await self.until(look, f"no ticket holds {text!r}")
+
+    async def message_is(self, message_id: str, *wanted: str) -> dict[str, Any]:
+        """The message, once it is in one of these states."""
+
+        found: dict[str, Any] = {}
+
+        async def look() -> dict[str, Any] | None:
+            found.update(await self.get(f"/api/v1/messages/{message_id}"))
+            return found if found["status"] in wanted else None
+
+        try:
+            return await self.until(look, "")
+        except NotAsTold:
+            words = f"the message is {found['status']}, not {' or '.join(wanted)}: {found['error']}"
+            raise NotAsTold(words) from None
+
+    async def upload(self, filename: str, media_type: str, content: bytes) -> str:
+        """The id of an uploaded file."""
+        form = aiohttp.FormData()
+        form.add_field("file", content, filename=filename, content_type=media_type)
+        async with self._session.post(
+            f"{self.address}/api/v1/uploads", data=form, headers={"Authorization": f"Bearer {self.key}"}
+        ) as answer:
+            found = await answer.json(content_type=None)
+            return str(found["id"])
+
+    async def until(self, look: Callable[[], Awaitable[T | None]], problem: str) -> T:
+        """What `look` finds, once it finds something. Raises `NotAsTold` with `problem` when that takes too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    if (found := await look()) is not None:
+                        return found
+                    await asyncio.sleep(0.02)
+        raise NotAsTold(problem)
+
+
+def told(condition: object, words: str) -> None:
+    """Raise `NotAsTold` unless the condition holds."""
+    if not condition:
+        raise NotAsTold(words)
+
+
+def _free_port() -> int:
+    """A port nobody listens on: signatures cover our address, so it must be known before we listen."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,95 @@
+"""All rules run, the strongest word wins, and every word that is not "allow" is heard."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from adapters import Limits
+from normalizers.model import OutboundMessage
+from outbox import measure
+from outbox.facts import NOWHERE, Facts
+from outbox.judge import judge
+from outbox.rules import RULES, load_rules
+from outbox.verdict import ALLOW, Verdict, change, defer, deny
+from tests.pigeon import START
+from tests.test_rules import DAY, FACTS, NOTE
+
+
+def always(word: Any) -> Any:
+    return lambda message, facts: word
+
+
+NO, ALSO_NO = deny("no", "no"), deny("also", "no")
+SOON, LATER = defer("soon", "wait", START), defer("later", "wait", START + timedelta(hours=1))
+CASES: dict[str, tuple[list[Any], str, list[str]]] = {
+    "nothing to say": ([ALLOW], "allow", []),
+    "deny beats all": ([SOON, NO, change("c", "cut", NOTE)], "deny", ["no", "soon", "c"]),
+    "defer beats change": ([change("c", "cut", NOTE), LATER, SOON], "defer", ["later", "soon", "c"]),
+    "both refusals are heard, in their order": ([ALSO_NO, SOON, NO], "deny", ["also", "no", "soon"]),
+}
+
+
+@pytest.mark.parametrize(("words", "decision", "rules"), CASES.values(), ids=CASES)
+def test_strength(words: list[Any], decision: str, rules: list[str]) -> None:
+    found = judge(NOTE, FACTS, [always(word) for word in words])
+    assert (found.decision, [verdict.rule for verdict in found.verdicts]) == (decision, rules)
+
+
+def test_it_waits_for_the_last_deferral() -> None:
+    assert judge(NOTE, FACTS, [always(SOON), always(LATER)]).until == START + timedelta(hours=1)
+
+
+def test_a_rule_that_breaks_denies(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(message: OutboundMessage, facts: Facts) -> Verdict:
+        raise KeyError("x")
+
+    (verdict,) = judge(NOTE, FACTS, [broken]).verdicts
+    assert (verdict.rule, verdict.decision, verdict.reason) == ("broken", "deny", "the rule failed (KeyError)")
+
+
+def test_every_objection_is_told_at_once() -> None:
+    facts = replace(FACTS, now=START + DAY, ticket_status="closed", identity_state="blocked")
+    found = judge(replace(NOTE, text="x" * 101), facts)
+    assert [verdict.rule for verdict in found.verdicts] == ["closed_ticket", "blocked", "window", "text_length"]
+
+
+def test_an_account_that_is_gone_is_the_only_objection() -> None:
+    facts = Facts(now=START, channel=NOWHERE, configured=False, ticket_account="loft")
+    assert [verdict.rule for verdict in judge(NOTE, facts).verdicts] == ["account"]
+
+
+@given(st.text(max_size=400), st.integers(4, 60), st.sampled_from(["chars", "utf16", "bytes", "gsm"]))
+def test_no_part_is_too_long_and_no_word_is_lost(text: str, most: int, unit: Any) -> None:
+    limits = Limits(most, "", text_unit=unit, segment_max=3 if unit == "gsm" else None)
+    parts = measure.split(text, limits)
+    assert all(measure.fits(part, limits) for part in parts if len(part) > 1)
+    if unit != "gsm":  # there the text is composed first
+        assert "".join("".join(parts).split()) == "".join(text.split())
+
+
+@given(st.text(min_size=1, max_size=500))
+def test_what_was_judged_once_passes_again(text: str) -> None:
+    """The dispatcher judges each part once more: nothing is cut twice."""
+    first = judge(replace(NOTE, text=text), FACTS)
+    for part in first.parts:
+        again = judge(part, FACTS)
+        assert (again.decision, again.parts) == (("allow", (part,)) if part.text.strip() else ("deny", (part,)))
+
+
+def test_another_package_brings_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        def load(self) -> Any:
+            return always(NO)
+
+    monkeypatch.setattr("outbox.rules.entry_points", lambda group: [Point()])
+    rules = load_rules("test.rules")
+    assert len(rules) == len(RULES) + 1
+    assert judge(NOTE, FACTS, rules).decision == "deny"
+    assert importlib.metadata is not None
