@@ -82,7 +82,6 @@ class LimitSettings:
 @dataclass(frozen=True, slots=True)
 class RetentionSettings:
     raw_days: int = 30
-    suspended_days: int = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,18 +264,23 @@ class _Reader:
         if not isinstance(table, dict):
             self.fault(where, "must be a table")
             return None
-        before = len(self.faults)
         hints = typing.get_type_hints(kind)
         fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
-        values: dict[str, Any] = {}
-        for key, value in table.items():
-            if key not in fields:
-                self.fault(f"{where}.{key}", f"unknown setting; known are {', '.join(sorted(fields))}")
-            else:
-                values[key] = self.build_value(hints[key], value, f"{where}.{key}")
-        for name, spec in fields.items():
-            required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
-            if required and name not in table:
+        for key in (key for key in table if key not in fields):
+            self.fault(f"{where}.{key}", f"unknown setting; known are {', '.join(sorted(fields))}")
+        optional = {
+            name
+            for name, spec in fields.items()
+            if spec.default is not dataclasses.MISSING or spec.default_factory is not dataclasses.MISSING
+        }
+        before = len(self.faults)  # what is unknown does not hide what is wrong with the rest
+        values = {
+            key: self.build_value(hints[key], value, f"{where}.{key}")
+            for key, value in table.items()
+            if key in fields and not (value == "" and hints[key] is Secret and key in optional)
+        }
+        for name in fields:
+            if name not in optional and name not in table:
                 self.fault(f"{where}.{name}", "missing")
         if len(self.faults) > before:
             return None

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import filetype
-from sqlalchemy import Connection, RowMapping, or_, select, update
+from sqlalchemy import Connection, RowMapping, or_, select, text, update
 
 from adapters import MediaError, MediaFetcher
 from adapters._media import MediaClient
@@ -139,7 +139,7 @@ def _due(connection: Connection, now: int) -> list[RowMapping]:
         select(attachments, messages.c.account, messages.c.delivery_id, messages.c.ticket_id)
         .join(messages, messages.c.id == attachments.c.message_id)
         .where(
-            attachments.c.state == "pending",
+            text("attachments.state = 'pending'"),  # word for word the condition of its index
             or_(attachments.c.not_before.is_(None), attachments.c.not_before <= now),
         )
         .order_by(attachments.c.id)

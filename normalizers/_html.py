@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from html import escape, unescape
 
 import nh3
-from lxml import etree  # type: ignore[import-untyped]
+from lxml import etree
 from lxml import html as lxml_html
 
 from normalizers._fields import clean

@@ -151,5 +151,6 @@ def account_event(field: str, scope: Change, path: str) -> Event:
     kind, alarming = _ACCOUNT_FIELDS[field]
     return AccountEvent(
         id=name, at=moment_given, routing_key=scope.routing_key, channel=CHANNEL, path=path, kind=kind,
-        values=plain(scope.value), template=_template(kind, scope), alarming=any(text(scope.value, word) in alarming for word in _WORDS),
+        values=plain(scope.value), template=_template(kind, scope),
+        alarming=any(text(scope.value, word) in alarming for word in _WORDS),
     )  # fmt: skip

@@ -46,9 +46,8 @@ class Address(Value, frozen=True):
     """One way to reach or to know a person, e.g. a phone number or a WhatsApp user id.
 
     `channel` names the space of ids: the public and the private side of one platform share it (an X user id is of "x"
-    in a mention and in a direct message), while the event's own `channel` names the surface. Where the platform hides who
-    wrote, `kind` is "anonymous" and the value the message's id, claimed.
-
+    in a mention and in a direct message), while the event's own `channel` names the surface. Where the platform hides
+    who wrote, `kind` is "anonymous" and the value the message's id, claimed.
 
     `kind` is a word of the channel's own: phone (E.164 with +), email, bsuid, psid, igsid, user_id, openid, visitor.
     Two addresses of one person stand side by side in `Person.addresses`.

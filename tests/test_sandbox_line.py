@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import aiohttp
 import pytest
 from aiohttp import web
-from linebot.v3.messaging import PushMessageRequest, ReplyMessageRequest  # type: ignore[import-untyped]
-from linebot.v3.webhook import SignatureValidator, WebhookParser  # type: ignore[import-untyped]
+from linebot.v3.messaging import PushMessageRequest, ReplyMessageRequest
+from linebot.v3.webhook import SignatureValidator, WebhookParser
 
 from adapters import Ambiguous, Callback, Http, MediaError, SendError, Throttled, VerificationError
 from adapters._contract_bench import RECEIVED_AT

@@ -236,12 +236,17 @@ def _consent(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[str, st
     if event.person is None:
         return "ignored", "no person named"
     identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
-    _set_consent(identity, event.state, event.scope)
+    if not event.topic:  # what concerns one topic is logged, and changes nothing else
+        _set_consent(identity, event.state, event.scope)
     newest = ctx.snapshot.tickets.get(_private_conversation(ctx, identity, row.account, event.channel))
     if newest is not None:
         actor = Actor("customer", identity.contact_id)
         newest.entries.append(
-            Entry("consent.changed", actor, {"state": event.state, "scope": event.scope, "source": event.source})
+            Entry(
+                "consent.changed",
+                actor,
+                {"state": event.state, "scope": event.scope, "source": event.source, "topic": event.topic},
+            )
         )
         newest.dirty = True
     ctx.tell("contact.updated", {"contact_id": identity.contact_id}, row.account)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 
 from gateway import identity as values_of
 from gateway.intake.context import Rules
@@ -238,8 +238,9 @@ _KNOWN_COLUMNS = (
 def _load_messages(connection: Connection, snapshot: Snapshot, wanted: _Wanted) -> None:
     ids = set(wanted.message_ids)
     if wanted.refs:
+        accounts = {"", *(account for account, _ in wanted.surfaces)}  # "": what any account of ours may have had
         statement = select(message_refs.c.account, message_refs.c.ref, message_refs.c.message_id).where(
-            message_refs.c.ref.in_(wanted.refs)
+            message_refs.c.account.in_(accounts), message_refs.c.ref.in_(wanted.refs)
         )
         for account, ref, message_id in connection.execute(statement).all():
             snapshot.refs[account, ref] = message_id
@@ -268,7 +269,9 @@ def _load_conversations(connection: Connection, snapshot: Snapshot, wanted: _Wan
     keys = {*snapshot.identities, *wanted.keys}
     keys |= {f"{identity}:{root}" for identity in snapshot.identities for root in wanted.roots}
     if keys:
-        _take_conversations(connection, snapshot, conversations.c.key.in_(keys))
+        here = conversations.c.account.in_({account for account, _ in wanted.surfaces})
+        surface = conversations.c.channel.in_({channel for _, channel in wanted.surfaces})
+        _take_conversations(connection, snapshot, and_(here, surface, conversations.c.key.in_(keys)))
     ids = {known.conversation_id for known in snapshot.messages.values()} - set(snapshot.conversations_by_id)
     if wanted.numbers:
         by_number = select(tickets.c.conversation_id, tickets.c.number).where(tickets.c.number.in_(wanted.numbers))

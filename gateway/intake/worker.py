@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
 
 from gateway.bus import LiveEvent
 from gateway.core import Core
@@ -34,6 +34,11 @@ IDS_MAX = 10_000  # in one statement
 TRIES = 5
 SWEEP_S = 30.0
 RETRY_S = (1, 5, 30, 120)
+
+# Word for word the conditions of the partial indexes: a bound value would not find them.
+_DELIVERIES_OPEN = text("deliveries.state IN ('received', 'retry')")
+_EVENTS_OPEN = text("events.state IN ('new', 'retry')")
+_EVENTS_PARKED = text("events.state = 'parked'")
 
 
 def rules_of(core: Core) -> Rules:
@@ -222,7 +227,7 @@ class IntakeWorker:
 def _take_deliveries(connection: Connection, now: int) -> list[Any]:
     """The oldest deliveries not yet normalised, up to `BATCH` and about `BATCH_BYTES`."""
     due = and_(
-        deliveries.c.state.in_(("received", "retry")),
+        _DELIVERIES_OPEN,
         or_(deliveries.c.not_before.is_(None), deliveries.c.not_before <= now),
     )
     sizes = connection.execute(
@@ -275,7 +280,7 @@ def _take_events(connection: Connection, now: int) -> list[EventRow]:
             events.c.payload,
         )
         .where(
-            events.c.state.in_(("new", "retry")),
+            _EVENTS_OPEN,
             or_(events.c.not_before.is_(None), events.c.not_before <= now),
         )
         .order_by(events.c.id)
@@ -287,14 +292,14 @@ def _take_events(connection: Connection, now: int) -> list[EventRow]:
 def _give_up_parked(connection: Connection, now: int) -> None:
     connection.execute(
         update(events)
-        .where(events.c.state == "parked", events.c.not_before <= now)
+        .where(_EVENTS_PARKED, events.c.not_before <= now)
         .values(state="ignored", error="the message it names never came")
     )
 
 
 def _oldest(connection: Connection) -> int | None:
-    waiting = select(func.min(deliveries.c.received_at)).where(deliveries.c.state.in_(("received", "retry")))
-    filing = select(func.min(events.c.received_at)).where(events.c.state.in_(("new", "retry")))
+    waiting = select(func.min(deliveries.c.received_at)).where(_DELIVERIES_OPEN)
+    filing = select(func.min(events.c.received_at)).where(_EVENTS_OPEN)
     found = [value for value in (connection.execute(waiting).scalar(), connection.execute(filing).scalar()) if value]
     return min(found, default=None)
 

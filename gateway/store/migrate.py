@@ -1,48 +1,47 @@
-"""Bringing a store to the newest schema, step by step, under a lock of the store's own."""
+"""Bringing a store to the newest schema, step by step.
+
+The migration library is loaded only when there is a step to take: a start on a current store does without it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Engine, column, inspect, select, table
 
 _SCRIPTS = Path(__file__).parent / "migrations"
+_VERSION = table("alembic_version", column("version_num"))
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS))
-    return config
+class StoreTooNew(Exception):
+    """The store was made by a newer version of the gateway."""
 
 
-def newest() -> str:
-    """The newest schema version there is a step for."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+def versions() -> list[str]:
+    """All schema versions there are steps for, the newest last: each file is named by its own."""
+    return sorted(path.stem.partition("_")[0] for path in (_SCRIPTS / "versions").glob("[0-9]*.py"))
 
 
 def current(engine: Engine) -> str:
     """The schema version of the store; "" for an empty one."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision() or ""
+        if not inspect(connection).has_table("alembic_version"):
+            return ""
+        return str(connection.execute(select(_VERSION.c.version_num)).scalar() or "")
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the store to the newest version. A store newer than this program is left alone. Raises `StoreTooNew`."""
-    found = current(engine)
-    if found == newest():
+    """Bring the store to the newest version. One newer than this program is left alone. Raises `StoreTooNew`."""
+    found, known = current(engine), versions()
+    if found == known[-1]:
         return
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if found and found not in known:
         raise StoreTooNew(f"the store has schema {found}, which this version does not know")
-    config = _config()
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-
-
-class StoreTooNew(Exception):
-    """The store was made by a newer version of the gateway."""

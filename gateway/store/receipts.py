@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, exists, insert, or_, select, update
 
 from adapters import Channel, ErrorRule
 from gateway.ids import micros, moment, new_id
@@ -15,7 +15,16 @@ from gateway.store import states
 from gateway.store.dialect import insert_ignore
 from gateway.store.outcomes import dead_letter
 from gateway.store.people import set_consent
-from gateway.store.schema import addresses, conversations, dead_letters, message_refs, messages, outbox, receipts
+from gateway.store.schema import (
+    addresses,
+    attempts,
+    conversations,
+    dead_letters,
+    message_refs,
+    messages,
+    outbox,
+    receipts,
+)
 from gateway.store.tickets import to_json
 from gateway.tickets import Entry
 from normalizers.model import DeliveryUpdate, OutboundMessage
@@ -153,7 +162,12 @@ class _Batch:
                 conversations.c.channel == self._channel.name,
             )
         )
-        return self._lesser(and_(messages.c.conversation_id.in_(theirs), outbox.c.sent_at <= micros(receipt.watermark)))
+        begun = exists().where(  # our clock after the answer may be later than the platform's at the taking
+            attempts.c.outbox_id == outbox.c.id,
+            attempts.c.outcome == "sent",
+            attempts.c.started_at <= micros(receipt.watermark),
+        )
+        return self._lesser(and_(messages.c.conversation_id.in_(theirs), outbox.c.sent_at.is_not(None), begun))
 
     def _up_to(self, last: _Part) -> list[_Part]:
         """A part and all before it in its conversation that have not come as far."""

@@ -60,6 +60,8 @@ class Webhook:
         self._core, self._account, self._adapter = core, account, adapter
         self._in_flight, self._per_ip = in_flight, per_ip
         self._limits = core.settings.limits
+        own_cap: int | None = getattr(adapter, "webhook_max_bytes", None)  # a platform whose bodies are always small
+        self._max_bytes = min(self._limits.webhook_bytes, own_cap or self._limits.webhook_bytes)
         self._public_url = core.settings.gateway.public_url.rstrip("/")
         self._single = frozenset(name.lower() for name in adapter.signature_headers)
         self._kept = self._single | KEPT_HEADERS
@@ -77,10 +79,8 @@ class Webhook:
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Accept one delivery. Never 500: what we cannot explain is 503, and the platform tries again."""
         announced = request.content_length
-        size = (
-            self._limits.webhook_bytes if announced is None else announced
-        )  # unsaid: it may grow to all that is allowed
-        if size > self._limits.webhook_bytes:
+        size = self._max_bytes if announced is None else announced  # unsaid: it may grow to all that is allowed
+        if size > self._max_bytes:
             return self._refuse(413)
         if not self._per_ip.allows(request.remote or "") or not self._in_flight.enter(size):
             return self._refuse(503)
@@ -109,7 +109,7 @@ class Webhook:
         for name in self._single:
             if len(headers.get(name, ())) > 1:
                 raise MalformedBody(f"{name} stands twice")
-        body = await read_body(request, self._limits.webhook_bytes, self._limits.body_timeout_s)
+        body = await read_body(request, self._max_bytes, self._limits.body_timeout_s)
         callback = self._callback(request, headers, body)
         self._adapter.verify(callback)
         self._adapter.well_formed(callback)

@@ -16,8 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
-from wechatpy.crypto import WeChatCrypto  # type: ignore[import-untyped]
-from wechatpy.utils import check_signature as sdk_check  # type: ignore[import-untyped]
+from wechatpy.crypto import WeChatCrypto
+from wechatpy.utils import check_signature as sdk_check
 
 from adapters import Callback, HandshakeRefused, Http, MalformedBody, SendError, VerificationError
 from adapters._tokens import InProcessTokens, Token

@@ -1,0 +1,27 @@
+"""What all tests share: the services they need, started once, and how thorough the property tests are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.postgres import Postgres
+from tests.support.services import missing
+
+settings.register_profile("quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fuzz", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL of the tests' own, on a local socket."""
+    try:
+        server = Postgres.start(tmp_path_factory.mktemp("postgres"))
+    except (ImportError, OSError, RuntimeError) as error:
+        missing(f"PostgreSQL cannot be started: {type(error).__name__}: {error}")
+    with server:
+        yield server

@@ -1,0 +1,158 @@
+"""The command line, as processes: init, check, serve, keys, channels, dead letters."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.api import Api
+from tests.support.process import Served, run, serving
+from tests.support.world import World
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[World]:
+    """Platforms and a configuration; no gateway."""
+    async with World.platforms(tmp_path) as world:
+        yield world
+
+
+async def test_init_writes_a_configuration_that_passes_its_check(tmp_path: Path) -> None:
+    made = await run("init", tmp_path / "new")
+    file = tmp_path / "new" / "gateway.toml"
+    assert (made.code, file.exists()) == (0, True)
+    checked = await run("check", "--config", file)
+    assert (checked.code, checked.out) == (0, "ok\n")
+    again = await run("init", tmp_path / "new")
+    assert (again.code, "there already" in again.err) == (1, True)
+
+
+async def test_check_names_every_fault_on_a_line_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        """
+[gateway]
+listen = "nowhere"
+colour = "red"
+
+[[accounts]]
+id = "wa"
+adapter = "whatsapp"
+access_token = "env:NOT_SET_ANYWHERE"
+app_secret = "x"
+verify_token = "y"
+
+[[accounts]]
+id = "wa"
+adapter = "pigeon"
+
+[[accounts]]
+id = "sms"
+adapter = "sms"
+account_sid = "AC1"
+auth_token = "t"
+""",
+        "utf-8",
+    )
+    checked = await run("check", "--config", file)
+    assert (checked.code, checked.out) == (2, "")
+    lines = [line.partition(": ")[0] for line in checked.err.splitlines()]
+    assert sorted(lines) == [
+        "accounts[0].access_token", "accounts[0].phone_number_id", "accounts[1].adapter", "accounts[1].id",
+        "accounts[2].number", "gateway.colour", "gateway.listen",
+    ]  # fmt: skip
+    assert "accounts[0].phone_number_id: missing" in checked.err.splitlines()
+    served = await run("serve", "--config", file)
+    assert (served.code, served.out) == (2, "")
+
+
+async def test_check_asks_the_platforms_whether_they_take_our_credentials(stage: World) -> None:
+    assert (await run("check", "--config", stage.file)).code == 0
+    stage.whatsapp.access_token = "another"
+    checked = await run("check", "--config", stage.file)
+    assert checked.code == 2
+    assert [line for line in checked.err.splitlines() if line.startswith("accounts[0]")]
+
+
+@pytest.mark.parametrize("broken", ["", "not = [toml", "[gateway]\nlisten = 5\n"])
+async def test_a_file_that_cannot_be_read_is_a_fault_and_no_traceback(tmp_path: Path, broken: str) -> None:
+    file = tmp_path / "gateway.toml"
+    if broken:
+        file.write_text(broken, "utf-8")
+    checked = await run("check", "--config", file)
+    assert checked.code == 2
+    assert "Traceback" not in checked.err
+    assert len(checked.err.splitlines()) == 1
+
+
+async def test_serve_keys_and_an_orderly_end(stage: World) -> None:
+    before = await run("keys", "create", "before", "--scope", "admin", "--config", stage.file)
+    assert (before.code, before.out.count("\n"), before.out.startswith("gw_")) == (0, 1, True)
+    served = await Served.start(stage.file)
+    try:
+        assert served.out[0].startswith("listening on http://127.0.0.1:")
+        during = await run("keys", "create", "during", "--scope", "read", "--config", stage.file)
+        assert during.code == 0, during.err
+        for key, status in ((before.out.strip(), 200), (during.out.strip(), 200), ("gw_wrong", 401)):
+            api = Api(served.address, key)
+            assert (await api.call("GET", "tickets")).status == status
+            await api.close()
+        second = await run("serve", "--config", stage.file)
+        assert (second.code, "another gateway" in second.err) == (1, True)
+        refused = await run("keys", "create", "x", "--scope", "everything", "--config", stage.file)
+        assert refused.code == 1
+    finally:
+        code = await served.stop(signal.SIGTERM)
+    assert code == 0, served.err
+    assert not (stage.directory / "var" / "control.sock").exists()
+    stored = (stage.directory / "var" / "gateway.db").read_bytes()
+    assert before.out.strip().encode() not in stored
+
+
+async def test_serve_listens_where_it_is_told(stage: World) -> None:
+    async with serving(stage.file, "--listen", "127.0.0.1:0") as served:
+        assert served.address.startswith("http://127.0.0.1:")
+        assert not served.address.endswith((":0", ":8080"))
+    wrong = await run("serve", "--config", stage.file, "--listen", "somewhere")
+    assert (wrong.code, wrong.err) == (2, "--listen: not HOST:PORT\n")
+    apart = await run("serve", "--config", stage.file, "--roles", "web")
+    assert (apart.code, "PostgreSQL" in apart.err) == (2, True)
+
+
+async def test_channels(tmp_path: Path) -> None:
+    listed = await run("channels", "--json")
+    adapters = {entry["name"]: entry for entry in json.loads(listed.out)["adapters"]}
+    assert {"api", "email", "sms", "whatsapp"} <= set(adapters)
+    assert adapters["whatsapp"]["channels"] == ["whatsapp"]
+    assert adapters["whatsapp"]["capabilities"]["whatsapp"]["window"]["duration"] == 86400
+    table = await run("channels")
+    assert table.code == 0
+    assert "whatsapp" in table.out
+
+
+async def test_dead_letters_are_listed_replayed_and_dropped(stage: World) -> None:
+    key = (await run("keys", "create", "tests", "--scope", "admin", "--config", stage.file)).out.strip()
+    async with serving(stage.file) as served:
+        stage.point(served.address)
+        api = Api(served.address, key)
+        broken = {"field": "messages", "value": stage.whatsapp._value() | {"messages": ["no message"]}}
+        assert await stage.whatsapp.post([broken]) == 200
+        (letter,) = await api.items("dead", 1)
+        listed = await run("dead", "list", "--json", "--config", stage.file)
+        assert [entry["id"] for entry in json.loads(listed.out)["items"]] == [letter["id"]]
+        replayed = await run("dead", "replay", letter["id"], "--config", stage.file)
+        assert (replayed.code, replayed.out) == (0, "1 replayed\n")
+        await api.until("dead", lambda page: [entry["id"] for entry in page["items"]] not in ([], [letter["id"]]))
+        unknown = await run("dead", "drop", "nothing", "--config", stage.file)
+        assert unknown.code == 1
+        dropped = await run("dead", "drop", "--config", stage.file)
+        assert (dropped.code, dropped.out) == (0, "1 dropped\n")
+        await api.items("dead", 0)
+        await api.close()
+        assert await served.stop() == 0
+    listed = await run("dead", "list", "--config", stage.file)
+    assert (listed.code, listed.out, listed.err) == (0, "", "0 dead letters\n")

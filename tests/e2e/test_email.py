@@ -1,0 +1,189 @@
+"""Mail there and back, over SMTP both ways: threads, two addresses, bounces, absence notes, the sender check."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from adapters.sandbox.smtp import Delivered
+from tests.support.world import SALES, SUPPORT, World, eventually, shown
+
+ANN, BOB, EVE = "ann@customer.test", "bob@customer.test", "eve@elsewhere.test"
+
+
+async def reply_to(world: World, ticket: dict[str, object], text: str, count: int = 1, **body: object) -> Delivered:
+    """An agent's reply that leaves; the mail as it arrived."""
+    message = await world.api.replied(ticket, text, **body)
+    await world.api.settled(message, "sent")
+    await eventually(lambda: len(world.mail.sends) >= count)
+    return world.mail.sends[-1]
+
+
+async def test_there_and_back(world: World) -> None:
+    files = [("list.txt", "text/plain", b"one\r\ntwo\r\n")]
+    written = await world.mail.customer_writes(
+        world.smtp_port, ANN, SUPPORT, name="Ann Lee", subject="Order 12", text="Where is it?", attachments=files
+    )
+    assert written.answer.startswith("250")
+    ticket = await world.api.ticket()
+    assert shown(ticket, "channel", "account", "subject", "tags") == ("email", "mail", "Order 12", ["email"])
+    (message,) = await world.api.messages(ticket, 1)
+    assert shown(message, "external_id", "text") == (written.message_id, "Where is it?")
+    mail = await reply_to(world, ticket, "It left today.")
+    assert (mail.recipients, mail.headers.get("subject"), mail.text.strip()) == (
+        (ANN,),
+        "Re: Order 12",
+        "It left today.",
+    )
+    assert f"<{written.message_id}>" in mail.headers.get("references")
+    assert mail.headers.get("in-reply-to") == f"<{written.message_id}>"
+    assert SUPPORT in mail.headers.get("from")
+    await world.mail.customer_writes(world.smtp_port, ANN, SUPPORT, text="Thank you!", reply_to=mail)
+    thread = await world.api.messages(ticket, 3)
+    assert [entry["text"] for entry in thread] == ["Where is it?", "It left today.", "Thank you!"]
+    assert thread[2]["in_reply_to"] == thread[1]["id"]
+    (file,) = thread[0]["attachments"]
+    path = f"tickets/{ticket['id']}/messages"
+    await world.api.until(path, lambda page: page["items"][0]["attachments"][0]["state"] == "stored")
+    assert (await world.api.call("GET", file["url"])).body == b"one\r\ntwo\r\n"
+
+
+async def test_an_answer_without_its_headers_finds_the_ticket_by_the_address(world: World) -> None:
+    await world.mailed(ANN)
+    ticket = await world.api.ticket()
+    mail = await reply_to(world, ticket, "Hi")
+    await world.mailed(ANN, to=mail.headers.get("reply-to"), text="From my other program", subject="Something else")
+    thread = await world.api.messages(ticket, 3)
+    assert thread[2]["text"] == "From my other program"
+
+
+async def test_a_reply_leaves_from_the_address_that_was_written_to(world: World) -> None:
+    await world.mailed(ANN, to=SALES)
+    ticket = await world.api.ticket()
+    assert ticket["account"] == "mail-sales"
+    mail = await reply_to(world, ticket, "Hi")
+    assert SALES in mail.headers.get("from")
+
+
+async def test_one_mail_to_two_addresses_is_one_ticket(world: World) -> None:
+    await world.mail.customer_writes(world.smtp_port, ANN, [SUPPORT, SALES], subject="Both", text="Hello")
+    ticket = await world.api.ticket()
+    assert ticket["account"] == "mail"
+    await world.mailed(BOB)
+    tickets = await world.api.items("tickets", 2)
+    await world.api.messages(tickets[1], 1)
+
+
+async def test_the_same_mail_twice_is_one_message(world: World) -> None:
+    written = await world.mail.customer_writes(world.smtp_port, ANN, SUPPORT, subject="Once", text="Hello")
+    for _ in range(3):
+        await world.mail.hand_over(world.smtp_port, ANN, [SUPPORT], written.raw)
+    await world.mailed(BOB)
+    tickets = await world.api.items("tickets", 2)
+    await world.api.messages(tickets[1], 1)
+
+
+async def test_a_bounce_fails_the_message(world: World) -> None:
+    await world.mailed(ANN)
+    ticket = await world.api.ticket()
+    message = await world.api.replied(ticket, "Hi")
+    await world.api.settled(message, "sent")
+    await world.mail.bounce(world.smtp_port, world.mail.sends[-1])
+    detail = await world.api.settled(message, "failed")
+    assert detail["error"]["class"] == "bad-recipient"
+    assert [shown(receipt, "status", "recipient") for receipt in detail["receipts"]] == [("failed", ANN)]
+    await world.api.messages(ticket, 2)  # a report is no message
+
+
+async def test_a_refused_recipient_fails_at_once(world: World) -> None:
+    await world.mailed(ANN)
+    ticket = await world.api.ticket()
+    world.mail.refuse(ANN)
+    detail = await world.api.settled(await world.api.replied(ticket, "Hi"), "failed")
+    assert detail["error"]["class"] == "bad-recipient"
+
+
+async def test_greylisting_is_waited_out_with_the_same_bytes(world: World) -> None:
+    await world.mailed(ANN)
+    ticket = await world.api.ticket()
+    world.mail.fail_next("greylist")
+    message = await world.api.replied(ticket, "Hi")
+    await world.api.until(f"messages/{message['id']}", lambda detail: bool(detail["error"]))
+    world.clock.ahead = timedelta(minutes=10)
+    detail = await world.api.settled(message, "sent")
+    assert [attempt["outcome"] for attempt in detail["attempts"]] == ["retry", "sent"]
+    assert len(world.mail.sends) == 1
+
+
+async def test_a_lost_answer_to_the_final_dot_repeats_the_same_mail(world: World) -> None:
+    await world.mailed(ANN)
+    ticket = await world.api.ticket()
+    world.mail.fail_next("drop_after_dot")
+    message = await world.api.replied(ticket, "Hi")
+    await world.api.until(f"messages/{message['id']}", lambda detail: bool(detail["error"]))
+    world.clock.ahead = timedelta(minutes=15)
+    await world.api.settled(message, "sent")
+    first, second = world.mail.sends
+    assert first.message_id == second.message_id
+    assert first.raw == second.raw
+
+
+async def test_an_absence_note_moves_nothing(world: World) -> None:
+    await world.mailed(ANN)
+    ticket = await world.api.ticket()
+    mail = await reply_to(world, ticket, "Hi", status="pending")
+    await world.mail.out_of_office(world.smtp_port, ANN, mail)
+    thread = await world.api.messages(ticket, 3)
+    assert shown(thread[2], "visibility", "automatic") == ("note", "ooo")
+    assert (await world.api.get(f"tickets/{ticket['id']}"))["status"] == "pending"
+
+
+async def test_a_stranger_in_a_thread_is_shown_flagged(world: World) -> None:
+    await world.mailed(ANN)
+    ticket = await world.api.ticket()
+    mail = await reply_to(world, ticket, "Hi")
+    await world.mailed(EVE, to=mail.headers.get("reply-to"), text="Send it to me instead")
+    thread = await world.api.messages(ticket, 3)
+    assert thread[2]["visibility"] == "note"
+    assert "unknown_sender" in thread[2]["flags"]
+    again = await reply_to(world, ticket, "Still yours", 2)
+    assert again.recipients == (ANN,)
+
+
+async def test_copies_take_part(world: World) -> None:
+    await world.mailed(ANN, cc=[BOB])
+    ticket = await world.api.ticket()
+    mail = await reply_to(world, ticket, "Hello both")
+    assert set(mail.recipients) == {ANN, BOB}
+    await world.mail.customer_writes(world.smtp_port, BOB, SUPPORT, text="Me too", reply_to=mail)
+    thread = await world.api.messages(ticket, 3)
+    assert shown(thread[2], "text", "visibility") == ("Me too", "private")
+
+
+async def test_an_answer_to_a_closed_ticket_makes_a_follow_up(world: World) -> None:
+    await world.mailed(ANN, subject="Order 12")
+    ticket = await world.api.ticket()
+    mail = await reply_to(world, ticket, "Done.", status="solved")
+    await world.api.patch(f"tickets/{ticket['id']}", status="closed")
+    await world.mail.customer_writes(world.smtp_port, ANN, SUPPORT, text="Not done", reply_to=mail)
+    newest, closed = await world.api.items("tickets", 2)
+    assert shown(newest, "via", "follow_up_of", "channel") == ("closed_ticket", ticket["id"], "email")
+    assert shown(closed, "status", "follow_ups") == ("closed", [newest["id"]])
+    follow_up = await reply_to(world, newest, "We look again", 2)
+    await world.mail.customer_writes(world.smtp_port, ANN, SUPPORT, text="Thanks", reply_to=follow_up)
+    await world.api.messages(newest, 3)
+
+
+async def test_html_is_shown_clean_and_pictures_within_it_are_ours(world: World) -> None:
+    html = '<p>Hello <b>you</b></p><script>alert(1)</script><img src="cid:logo@x">'
+    await world.mailed(ANN, text="Hello you", html=html)
+    (message,) = await world.api.messages(await world.api.ticket(), 1)
+    assert "<b>you</b>" in message["html"]
+    assert "script" not in message["html"]
+
+
+async def test_an_unknown_recipient_is_refused(world: World) -> None:
+    import aiosmtplib
+    import pytest
+
+    with pytest.raises(aiosmtplib.SMTPRecipientsRefused):
+        await world.mailed(ANN, to="nobody@shop.test")

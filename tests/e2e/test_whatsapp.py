@@ -1,0 +1,283 @@
+"""WhatsApp there and back, over real sockets: customer, webhook, ticket, agent, outbox, platform, receipts."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from datetime import timedelta
+
+from tests.support.world import World, shown
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+
+
+async def test_there_and_back(world: World) -> None:
+    ann = world.customer(reads=True)
+    wamid = await world.whatsapp.customer_writes(ann, "Where is my order?")
+    ticket = await world.api.ticket()
+    assert shown(ticket, "number", "status", "channel", "account", "via", "subject", "conversation_state") == (
+        1, "new", "whatsapp", "wa-main", "whatsapp", "Where is my order?", "started",
+    )  # fmt: skip
+    (message,) = await world.api.messages(ticket, 1)
+    assert shown(message, "external_id", "text", "direction", "status", "kind") == (
+        wamid, "Where is my order?", "inbound", "received", "text",
+    )  # fmt: skip
+    reply = await world.api.replied(ticket, "It left today.", status="pending")
+    assert reply["status"] in ("queued", "sending", "sent", "delivered", "read")
+    detail = await world.api.settled(reply, "read")
+    (accepted,) = world.whatsapp.sends
+    assert accepted.payload["text"]["body"] == "It left today."
+    assert accepted.external_id == detail["external_id"]
+    assert [attempt["outcome"] for attempt in detail["attempts"]] == ["sent"]
+    assert {receipt["status"] for receipt in detail["receipts"]} == {"sent", "delivered", "read"}
+    assert (await world.api.get(f"tickets/{ticket['id']}"))["status"] == "pending"
+    await world.whatsapp.customer_writes(ann, "Thanks!", reply_to=accepted.external_id)
+    thread = await world.api.messages(ticket, 3)
+    assert [message["text"] for message in thread] == ["Where is my order?", "It left today.", "Thanks!"]
+    assert thread[2]["in_reply_to"] == reply["id"]
+    found = await world.api.get(f"tickets/{ticket['id']}")
+    assert shown(found, "status", "conversation_state") == ("open", "replied")
+    contact = await world.api.get(f"contacts/{ticket['contact_id']}")
+    (identity,) = contact["identities"]
+    assert (contact["name"], contact["attributes"]) == ("Ann Lee", {"phone": "+4915112345601"})
+    assert identity["window"]["open"] is True
+    kinds = [entry["kind"] for entry in await world.api.log(ticket)]
+    assert {"ticket.created", "message.received", "reply.queued", "ticket.status_changed"} <= set(kinds)
+
+
+async def test_duplicates_and_shuffled_receipts_change_nothing(world: World) -> None:
+    ann = world.customer(reads=True)
+    world.whatsapp.receipts.copies, world.whatsapp.receipts.shuffle = 3, True
+    change = world.whatsapp.inbound(ann, "wamid.1", {"type": "text", "text": {"body": "Hello"}})
+    statuses = await asyncio.gather(*(world.whatsapp.post([change]) for _ in range(5)))
+    assert statuses == [200] * 5
+    ticket = await world.api.ticket()
+    await world.api.messages(ticket, 1)
+    reply = await world.api.replied(ticket, "Hi")
+    detail = await world.api.settled(reply, "read")
+    await world.whatsapp.settled()
+    assert (await world.api.settled(reply, "read"))["status"] == "read"
+    assert len(world.whatsapp.sends_of(detail["id"]) or world.whatsapp.sends) == 1
+    await world.api.messages(ticket, 2)
+
+
+async def test_one_delivery_brings_several_people(world: World) -> None:
+    people = [world.customer(f"P{number}", f"49151123456{number:02}") for number in range(4)]
+    changes = [
+        world.whatsapp.inbound(who, f"wamid.{index}", {"type": "text", "text": {"body": f"Hello {index}"}})
+        for index, who in enumerate(people * 2)
+    ]
+    assert await world.whatsapp.post(changes) == 200
+    tickets = await world.api.items("tickets", 4)
+    assert sorted(ticket["number"] for ticket in tickets) == [1, 2, 3, 4]
+    for ticket in tickets:
+        await world.api.messages(ticket, 2)
+
+
+async def test_an_idempotency_key_sends_once(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    answers = await asyncio.gather(*(world.api.reply(ticket, "Once", key="k1") for _ in range(4)))
+    assert {answer.status for answer in answers} == {202}
+    (reply,) = {answer.json["id"] for answer in answers}
+    await world.api.settled({"id": reply}, "delivered")
+    assert len(world.whatsapp.sends) == 1
+    assert (await world.api.reply(ticket, "Twice", key="k1")).status == 409
+
+
+# --- refused, with the reason ---
+
+
+async def test_outside_the_window_only_a_template_leaves(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    world.clock.ahead = timedelta(hours=24, minutes=1)
+    world.whatsapp.clock_ahead_s = world.clock.ahead.total_seconds()
+    refused = await world.api.reply(ticket, "Too late?")
+    assert (refused.status, refused.json["code"], refused.rules) == (422, "outbox_denied", ["window"])
+    assert refused.json["verdicts"][0]["remedy"]
+    last = (await world.api.log(ticket))[-1]
+    assert (last["kind"], last["data"]["rule"], last["data"]["reason"]) == (
+        "reply.refused", "window", refused.json["verdicts"][0]["reason"],
+    )  # fmt: skip
+    assert len((await world.api.get(f"tickets/{ticket['id']}/messages"))["items"]) == 1
+    template = {"name": "order_update", "language": "en", "parameters": ["Ann", "12"]}
+    reply = await world.api.replied(ticket, template=template)
+    await world.api.settled(reply, "delivered")
+    assert world.whatsapp.sends[-1].payload["template"]["name"] == "order_update"
+    contact = await world.api.get(f"contacts/{ticket['contact_id']}")
+    assert contact["identities"][0]["window"]["open"] is False
+
+
+async def test_a_template_with_the_wrong_number_of_parameters_is_refused_here(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    refused = await world.api.reply(ticket, template={"name": "order_update", "language": "en", "parameters": ["Ann"]})
+    assert (refused.status, refused.rules) == (422, ["template"])
+    assert world.whatsapp.calls == 0
+
+
+async def test_a_dry_run_writes_nothing(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    log = await world.api.log(ticket)
+    answer = await world.api.call("POST", f"tickets/{ticket['id']}/replies?dry_run=true", json={"text": "Hello?"})
+    assert (answer.status, answer.json["verdicts"]) == (200, [])
+    assert await world.api.log(ticket) == log
+    assert world.whatsapp.calls == 0
+
+
+async def test_a_closed_ticket_is_answered_in_a_new_one(world: World) -> None:
+    ann = world.customer()
+    await world.whatsapp.customer_writes(ann, "My order")
+    ticket = await world.api.ticket()
+    await world.api.patch(f"tickets/{ticket['id']}", status="closed")
+    assert (await world.api.call("PATCH", f"tickets/{ticket['id']}", json={"priority": "high"})).status == 409
+    refused = await world.api.reply(ticket, "Hello?")
+    assert (refused.status, refused.rules) == (422, ["closed_ticket"])
+    assert (await world.api.reply(ticket, "A note to us", visibility="note")).status == 202
+    await world.whatsapp.customer_writes(ann, "It broke again")
+    newest, closed = await world.api.items("tickets", 2)
+    assert shown(newest, "via", "channel", "follow_up_of", "status") == (
+        "closed_ticket",
+        "whatsapp",
+        ticket["id"],
+        "new",
+    )
+    assert shown(closed, "status", "follow_ups") == ("closed", [newest["id"]])
+    await world.api.settled(await world.api.replied(newest, "We look into it"), "delivered")
+
+
+# --- the platform in trouble ---
+
+
+async def test_a_lost_answer_is_unknown_and_its_receipt_tells_the_truth(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    world.whatsapp.receipts.hold = True
+    world.whatsapp.fail_next("reset_after_accept")
+    reply = await world.api.replied(ticket, "Did you get it?")
+    detail = await world.api.settled(reply, "unknown")
+    assert detail["error"]["class"] == "unknown"
+    world.whatsapp.release()
+    await world.api.settled(reply, "delivered")
+    assert len(world.whatsapp.sends) == 1
+
+
+async def test_a_failure_reported_later_fails_the_message(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(fails_with=131026), "Hello")
+    ticket = await world.api.ticket()
+    reply = await world.api.replied(ticket, "Hi")
+    detail = await world.api.settled(reply, "failed")
+    assert shown(detail["error"], "code", "class") == ("131026", "bad-recipient")
+    (letter,) = await world.api.items("dead", 1)
+    assert letter["message_id"] == reply["id"]
+
+
+async def test_a_dead_token_holds_what_waits_until_it_works_again(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    token, world.whatsapp.access_token = world.whatsapp.access_token, "another"
+    reply = await world.api.replied(ticket, "Hi")
+    held = await world.api.settled(reply, "held")
+    assert held["error"]["class"] == "auth"
+    world.whatsapp.access_token = token
+    world.clock.ahead = timedelta(minutes=6)
+    await world.api.settled(reply, "delivered")
+
+
+async def test_throttled_messages_go_later(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    world.whatsapp.fail_next("429")
+    reply = await world.api.replied(ticket, "Hi")
+    waiting = await world.api.until(
+        f"messages/{reply['id']}", lambda detail: bool(detail["attempts"]) and detail["error"]
+    )
+    assert shown(waiting, "status") == ("queued",)
+    assert waiting["error"]["class"] == "throttle"
+    world.clock.ahead = timedelta(minutes=2)
+    world.whatsapp.clock_ahead_s = 120
+    await world.api.settled(reply, "delivered")
+    assert len(world.whatsapp.sends) == 1
+
+
+# --- files ---
+
+
+async def test_files_down_and_up(world: World) -> None:
+    ann = world.customer()
+    await world.whatsapp.customer_sends_file(ann, PNG, "image/png", caption="Broken, see?")
+    ticket = await world.api.ticket()
+    path = f"tickets/{ticket['id']}/messages"
+    found = await world.api.until(path, lambda page: page["items"][0]["attachments"][0]["state"] == "stored")
+    message = found["items"][0]
+    (file,) = message["attachments"]
+    assert shown(message, "kind", "text") == ("image", "Broken, see?")
+    assert shown(file, "kind", "media_type", "size") == ("image", "image/png", len(PNG))
+    answer = await world.api.call("GET", file["url"])
+    assert (answer.status, answer.body) == (200, PNG)
+    assert (await world.api.call("GET", file["url"], headers={"Authorization": ""})).status == 401
+    upload = await world.api.upload(PNG, "label.png", "image/png")
+    reply = await world.api.replied(ticket, "Your label", attachments=[{"upload": upload}])
+    await world.api.settled(reply, "delivered")
+    sent = [accepted.payload for accepted in world.whatsapp.sends]
+    assert [payload["type"] for payload in sent] == ["image"]
+    assert sent[0]["image"]["caption"] == "Your label"
+
+
+async def test_a_file_that_is_not_the_one_announced_is_not_shown(world: World) -> None:
+    world.whatsapp.behaviour.corrupt_media = True
+    await world.whatsapp.customer_sends_file(world.customer(), PNG, "image/png")
+    ticket = await world.api.ticket()
+    path = f"tickets/{ticket['id']}/messages"
+    found = await world.api.until(path, lambda page: bool(page["items"][0]["attachments"][0]["reason"]))
+    (file,) = found["items"][0]["attachments"]
+    assert file["state"] == "pending"  # it is tried again
+    assert (await world.api.call("GET", file["url"])).status == 409
+
+
+# --- what else happens ---
+
+
+async def test_reaction_marketing_stop_new_number_and_native_app(world: World) -> None:
+    ann = world.customer()
+    wamid = await world.whatsapp.customer_writes(ann, "Hello")
+    ticket = await world.api.ticket()
+    await world.whatsapp.customer_writes(ann, type="reaction", reaction={"message_id": wamid, "emoji": "👍"})
+    path = f"tickets/{ticket['id']}/messages"
+    found = await world.api.until(path, lambda page: bool(page["items"][0]["reactions"]))
+    assert [reaction["emoji"] for reaction in found["items"][0]["reactions"]] == ["👍"]
+    await world.whatsapp.customer_sets_marketing(ann, stop=True)
+    contact = await world.api.until(
+        f"contacts/{ticket['contact_id']}", lambda contact: bool(contact["identities"][0]["opted_out_of"])
+    )
+    assert shown(contact["identities"][0], "state", "opted_out_of") == ("active", ["marketing"])
+    await world.whatsapp.business_writes(ann, "From my phone")
+    thread = await world.api.messages(ticket, 2)
+    assert shown(thread[1], "direction", "text", "status") == ("outbound", "From my phone", "sent")
+    await world.whatsapp.customer_changes_number(ann, "4915112345699", "DE.99")
+    await world.whatsapp.customer_writes(ann, "My new number")
+    await world.api.until(path, lambda page: page["items"][-1]["text"] == "My new number")
+    assert (await world.api.ticket())["id"] == ticket["id"]
+    reply = await world.api.replied(ticket, "Noted")
+    await world.api.settled(reply, "delivered")
+    assert world.whatsapp.sends[-1].to == "4915112345699"
+
+
+async def test_the_handshake(world: World) -> None:
+    assert await world.whatsapp.handshake("hello") == (200, "1158201444")
+    assert (await world.whatsapp.handshake("wrong"))[0] == 403
+
+
+async def test_long_texts_go_in_parts_and_count_as_one_message(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    words = " ".join(f"word{number}" for number in range(1500))
+    reply = await world.api.replied(ticket, words)
+    detail = await world.api.settled(reply, "delivered")
+    bodies = [accepted.payload["text"]["body"] for accepted in world.whatsapp.sends]
+    assert len(bodies) == len(detail["parts"]) > 1
+    assert " ".join(bodies).split() == words.split()
