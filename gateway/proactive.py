@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
+
 import msgspec
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
@@ -145,6 +148,16 @@ def _value_of(connection: Connection, contact_id: str, channel: Channel) -> str:
     raise RequestError(422, "no_address", f"the contact has no address for {channel.title}", "contact")
 
 
+_LOOKS: defaultdict[str, Callable[[str], bool]] = defaultdict(lambda: bool)
+"""What a value of a kind of address must look like, where that can be told; any text that is not empty otherwise."""
+_LOOKS |= {
+    "short_code": str.isdigit,
+    "sender_name": lambda _text: False,  # one-way: nobody can write to it
+    "anonymous": lambda _text: False,
+    "bsuid": lambda text: "." in text,
+}
+
+
 def _address(core: Core, value: str, account: str, channel: Channel) -> Address:
     """The address a text names, by the kinds the channel can write to. Raises `RequestError`."""
     bound = core.accounts.get(account)
@@ -156,8 +169,9 @@ def _address(core: Core, value: str, account: str, channel: Channel) -> Address:
         reader = {"phone": lambda: rules.phone(text, region), "email": lambda: rules.email(text)}.get(attribute or "")
         if reader is not None and (found := reader()):
             return Address(channel.name, kind, found, "everywhere", "authenticated")
-    plain = next((kind for kind in kinds if kind not in channel.attribute_of), None)
-    if plain is None or not text or (channel.attribute_of and not text.isalnum() and "." not in text):
+    plain = next((kind for kind in kinds if kind not in channel.attribute_of and _LOOKS[kind](text)), None)
+    broken = not text or text.startswith("+") or "@" in text or any(map(str.isspace, text))
+    if plain is None or broken:
         raise RequestError(422, "invalid", f"{value!r} is no address {channel.title} can write to", "to")
     return Address(channel.name, plain, text, "account", "authenticated")
 

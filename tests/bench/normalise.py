@@ -1,0 +1,83 @@
+"""Normalising one delivery, as a multiple of the cost of merely parsing the same payload."""
+
+from __future__ import annotations
+
+import email
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from normalizers import api, sms, whatsapp
+from normalizers import email as mail
+from normalizers.model import Account, Event, Received
+from tests.bench.figures import Plan, Report, Row, Side, play, ratios
+from tests.bench.world import message_body
+
+PAYLOADS = Path(__file__).resolve().parents[1] / "channels" / "payloads"
+AT = datetime(2026, 6, 1, tzinfo=UTC)
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+Normalize = Callable[[Received], tuple[Event, ...]]
+Parse = Callable[[bytes], Any]
+
+
+def cases() -> dict[str, tuple[Normalize, Received, Parse, bytes, str]]:
+    """By channel: its normaliser, a delivery, and what parses the same: function, payload and its name."""
+    text = message_body(7, 7)
+    form = (PAYLOADS / "sms" / "sms.txt").read_bytes().strip()
+    as_json = msgspec.json.encode(dict(parse_qsl(form.decode(), keep_blank_values=True)))
+    plain = (PAYLOADS / "email" / "plain.eml").read_bytes()
+    reply = (PAYLOADS / "email" / "reply.eml").read_bytes()
+    over_api = msgspec.json.encode(
+        {"id": "1", "from": {"name": "Ann", "email": "ann@customer.test"}, "text": "Hi " * 40}
+    )
+    json_, stdlib = msgspec.json.decode, email.message_from_bytes
+    batch = (PAYLOADS / "whatsapp" / "batch.json").read_bytes()
+    envelope = {"mail-from": "ann@customer.test", "rcpt-to": "support@shop.test"}
+    return {
+        "whatsapp, a text": (whatsapp.normalize, _received("whatsapp", text), json_, text, "msgspec"),
+        "whatsapp, a batch": (whatsapp.normalize, _received("whatsapp", batch), json_, batch, "msgspec"),
+        "sms (its form as JSON)": (sms.normalize, _received("sms", form, FORM), json_, as_json, "msgspec"),
+        "api": (api.normalize, _received("api", over_api), json_, over_api, "msgspec"),
+        "email, plain": (mail.normalize, _received("email", plain, envelope), stdlib, plain, "email package"),
+        "email, a reply": (mail.normalize, _received("email", reply, envelope), stdlib, reply, "email package"),
+    }
+
+
+def _received(channel: str, body: bytes, headers: dict[str, str] | None = None) -> Received:
+    return Received(body=body, headers=headers or {}, query={}, received_at=AT, account=Account("main", channel))
+
+
+async def run(plan: Plan, directory: Path) -> Report:
+    """Microseconds per call of both, alternating."""
+    report = Report("normalise: one delivery, cost as a multiple of parsing it")
+    budget_s = 0.03 if plan.quick else 0.1
+    for name, (normalize, received, parse, payload, parser) in cases().items():
+        sides: dict[str, Side] = {
+            "normalise": _side(lambda call=normalize, given=received: call(given), budget_s),  # type: ignore[misc]
+            "parse": _side(lambda call=parse, given=payload: call(given), budget_s),  # type: ignore[misc]
+        }
+        found = await play(plan, sides)
+        aim = "< 5" if parser == "msgspec" else ""
+        report.rows.append(
+            Row(name, f"{parser}, {len(payload)} bytes", ratios(found["normalise"], found["parse"]), aim)
+        )
+        report.rows.append(Row(f"  {name}", "", [seconds * 1e6 for seconds in found["normalise"]], unit="us"))
+    return report
+
+
+def _side(work: Callable[[], object], budget_s: float) -> Side:
+    async def measure() -> float:
+        """Seconds per call, over about `budget_s`."""
+        calls, started = 0, time.perf_counter()
+        while (spent := time.perf_counter() - started) < budget_s:
+            for _ in range(20):
+                work()
+            calls += 20
+        return spent / calls
+
+    return measure
