@@ -19,6 +19,7 @@ BUILT_IN = {
     "sms": "adapters.sms:SmsAdapter",
     "wechat": "adapters.wechat:WeChatAdapter",
     "whatsapp": "adapters.whatsapp:WhatsAppAdapter",
+    "x": "adapters.x:XAdapter",
 }
 
 

@@ -159,7 +159,7 @@ class World:
                     continue
                 for message in reversed(await self.messages(ticket)):
                     if message["direction"] == "inbound" and text in message["text"]:
-                        return ticket, message
+                        return await self.ticket(ticket["number"]), message  # as it is now, not before the message
             return None
 
         return await self.until(look, f"no ticket holds {text!r}")

@@ -1,0 +1,70 @@
+"""X's second kind of credential: access tokens that live two hours, made from a refresh token that changes with use.
+
+Only files of direct messages ask for it. Source: X, OAuth 2.0 Authorization Code Flow with PKCE, 2026-08.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+
+from adapters._errors import SendError
+from adapters._http import Http
+from adapters._tokens import Token, TokenCache, current
+from adapters._x_api import success
+from config.secret import Secret
+from normalizers._fields import text, whole
+
+_EARLY_S = 60  # a token is renewed this long before it ends
+_LIFE_S = 7200
+_FOREVER = 1e11  # Unix seconds; refresh tokens end by use only
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth2:
+    """An OAuth 2.0 client of the app with `offline.access`, and the first refresh token of the account's user."""
+
+    client_id: str
+    client_secret: Secret
+    refresh_token: Secret
+
+    def __post_init__(self) -> None:
+        if not self.client_id:
+            raise ValueError("client_id: is empty")
+
+
+class AccessTokens:
+    """The access token of one account, renewed by one at a time.
+
+    A refresh token works once (widely observed, not documented): its successor is kept before anything else happens.
+    What is kept goes by the configured refresh token: a new one in the configuration starts afresh.
+    """
+
+    def __init__(self, account: str, settings: OAuth2, base: str, http: Http, cache: TokenCache) -> None:
+        self._settings, self._url, self._http = settings, f"{base.rstrip('/')}/2/oauth2/token", http
+        seal = hashlib.sha256(settings.refresh_token.reveal().encode()).hexdigest()[:16]
+        self._key = f"x:{account}:{seal}"
+        self.cache = cache
+
+    async def current(self, refused: str = "") -> str:
+        """A valid access token, another than the one X has `refused`. Raises `SendError`."""
+        token = await current(self.cache, f"{self._key}:access", time.time(), self._renew, refused=refused)
+        return token.reveal()
+
+    async def _renew(self) -> Token:
+        kept = await self.cache.load(f"{self._key}:refresh")
+        refresh = kept.value if kept is not None else self._settings.refresh_token
+        client = self._settings.client_id
+        form = (("grant_type", "refresh_token"), ("refresh_token", refresh.reveal()), ("client_id", client))
+        basic = (client, self._settings.client_secret.reveal())
+        answer = await self._http.request("POST", self._url, form=form, basic=basic)
+        if answer.status in (400, 401):
+            problem = text(answer.json_or_empty(), "error_description") or f"status {answer.status}"
+            raise SendError("auth", "oauth2-refresh", problem)
+        body = success(answer)
+        if successor := text(body, "refresh_token"):
+            await self.cache.save(f"{self._key}:refresh", Token(Secret(successor), _FOREVER))
+        if not (access := text(body, "access_token")):
+            raise SendError("retry", "oauth2-refresh", "an answer without a token")
+        return Token(Secret(access), time.time() + (whole(body, "expires_in") or _LIFE_S) - _EARLY_S)
