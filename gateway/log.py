@@ -34,7 +34,7 @@ class JsonFormatter(logging.Formatter):
         }
         for name, value in record.__dict__.items():
             if name not in _STANDARD:
-                line[name] = redact(value) if isinstance(value, str) else value
+                line[name if name not in line else f"{name}_"] = redact(value) if isinstance(value, str) else value
         if record.exc_info:
             line["traceback"] = redact(self._frames(record))
         return json.dumps(line, default=lambda value: redact(str(value)), ensure_ascii=False)

@@ -34,6 +34,8 @@ def resolve(ctx: Context, person: Person, channel: str, account: str, seen_at: i
     contact = ctx.snapshot.contacts.get(identity.contact_id)
     if contact is not None and seen_at > contact.last_seen_at:
         contact.last_seen_at, contact.dirty = seen_at, True
+    if contact is not None and not contact.name and (name := identity.name or identity.handle):
+        contact.name, contact.dirty = name, True
     return identity
 
 

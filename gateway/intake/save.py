@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Update, bindparam, select, text, update
+from sqlalchemy import Connection, Update, bindparam, case, literal_column, select, text, update
 
 from gateway.ids import new_id
 from gateway.intake.context import Rules
@@ -45,6 +45,9 @@ def save(
     """Write a batch, all of it in the caller's transaction. `settled`: its events stand as done already."""
     for merge in changes.merges:
         people.record_merge(connection, merge, now)
+        linked = snapshot.identities.get(merge.identity_id)
+        if not merge.loser and linked is not None:
+            people.name_if_nameless(connection, merge.winner, linked.name or linked.handle)
     save_people(connection, snapshot, changes, now)
     _save_tickets(connection, snapshot, changes, now)
     _save_messages(connection, changes, now)
@@ -73,7 +76,14 @@ _IDENTITY = (
 _ADDRESS = ("id", "identity_id", "channel", "account", "kind", "value", "scope", "evidence", "attested_at")
 _VALUE = ("id", "contact_id", "identity_id", "attribute", "value", "evidence", "at")
 
-_TOUCH_CONTACT = update(contacts).where(contacts.c.id == bindparam("key")).values(last_seen_at=bindparam("seen"))
+_TOUCH_CONTACT = (
+    update(contacts)
+    .where(contacts.c.id == bindparam("key"))
+    .values(
+        last_seen_at=bindparam("seen"),
+        name=case((contacts.c.name == literal_column("''"), bindparam("called")), else_=contacts.c.name),
+    )
+)
 _UPDATE_IDENTITY = (
     update(identities)
     .where(identities.c.id == bindparam("key"))
@@ -107,7 +117,7 @@ def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, no
     ]
     _update(connection, _MOVE_ADDRESS, moved)
     seen = [
-        {"key": contact.id, "seen": contact.last_seen_at}
+        {"key": contact.id, "seen": contact.last_seen_at, "called": contact.name}
         for contact in snapshot.contacts.values()
         if contact.dirty and not contact.new
     ]

@@ -165,7 +165,7 @@ class IntakeWorker:
                 await self._file_batch(rows[:middle])
                 await self._file_batch(rows[middle:])
                 return
-            log.exception("intake.event_failed", extra={"event": rows[0].id, "attempts": rows[0].attempts + 1})
+            log.exception("intake.event_failed", extra={"event_id": rows[0].id, "attempts": rows[0].attempts + 1})
             await self._set_aside(rows[0], error, now)
             return
         self._tell(rows, changes)
@@ -193,7 +193,7 @@ class IntakeWorker:
         await self._core.database.write(job)
         if dead:
             self._core.metrics.dead_letters.labels("inbound").inc()
-            log.error("intake.dead_letter", extra={"event": row.id, "account": row.account})
+            log.error("intake.dead_letter", extra={"event_id": row.id, "account": row.account})
 
     def _tell(self, rows: Sequence[EventRow], changes: Changes) -> None:
         core = self._core
@@ -204,7 +204,7 @@ class IntakeWorker:
                 core.metrics.dead_letters.labels("inbound").inc()
         for row in rows:
             if changes.outcomes[row.id][0] == "dead":
-                log.error("intake.dead_letter", extra={"event": row.id, "account": row.account})
+                log.error("intake.dead_letter", extra={"event_id": row.id, "account": row.account})
         core.bus.publish(LiveEvent(kind, data, account) for kind, data, account in changes.live)
         if changes.attachments:
             core.bus.wake("media")

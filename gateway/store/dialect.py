@@ -136,7 +136,10 @@ def run_many(
     key = (connection.dialect.name, *name)
     sql = _compiled.get(key)
     if sql is None:
-        sql = _compiled[key] = str(make().compile(dialect=connection.dialect, column_keys=list(rows[0])))
+        compiled = make().compile(dialect=connection.dialect, column_keys=list(rows[0]))
+        if unset := set(compiled.params) - set(rows[0]):
+            raise TypeError(f"the statement binds {', '.join(sorted(unset))}, which the rows do not have")
+        sql = _compiled[key] = str(compiled)
     connection.exec_driver_sql(sql, list(rows))
 
 

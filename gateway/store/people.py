@@ -84,6 +84,12 @@ def record_merge(connection: Connection, merge: MergeLike, now: int, actor: str 
     )  # fmt: skip
 
 
+def name_if_nameless(connection: Connection, contact_id: str, name: str) -> None:
+    """A contact nobody has named takes the name a newly linked identity brings."""
+    if name:
+        connection.execute(update(contacts).where(contacts.c.id == contact_id, contacts.c.name == "").values(name=name))
+
+
 def _move(connection: Connection, loser: str, winner: str) -> None:
     """Identities, values, tickets and messages of one contact go to another."""
     for table in (identities, tickets, messages):
