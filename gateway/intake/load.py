@@ -22,6 +22,7 @@ from gateway.intake.records import (
     Snapshot,
     Ticket,
 )
+from gateway.store.dialect import among
 from gateway.store.schema import (
     addresses,
     contact_values,
@@ -163,14 +164,14 @@ _CONTACT_COLUMNS = (
 def _rows(connection: Connection, columns: Sequence[Any], key: Any, wanted: Iterable[str]) -> Iterable[Any]:
     """The rows whose `key` is among `wanted`; no query when nothing is wanted."""
     names = list(wanted)
-    return connection.execute(select(*columns).where(key.in_(names))).all() if names else ()
+    return connection.execute(select(*columns).where(among(connection, key, names))).all() if names else ()
 
 
 def _load_people(connection: Connection, snapshot: Snapshot, wanted: _Wanted, rules: Rules) -> None:
     if not wanted.addresses:
         return
     names = {key[3] for key in wanted.addresses}
-    for row in connection.execute(select(*_ADDRESS_COLUMNS).where(addresses.c.value.in_(names))).all():
+    for row in connection.execute(select(*_ADDRESS_COLUMNS).where(among(connection, addresses.c.value, names))).all():
         found = AddressRow(*row)
         if found.key in wanted.addresses:
             snapshot.addresses[found.key] = found
@@ -201,7 +202,7 @@ def _load_matches(
     if names:
         statement = select(
             contact_values.c.attribute, contact_values.c.value, contact_values.c.contact_id, contact_values.c.evidence
-        ).where(contact_values.c.attribute.in_(rules.matching), contact_values.c.value.in_(names))
+        ).where(contact_values.c.attribute.in_(rules.matching), among(connection, contact_values.c.value, names))
         for attribute, value, contact_id, evidence in connection.execute(statement).all():
             snapshot.values.setdefault((attribute, value), []).append((contact_id, evidence))
             candidates.add(contact_id)
@@ -210,7 +211,11 @@ def _load_matches(
         statement = (
             select(addresses.c.channel, addresses.c.kind, addresses.c.value, identities.c.contact_id)
             .join(identities, identities.c.id == addresses.c.identity_id)
-            .where(addresses.c.value.in_(shared), addresses.c.scope == "platform", addresses.c.evidence == "attested")
+            .where(
+                among(connection, addresses.c.value, shared),
+                addresses.c.scope == "platform",
+                addresses.c.evidence == "attested",
+            )
         )
         for channel, kind, value, contact_id in connection.execute(statement).all():
             snapshot.platform.setdefault((channel, kind, value), []).append(contact_id)
@@ -221,7 +226,7 @@ def _load_matches(
                 identities.c.contact_id, addresses.c.channel, addresses.c.account, addresses.c.kind, addresses.c.value
             )
             .join(identities, identities.c.id == addresses.c.identity_id)
-            .where(identities.c.contact_id.in_(candidates))
+            .where(among(connection, identities.c.contact_id, candidates))
         )
         for contact_id, channel, account, kind, value in connection.execute(keys):
             snapshot.keys_of.setdefault(contact_id, set()).add((channel, account, kind, value))
@@ -240,7 +245,7 @@ def _load_messages(connection: Connection, snapshot: Snapshot, wanted: _Wanted) 
     if wanted.refs:
         accounts = {"", *(account for account, _ in wanted.surfaces)}  # "": what any account of ours may have had
         statement = select(message_refs.c.account, message_refs.c.ref, message_refs.c.message_id).where(
-            message_refs.c.account.in_(accounts), message_refs.c.ref.in_(wanted.refs)
+            message_refs.c.account.in_(accounts), among(connection, message_refs.c.ref, wanted.refs)
         )
         for account, ref, message_id in connection.execute(statement).all():
             snapshot.refs[account, ref] = message_id
@@ -271,14 +276,14 @@ def _load_conversations(connection: Connection, snapshot: Snapshot, wanted: _Wan
     if keys:
         here = conversations.c.account.in_({account for account, _ in wanted.surfaces})
         surface = conversations.c.channel.in_({channel for _, channel in wanted.surfaces})
-        _take_conversations(connection, snapshot, and_(here, surface, conversations.c.key.in_(keys)))
+        _take_conversations(connection, snapshot, and_(here, surface, among(connection, conversations.c.key, keys)))
     ids = {known.conversation_id for known in snapshot.messages.values()} - set(snapshot.conversations_by_id)
     if wanted.numbers:
         by_number = select(tickets.c.conversation_id, tickets.c.number).where(tickets.c.number.in_(wanted.numbers))
         numbered = {number: conversation for conversation, number in connection.execute(by_number)}
         ids |= set(numbered.values())
     if ids:
-        _take_conversations(connection, snapshot, conversations.c.id.in_(ids))
+        _take_conversations(connection, snapshot, among(connection, conversations.c.id, ids))
     if snapshot.conversations_by_id:
         _take_tickets(connection, snapshot)
     if wanted.numbers:
@@ -298,7 +303,7 @@ def _take_tickets(connection: Connection, snapshot: Snapshot) -> None:
     """The newest ticket of each conversation: ids rise with time."""
     newest = (
         select(func.max(tickets.c.id))
-        .where(tickets.c.conversation_id.in_(snapshot.conversations_by_id))
+        .where(among(connection, tickets.c.conversation_id, snapshot.conversations_by_id))
         .group_by(tickets.c.conversation_id)
     )
     for values in connection.execute(select(*_TICKET_COLUMNS).where(tickets.c.id.in_(newest))).all():

@@ -12,7 +12,7 @@ from gateway.ids import new_id
 from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
 from gateway.store import people, receipts
-from gateway.store.dialect import insert_ignore, insert_many, run_many, upsert
+from gateway.store.dialect import among, insert_ignore, insert_many, run_many, upsert
 from gateway.store.redact import redact
 from gateway.store.schema import (
     addresses,
@@ -294,7 +294,7 @@ def _settle(connection: Connection, rows: Sequence[EventRow], changes: Changes, 
         values: dict[str, Any] = {"state": state, "error": "" if state in ("done", "parked") else reason[:500]}
         if state == "parked":
             values |= {"waits_for": reason, "not_before": now + PARKED_FOR}
-        connection.execute(update(events).where(events.c.id.in_(ids)).values(**values))
+        connection.execute(update(events).where(among(connection, events.c.id, ids)).values(**values))
         if state == "dead":
             insert_many(connection, dead_letters, [dead_letter(received[event_id], reason, now) for event_id in ids])
 
@@ -334,4 +334,4 @@ def _wake_parked(connection: Connection, changes: Changes) -> None:
 def mark_deliveries(connection: Connection, done: Sequence[str], now: int) -> None:
     """These deliveries stand in the events table now."""
     if done:
-        connection.execute(update(deliveries).where(deliveries.c.id.in_(done)).values(state="done"))
+        connection.execute(update(deliveries).where(among(connection, deliveries.c.id, done)).values(state="done"))

@@ -20,7 +20,7 @@ from gateway.intake.decide import decide
 from gateway.intake.load import load
 from gateway.intake.records import Changes, EventRow
 from gateway.intake.save import dead_letter, mark_deliveries, save
-from gateway.store.dialect import StoreUnavailable, insert_ignore
+from gateway.store.dialect import StoreUnavailable, among, insert_ignore
 from gateway.store.schema import dead_letters, deliveries, events, message_refs
 from gateway.tickets import Policy
 
@@ -30,7 +30,6 @@ TOPIC = "intake"
 FILED = "filed"
 BATCH = 500
 BATCH_BYTES = 32 * 2**20  # of deliveries normalised together
-IDS_MAX = 10_000  # in one statement
 TRIES = 5
 SWEEP_S = 30.0
 RETRY_S = (1, 5, 30, 120)
@@ -246,7 +245,7 @@ def _take_deliveries(connection: Connection, now: int) -> list[Any]:
         deliveries.c.id, deliveries.c.account, deliveries.c.url, deliveries.c.headers, deliveries.c.query,
         deliveries.c.body, deliveries.c.received_at,
     )  # fmt: skip
-    statement = select(*columns).where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id)
+    statement = select(*columns).where(among(connection, deliveries.c.id, ids)).order_by(deliveries.c.id)
     return list(connection.execute(statement).mappings())
 
 
@@ -266,11 +265,7 @@ def _keep_events(connection: Connection, result: stage.Normalised, now: int, sta
             )
         )  # fmt: skip
     made = [event["id"] for event in result.events]
-    written: set[str] = set()
-    for start in range(0, len(made), IDS_MAX):
-        statement = select(events.c.id).where(events.c.id.in_(made[start : start + IDS_MAX]))
-        written.update(connection.execute(statement).scalars())
-    return written
+    return set(connection.execute(select(events.c.id).where(among(connection, events.c.id, made))).scalars())
 
 
 def _take_events(connection: Connection, now: int) -> list[EventRow]:

@@ -6,10 +6,25 @@ Everything else is portable SQLAlchemy Core. Nothing above `gateway/store/` asks
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, Table, create_engine, event
+import msgspec
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    Text,
+    any_,
+    create_engine,
+    event,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -156,6 +171,15 @@ def upsert(
             ),
             rows,
         )
+
+
+def among(connection: Connection, column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
+    """Whether a text column has one of the values. They travel as one parameter, however many they are: the statement
+    stays the same, is compiled once, and no limit on parameters is met."""
+    names = list(values)
+    if connection.dialect.name == "sqlite":
+        return column.in_(select(func.json_each(msgspec.json.encode(names).decode()).table_valued("value").c.value))
+    return column == any_(literal(names, ARRAY(Text)))
 
 
 def for_claim(connection: Connection, statement: Select[Any]) -> Select[Any]:
