@@ -144,7 +144,7 @@ def _by_heuristics(root: Part, raw: bytes) -> Report | None:
     try:
         message = email.message_from_bytes(sample, policy=email.policy.compat32)
         temporary, permanent = all_failures(message)
-    except Exception:
+    except Exception:  # its parsers raise of every kind on strange mail; then it is no bounce we can read
         return None
     status, detail = _status_in(sample)
     failures = [

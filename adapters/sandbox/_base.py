@@ -16,6 +16,7 @@ import asyncio
 import random
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ class _State:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
 
-class Platform:
+class Platform(ABC):
     """A simulated platform: `async with Simulator(...) as platform:`, or `start()` and `stop()`."""
 
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
@@ -109,9 +110,9 @@ class Platform:
 
     # --- for the simulator itself -------------------------------------------------------------------------------------
 
+    @abstractmethod
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         """The platform's own calls."""
-        raise NotImplementedError
 
     def throttled(self) -> web.Response:
         """The platform's answer to too many requests."""
