@@ -10,7 +10,6 @@ import msgspec
 
 from adapters._base import AdapterFactory, Callback, Channel
 from adapters._contract_bench import (
-    SEND_TIMEOUT_S,
     Bench,
     bench_for,
     closed_port,
@@ -217,7 +216,7 @@ async def _maps_lost_answers(bench: Bench) -> None:
     faults: tuple[Fault, ...] = ("reset", "timeout", "garbage", "half")
     for count, fault in enumerate(faults, 1):
         bench.platform.fail_next(fault)
-        error = await bench.send()
+        error = await bench.send(hasty=fault == "timeout")
         expect(isinstance(error, Ambiguous), f"{fault} gave {error!r}")
         expect(bench.platform.calls == count, f"{fault} was tried again")
 
@@ -229,7 +228,7 @@ async def _maps_closed_ports(bench: Bench) -> None:
     factory: AdapterFactory = bench.case.adapter
     closed = closed_port()
     async with open_session(set()) as session:
-        http = Http(session, [closed], MediaClient(), timeout_s=SEND_TIMEOUT_S)
+        http = Http(session, [closed], MediaClient())
         bench.adapter = factory(bench.adapter.account, options_for(bench.case, closed), http)
         error = await bench.send()
     expect(isinstance(error, Unreachable), f"a refused connection gave {error!r}")

@@ -324,7 +324,7 @@ async def world(
         for name, adapter in (adapters or {"loft": PigeonAdapter, "tower": PigeonAdapter}).items():
             account = Account(name, "pigeon", frozenset({f"{name}@loft.example", name}))
             settings = PigeonSettings(platform.url)
-            made = adapter(account, settings, Http(session, [platform.url], media, timeout_s=0.3))
+            made = adapter(account, settings, Http(session, [platform.url], media, timeout_s=1.0))
             channels = {channel.name: channel for channel in adapter.channels}
             bound.append(BoundAccount(name, made, AccountSettings(name, "pigeon", settings, rate), channels))
         core = Core(

@@ -50,6 +50,7 @@ from normalizers.model import (
     Template,
     Thread,
 )
+from tests.support.patience import patience_s
 
 E = TypeVar("E")
 TOKEN, APP_SECRET, VERIFY = "sandbox-token", "sandbox-app-secret", "verify-me"
@@ -92,13 +93,13 @@ class Side:
 
 
 @pytest.fixture
-async def side() -> AsyncIterator[Side]:
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     async with FacebookPage(app_secret=APP_SECRET) as platform, new_session() as session:
         settings = Settings(
             platform.page_id, (Secret(TOKEN),), (Secret(APP_SECRET),), (Secret(VERIFY),), api_base=platform.api_base
         )
         media = MediaClient()
-        http = Http(session, [platform.url], media, timeout_s=0.3)
+        http = Http(session, [platform.url], media, timeout_s=patience_s(request))
         side = Side(platform, FacebookAdapter(Account("fb", "facebook"), settings, http), settings, http)
         app = web.Application()
         app.add_routes([web.route("*", "/webhooks/fb", side.webhook)])

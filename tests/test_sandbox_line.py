@@ -42,6 +42,7 @@ from normalizers.model import (
     Thread,
 )
 from tests.channels import test_line as samples
+from tests.support.patience import patience_s
 
 E = TypeVar("E")
 TOKEN, SECRET = "sandbox-token", "sandbox-channel-secret"
@@ -98,13 +99,13 @@ class Hasty(LineAdapter):
 
 
 @pytest.fixture
-async def side() -> AsyncIterator[Side]:
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     async with Platform() as platform, new_session() as session:
         settings = Settings(
             (Secret(SECRET),), (Secret(TOKEN),), platform.bot_user_id, platform.url, platform.data_base
         )  # fmt: skip
         media = MediaClient()
-        http = Http(session, [platform.url, platform.data_base], media, timeout_s=0.3)
+        http = Http(session, [platform.url, platform.data_base], media, timeout_s=patience_s(request))
         side = Side(platform, Hasty(Account("line", "line"), settings, http))
         app = web.Application()
         app.add_routes([web.post("/webhooks/line", side.webhook)])

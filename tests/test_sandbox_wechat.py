@@ -43,6 +43,7 @@ from normalizers.model import (
     Received,
     Template,
 )
+from tests.support.patience import patience_s
 
 E = TypeVar("E")
 PNG, OTHER = b"\x89PNG" + b"a" * 200_000, b"{not json, not an image"
@@ -98,10 +99,10 @@ def adapter_for(platform: WeChatSimulator, http: Http, **changes: Any) -> WeChat
 
 
 @pytest.fixture
-async def side() -> AsyncIterator[Side]:
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     async with WeChatSimulator() as platform, new_session() as session:
         media = MediaClient()
-        http = Http(session, [platform.url], media, timeout_s=0.3)
+        http = Http(session, [platform.url], media, timeout_s=patience_s(request))
         side = Side(platform, adapter_for(platform, http), http)
         app = web.Application()
         app.add_routes([web.route("*", "/webhooks/wx", side.webhook)])

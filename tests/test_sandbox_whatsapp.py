@@ -36,6 +36,7 @@ from normalizers.model import (
     Received,
     Template,
 )
+from tests.support.patience import patience_s
 
 E = TypeVar("E")
 TOKEN, APP_SECRET, VERIFY = "sandbox-token", "sandbox-app-secret", "verify-me"
@@ -76,13 +77,13 @@ class Side:
 
 
 @pytest.fixture
-async def side() -> AsyncIterator[Side]:
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     async with MetaWhatsApp(app_secret=APP_SECRET) as platform, new_session() as session:
         settings = Settings(
             platform.phone_number_id, (Secret(TOKEN),), (Secret(APP_SECRET),), (Secret(VERIFY),), platform.api_base
         )
         media = MediaClient()
-        http = Http(session, [platform.url], media, timeout_s=0.3)
+        http = Http(session, [platform.url], media, timeout_s=patience_s(request))
         side = Side(platform, WhatsAppAdapter(Account("wa", "whatsapp"), settings, http), http)
         app = web.Application()
         app.add_routes([web.route("*", "/webhooks/wa", side.webhook)])

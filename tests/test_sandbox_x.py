@@ -43,6 +43,7 @@ from normalizers.model import (
     Received,
     Thread,
 )
+from tests.support.patience import patience_s
 
 E = TypeVar("E")
 ANA = "800000000000000002"
@@ -89,10 +90,10 @@ def settings(platform: XSimulator, **more: Any) -> Settings:
 
 
 @pytest.fixture
-async def side() -> AsyncIterator[Side]:
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     async with XSimulator() as platform, new_session() as session:
         media = MediaClient()
-        http = Http(session, [platform.url], media, timeout_s=0.5)
+        http = Http(session, [platform.url], media, timeout_s=patience_s(request))
         side = Side(platform, XAdapter(Account("x-main", "x"), settings(platform), http))
         app = web.Application()
         app.add_routes([web.route("*", "/webhooks/x", side.webhook)])
@@ -255,7 +256,7 @@ async def test_a_post_whose_answer_was_lost_is_found(side: Side) -> None:
     assert found.external_id == side.platform.sends[0].external_id
 
 
-async def test_a_post_sent_again_is_the_one_that_is_there(side: Side) -> None:
+async def test_a_post_sent_again_after_a_timeout_is_the_one_that_is_there(side: Side) -> None:
     await side.platform.customer_mentions(ana(), "@shop_help hi")
     reply = answer(side.of(InboundMessage)[0])
     side.platform.fail_next("timeout_after_accept")
