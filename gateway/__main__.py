@@ -1,4 +1,4 @@
-"""The command line: `gateway init | check | serve | keys | channels | dead | demo`."""
+"""The command line: `gateway init | check | serve | keys | channels | adapters | dead | demo`."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--roles", default="web,worker,sender", help="comma-separated: web, worker, sender")
     channels = command("channels", "the adapters found and what their channels can do", cli.channels)
     channels.add_argument("--json", action="store_true")
+    adapters = commands.add_parser("adapters", help="adapters of your own").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    new = adapters.add_parser("new", help="write a package with an adapter, its tests and a README")
+    new.add_argument("name", help="what [[accounts]] adapter will say")
+    new.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="default: gateway-NAME")
+    new.set_defaults(run=cli.write_adapter)
     demo = command("demo", "the gateway with simulated platforms and customers", lambda p: asyncio_run(cli.demo(p)))
     demo.add_argument("--once", action="store_true", help="play the scenario, print a transcript, and end")
 

@@ -23,6 +23,7 @@ from gateway.control import COMMANDS, CommandError, ask_running
 from gateway.ids import rfc3339
 from gateway.loading import bind, settings_types
 from gateway.lock import DataLock, Locked
+from gateway.scaffold import ScaffoldError, new_adapter
 from gateway.secret_key import secret_keys
 from gateway.store import dialect, migrate
 
@@ -203,6 +204,20 @@ def describe(entry: FoundAdapter) -> dict[str, Any]:
         "channels": [channel.name for channel in entry.channels],
         "capabilities": {channel.name: _plain(channel) for channel in entry.channels},
     }
+
+
+def write_adapter(parsed: argparse.Namespace) -> int:
+    """Write a package with a new adapter."""
+    directory = parsed.directory or Path(f"gateway-{parsed.name.replace('_', '-')}")
+    try:
+        taken = {name for entry in find().values() for name in (entry.name, *(c.name for c in entry.channels))}
+        written = new_adapter(parsed.name, directory, taken)
+    except (AdapterLoadError, ScaffoldError) as error:
+        raise CommandFailed(str(error)) from None
+    for path in written:
+        print(f"wrote {path}")
+    print(f"now: pip install -e {directory}, gateway channels, and read {directory / 'README.md'}")
+    return 0
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ CHANNELS = {
     floor: sorted(
         path.stem
         for path in (ROOT / floor).glob("*.py")
-        if not path.stem.startswith("_") and path.stem not in ("model", "testing")
+        if not path.stem.startswith("_") and path.stem not in ("kit", "model", "testing")
     )
     for floor in ("adapters", "normalizers")
 }
