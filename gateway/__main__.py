@@ -1,4 +1,4 @@
-"""The command line: `gateway init | check | serve | keys | channels | adapters | dead | demo`."""
+"""The command line: `gateway init | check | serve | keys | users | channels | adapters | dead | demo`."""
 
 from __future__ import annotations
 
@@ -66,6 +66,21 @@ def parser() -> argparse.ArgumentParser:
     create.add_argument("--account", action="append", default=[], help="only this account; may be repeated")
     create.set_defaults(run=lambda parsed: asyncio_run(cli.create_key(parsed)))
     _config(create)
+
+    users = commands.add_parser("users", help="who works here").add_subparsers(required=True, metavar="ACTION")
+    for action, words in (
+        ("create", "make a user; prints the password, this once"),
+        ("password", "give a user a new password; prints it, and ends all sessions"),
+        ("list", "list them"),
+    ):
+        sub = users.add_parser(action, help=words)
+        if action != "list":
+            sub.add_argument("email")
+        if action == "create":
+            sub.add_argument("--name", default="")
+            sub.add_argument("--role", default="agent", help="admin, agent, reader, or one of your own")
+        sub.set_defaults(run=lambda parsed: asyncio_run(cli.users(parsed)), action=action)
+        _config(sub)
 
     dead = commands.add_parser("dead", help="dead letters").add_subparsers(required=True, metavar="ACTION")
     for action, words in (("list", "list them"), ("replay", "try again"), ("drop", "put aside for good")):

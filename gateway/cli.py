@@ -246,6 +246,20 @@ async def create_key(parsed: argparse.Namespace) -> int:
     return 0
 
 
+async def users(parsed: argparse.Namespace) -> int:
+    """Make a user or give one a new password, printed alone on standard output; or list them."""
+    if parsed.action == "list":
+        for user in (await command(parsed.config, "users.list", {}))["items"]:
+            state = "deactivated" if user["deactivated_at"] else "active"
+            print(f"{user['email']}  {user['role']}  {state}  since {rfc3339(user['created_at'])}  {user['name']}")
+        return 0
+    arguments = {"email": parsed.email}
+    if parsed.action == "create":
+        arguments |= {"name": parsed.name, "role": parsed.role}
+    print((await command(parsed.config, f"users.{parsed.action}", arguments))["password"])
+    return 0
+
+
 async def dead(parsed: argparse.Namespace) -> int:
     """List, replay or drop dead letters."""
     if parsed.action == "list":

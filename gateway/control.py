@@ -14,11 +14,12 @@ from typing import Any
 import aiohttp
 import msgspec
 from aiohttp import web
+from sqlalchemy import Connection
 
-from gateway import deadletters
+from gateway import deadletters, passwords
 from gateway.core import Core
 from gateway.ids import micros
-from gateway.store import keys
+from gateway.store import keys, users
 from gateway.tickets import Actor
 
 SOCKET = "control.sock"
@@ -41,6 +42,41 @@ async def create_key(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]
     except ValueError as error:
         raise CommandError(str(error)) from None
     return {"key": key}
+
+
+async def create_user(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a user: `email`, `name`, `role`. The password is made up and told this once."""
+    now, password = micros(core.clock()), passwords.generate()
+    email, name, role = (str(arguments.get(field, "")) for field in ("email", "name", "role"))
+    stored = await passwords.hashed(password)
+    try:
+        await core.database.write(lambda connection: users.create(connection, email, name, role, (), stored, now))
+    except users.UserError as error:
+        raise CommandError(f"{error.field}: {error.detail}") from None
+    return {"password": password}
+
+
+async def reset_password(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a user (`email`) a new password, told this once; all sessions of the user end."""
+    now, password, email = micros(core.clock()), passwords.generate(), str(arguments["email"])
+    stored = await passwords.hashed(password)
+
+    def job(connection: Connection) -> bool:
+        row = users.by_email(connection, email)
+        if row is not None:
+            users.change(connection, row["id"], {"password_hash": stored, "deactivated_at": None}, now)
+        return row is not None
+
+    if not await core.database.write(job):
+        raise CommandError(f"there is no user {email!r}")
+    return {"password": password}
+
+
+async def list_users(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Everybody who works here, the oldest first."""
+    rows = await core.database.read(lambda connection: users.page(connection, 10_000, None))
+    shown = ("email", "name", "role", "created_at", "last_seen_at", "deactivated_at")
+    return {"items": [{name: row[name] for name in shown} for row in rows]}
 
 
 async def list_dead(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,6 +110,9 @@ async def _each(core: Core, arguments: Mapping[str, Any], work: Callable[[str], 
 
 COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
     "keys.create": create_key,
+    "users.create": create_user,
+    "users.password": reset_password,
+    "users.list": list_users,
     "dead.list": list_dead,
     "dead.replay": replay_dead,
     "dead.drop": drop_dead,

@@ -29,8 +29,13 @@ def hash_of(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def create(connection: Connection, name: str, scope: str, accounts: Sequence[str], now: int) -> tuple[str, str]:
-    """Make a key; its id and the key itself, which is shown this once. `accounts` empty: all. Raises `ValueError`."""
+def create(
+    connection: Connection, name: str, scope: str, accounts: Sequence[str], now: int, user_id: str | None = None
+) -> tuple[str, str]:
+    """Make a key; its id and the key itself, which is shown this once. `accounts` empty: all. Raises `ValueError`.
+
+    A key of a user may never more than the user, and what it changes is written down to the user.
+    """
     if scope not in SCOPES:
         raise ValueError(f"scope: must be one of {', '.join(SCOPES)}")
     if not name.strip() or len(name) > NAME_MAX:
@@ -42,6 +47,7 @@ def create(connection: Connection, name: str, scope: str, accounts: Sequence[str
         "hash": hash_of(key),
         "scope": scope,
         "accounts": msgspec.json.encode(sorted(set(accounts))).decode(),
+        "user_id": user_id,
         "created_at": now,
     }
     connection.execute(insert(api_keys), [row])

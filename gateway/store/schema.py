@@ -543,9 +543,65 @@ api_keys = Table(
     Column("hash", String(64), nullable=False, unique=True),
     _text("scope", 32),
     _json("accounts", "[]"),  # empty: all
+    _id("user_id"),  # whose key it is; none: a machine's
     _moment("created_at", nullable=False),
     _moment("last_used_at"),
     _moment("revoked_at"),
+)
+
+# --- agents -----------------------------------------------------------------------------------------------------------
+
+# Who works here. `email` is folded and unique; `accounts` limits what the person sees, empty: all.
+users = Table(
+    "users",
+    metadata,
+    _id(primary_key=True),
+    Column("email", String(320), nullable=False, unique=True),
+    _text("name"),
+    _text("role", 64),
+    _json("accounts", "[]"),
+    _text("password_hash"),  # argon2id; empty: cannot sign in
+    _moment("created_at", nullable=False),
+    _moment("last_seen_at"),
+    _moment("deactivated_at"),
+)
+
+# Roles of the operator's own, beside those built in (`gateway/permissions.py`).
+roles = Table(
+    "roles",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    _text("title"),
+    _json("permissions", "[]"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    _id(primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    _moment("created_at", nullable=False),
+)
+
+group_members = Table(
+    "group_members",
+    metadata,
+    _id("group_id", primary_key=True),
+    _id("user_id", primary_key=True),
+    Index("ix_group_members_user_id", "user_id"),
+)
+
+# Somebody signed in at the console. Only the hash of the cookie is kept.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    _id("user_id", nullable=False),
+    _text("csrf", 64),
+    _moment("created_at", nullable=False),
+    _moment("last_used_at", nullable=False),
+    _moment("expires_at", nullable=False),
+    Index("ix_sessions_user_id", "user_id"),
 )
 
 uploads = Table(

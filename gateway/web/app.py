@@ -15,6 +15,7 @@ from gateway.web.health import Health, add_health
 from gateway.web.inflight import InFlight
 from gateway.web.pages import add_pages
 from gateway.web.problems import Problem
+from gateway.web.ratelimit import SIGN_INS, SIGN_INS_PER_MINUTE, KeyLimiter
 from gateway.web.routes import CURSOR, Call, Door, Route
 from gateway.web.stream import Streams
 from gateway.web.webhooks import add_webhooks
@@ -34,6 +35,7 @@ def create_app(core: Core, *, health: Health | None = None, extra: Sequence[Rout
     app[HEALTH] = health or Health(core)
     add_health(app, app[HEALTH])
     authenticator = Authenticator(core)
+    app[SIGN_INS] = KeyLimiter(SIGN_INS_PER_MINUTE)
     app[STREAMS] = streams = Streams(authenticator)
     routes = (*ROUTES, events_route(streams), *extra)
     _add_api(app, Door(core, authenticator), routes)

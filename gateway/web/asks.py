@@ -98,3 +98,81 @@ class AttributePatch(In):
     position: Annotated[int, Meta(ge=0, le=100_000)] | UnsetType = UNSET
     visible: bool | UnsetType = UNSET
     unique: bool | UnsetType = UNSET
+
+
+Email = Annotated[str, Meta(min_length=3, max_length=320)]
+Password = Annotated[str, Meta(min_length=1, max_length=1000)]
+AccountIds = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=1000)]
+
+
+class UserRequest(In):
+    """A new user. Without a password nobody can sign in until one is set."""
+
+    email: Email
+    name: Annotated[str, Meta(max_length=200)] = ""
+    role: Annotated[str, Meta(max_length=64)] = "agent"
+    accounts: AccountIds = []
+    password: Password | UnsetType = UNSET
+
+
+class UserPatch(In):
+    """Changes of a user; what is left out stays."""
+
+    email: Email | UnsetType = UNSET
+    name: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
+    role: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+    accounts: AccountIds | UnsetType = UNSET
+    active: bool | UnsetType = UNSET
+    password: Password | UnsetType = UNSET
+
+
+class PasswordRequest(In):
+    """A new password of one's own."""
+
+    current: Password
+    new: Password
+
+
+class RoleRequest(In):
+    """A new role: a name and what it may ("tickets.write", "*.read")."""
+
+    name: Annotated[str, Meta(max_length=64)]
+    permissions: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=500)]
+    title: Annotated[str, Meta(max_length=200)] = ""
+
+
+class RolePatch(In):
+    """Changes of a role; what is left out stays."""
+
+    title: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
+    permissions: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=500)] | UnsetType = UNSET
+
+
+class GroupRequest(In):
+    """A new group. `members` are ids of users."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    members: Annotated[list[Id], Meta(max_length=10_000)] = []
+
+
+class GroupPatch(In):
+    """Changes of a group; what is left out stays."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)] | UnsetType = UNSET
+    members: Annotated[list[Id], Meta(max_length=10_000)] | UnsetType = UNSET
+
+
+class KeyRequest(In):
+    """A new API key. `accounts` empty: all; `user`: whose it is, who then stands behind what it does."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    scope: Literal["read", "agent", "admin"] = "agent"
+    accounts: AccountIds = []
+    user: Id | UnsetType = UNSET
+
+
+class SignIn(In):
+    """Who signs in."""
+
+    email: Email
+    password: Password

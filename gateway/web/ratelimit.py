@@ -6,11 +6,13 @@ import math
 import time
 from collections.abc import Callable
 
+from aiohttp import web
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 ADDRESSES_MAX = 50_000
+SIGN_INS_PER_MINUTE = 10  # from one address, and for one user
 
 
 class PerMinute:
@@ -48,3 +50,6 @@ class KeyLimiter:
             return 0
         reset_at, _ = await self._limiter.get_window_stats(self._item, key_id)
         return max(1, math.ceil(reset_at - time.time()))
+
+
+SIGN_INS = web.AppKey("sign_ins", KeyLimiter)

@@ -19,8 +19,9 @@ from sqlalchemy import Connection
 
 from gateway.core import Core
 from gateway.ids import micros
+from gateway.permissions import permission
 from gateway.store.dialect import StoreUnavailable
-from gateway.web.auth import ApiKey, Authenticator
+from gateway.web.auth import NOBODY, Authenticator, Caller
 from gateway.web.bodies import BodyBroken, BodyTooLarge, BodyTooSlow, read_body
 from gateway.web.problems import Problem
 from gateway.web.ratelimit import KeyLimiter
@@ -90,6 +91,12 @@ class Route:
     headers: tuple[str, ...] = ()  # request headers it reads
     media: str = "application/json"
     form: bool = False  # takes multipart/form-data with a file
+    unlimited: bool = False  # only for callers who see every account: it concerns them all
+
+    @property
+    def permission(self) -> str:
+        """What a caller must have: the resource it is documented under, and the verb of its scope."""
+        return permission(self.tag, self.scope)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,6 +109,7 @@ class Route:
         found = ["internal", "unavailable", *self.errors]
         if self.scope:
             found += ["unauthorized", "forbidden", "rate_limited", "invalid_parameter"]
+            found += ["csrf"] if self.method != "GET" else []
         if self.names:
             found.append("not_found")
         if CURSOR in self.params:
@@ -116,7 +124,7 @@ class Call:
 
     __slots__ = ("body", "core", "key", "query", "request")
 
-    def __init__(self, core: Core, request: web.Request, key: ApiKey, query: dict[str, Any], body: Any) -> None:
+    def __init__(self, core: Core, request: web.Request, key: Caller, query: dict[str, Any], body: Any) -> None:
         self.core, self.request, self.key, self.query, self.body = core, request, key, query, body
 
     @property
@@ -264,15 +272,17 @@ class Door:
         return handle
 
     async def _enter(self, route: Route, request: web.Request, name: list[str]) -> web.StreamResponse:
-        key = ApiKey("", "", "read", frozenset())
+        key = NOBODY
         if route.scope:
-            key = await self._authenticator.key(request)
+            key = await self._authenticator.caller(request)
             name[0] = key.name
             wait_s = await self._limiter.wait_s(key.id)
             if wait_s:
                 raise Problem("rate_limited", headers={"Retry-After": str(wait_s)})
-            if not key.may(route.scope):
-                raise Problem("forbidden", f"this needs a key with scope {route.scope!r}")
+            if not key.may(route.permission):
+                raise Problem("forbidden", f"this needs the permission {route.permission!r}")
+            if route.unlimited and key.accounts is not None:
+                raise Problem("forbidden", "this concerns every account, and the caller sees some of them only")
         query = parameters(request, route.params)
         body = await self._body(route, request) if route.body is not None else None
         reply = await route.handler(Call(self._core, request, key, query, body))

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from gateway.bus import LiveEvent
 from gateway.store.dialect import StoreUnavailable
-from gateway.web.auth import ApiKey, Authenticator
+from gateway.web.auth import Authenticator, Caller
 from gateway.web.problems import Problem
 from gateway.web.routes import Call
 
@@ -101,7 +101,7 @@ class Streams:
 
     async def _still_valid(self, call: Call) -> bool:
         try:
-            await self._authenticator.key(call.request)
+            await self._authenticator.caller(call.request)
         except Problem:
             return False
         except StoreUnavailable:
@@ -114,7 +114,7 @@ class Streams:
             task.cancel()
 
 
-def visible(key: ApiKey, event: LiveEvent) -> bool:
+def visible(key: Caller, event: LiveEvent) -> bool:
     """Whether the key may see it: a limited key sees its accounts, and nothing that belongs to none."""
     return key.accounts is None or event.account in key.accounts
 

@@ -368,3 +368,67 @@ class Items(Out, Generic[T]):
 
     items: list[T]
     next: None = None
+
+
+class User(Out):
+    """Somebody who works here. `accounts` empty: sees all."""
+
+    id: Id
+    email: str
+    name: str
+    role: str
+    accounts: list[str]
+    groups: list[str]
+    active: bool
+    created_at: Moment
+    last_seen_at: Moment | None
+
+
+class Role(Out):
+    """A set of permissions. Those `built_in` cannot be changed."""
+
+    name: str
+    title: str
+    permissions: list[str]
+    built_in: bool
+
+
+class Group(Out):
+    """Users who share tickets. `members` are ids."""
+
+    id: Id
+    name: str
+    members: list[Id]
+    created_at: Moment
+
+
+class KeyView(Out):
+    """An API key, without the key itself."""
+
+    id: Id
+    name: str
+    scope: str
+    accounts: list[str]
+    user: Id | None
+    created_at: Moment
+    last_used_at: Moment | None
+    revoked_at: Moment | None
+
+
+class NewKey(Out):
+    """A key as it is shown this once."""
+
+    id: Id
+    key: str
+
+
+class Me(Out):
+    """Who calls. `csrf` belongs into the header X-CSRF-Token of a session's unsafe requests."""
+
+    id: str
+    name: str
+    user_id: str
+    role: str
+    permissions: list[str]
+    accounts: list[str]
+    csrf: str

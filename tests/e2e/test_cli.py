@@ -156,3 +156,18 @@ async def test_dead_letters_are_listed_replayed_and_dropped(stage: World) -> Non
         assert await served.stop() == 0
     listed = await run("dead", "list", "--config", stage.file)
     assert (listed.code, listed.out, listed.err) == (0, "", "0 dead letters\n")
+
+
+async def test_users_are_made_and_listed_and_get_a_new_password(stage: World) -> None:
+    made = await run("users", "create", "mia@shop.test", "--name", "Mia", "--role", "admin", "--config", stage.file)
+    assert (made.code, len(made.out.split())) == (0, 1)
+    again = await run("users", "create", "MIA@shop.test", "--config", stage.file)
+    assert (again.code, again.err.strip()) == (1, "gateway: email: there is a user with this address")
+    wrong = await run("users", "create", "ben@shop.test", "--role", "king", "--config", stage.file)
+    assert (wrong.code, wrong.err.strip()) == (1, "gateway: role: there is no role 'king'")
+    listed = await run("users", "list", "--config", stage.file)
+    assert (listed.out.split()[:3], len(listed.out.splitlines())) == (["mia@shop.test", "admin", "active"], 1)
+    other = await run("users", "password", "mia@shop.test", "--config", stage.file)
+    assert (other.code, other.out != made.out) == (0, True)
+    nobody = await run("users", "password", "no@shop.test", "--config", stage.file)
+    assert (nobody.code, nobody.err.strip()) == (1, "gateway: there is no user 'no@shop.test'")

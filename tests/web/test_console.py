@@ -59,7 +59,7 @@ async def test_the_page_asks_for_a_key_and_keeps_it_in_the_tab(gateway: Gateway,
     await expect(page.get_by_text("No tickets here.")).to_be_visible()
     await page.reload()
     await expect(page.get_by_text("No tickets here.")).to_be_visible()
-    await page.get_by_role("button", name="Forget key").click()
+    await page.get_by_role("button", name="Sign out").click()
     await page.reload()
     await expect(page.get_by_label("API key")).to_be_visible()
 
@@ -98,3 +98,28 @@ async def test_a_refusal_is_shown_with_its_reason(gateway: Gateway, page: Page) 
     await page.get_by_role("button", name="Send").click()
     await expect(page.locator("#thread .refused")).to_contain_text("window")
     await expect(page.get_by_label("Reply", exact=True)).to_have_value("Too late?")
+
+
+async def test_a_user_signs_in_and_answers_under_the_own_name(gateway: Gateway, page: Page) -> None:
+    body = {"email": "mia@shop.test", "name": "Mia", "password": "correct horse battery"}
+    await gateway.ok("POST", "/api/v1/users", 201, json=body)
+    ticket = await gateway.customer_writes("Is it blue?")
+    await page.goto(gateway.base)
+    await page.get_by_label("Mail address").fill("mia@shop.test")
+    await page.get_by_label("Password").fill("wrong")
+    await page.get_by_role("button", name="Open").click()
+    await expect(page.get_by_role("alert")).to_have_text("Address and password do not fit")
+    await page.get_by_label("Mail address").fill("mia@shop.test")
+    await page.get_by_label("Password").fill("correct horse battery")
+    await page.get_by_role("button", name="Open").click()
+    await page.get_by_role("button", name="Is it blue?").click()
+    await page.locator("#text").fill("It is.")
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.locator("#thread")).to_contain_text("Mia")
+    thread = await gateway.ok("GET", f"/api/v1/tickets/{ticket['id']}/messages")
+    assert thread["items"][-1]["author"]["name"] == "Mia"
+    await page.reload()
+    await expect(page.get_by_role("button", name="Is it blue?")).to_be_visible()  # the cookie keeps the session
+    await page.get_by_role("button", name="Sign out").click()
+    await page.reload()
+    await expect(page.get_by_label("Mail address")).to_be_visible()

@@ -9,9 +9,11 @@ from sqlalchemy import Connection
 from gateway.bus import LiveEvent
 from gateway.store import tickets as store
 from gateway.store import views
+from gateway.store.users import check_assignment
 from gateway.tickets import NoSuchTicket, Patch, TicketClosed
 from gateway.web import cursors, show, types
 from gateway.web.api.loading import messages_of, visible_ticket
+from gateway.web.api.users import user_problems
 from gateway.web.problems import Problem
 from gateway.web.routes import PAGED, Call, Param, Reply, Route
 
@@ -72,6 +74,8 @@ async def patch_ticket(call: Call) -> Reply:
 
     def job(connection: Connection) -> tuple[types.Ticket, bool]:
         before = visible_ticket(connection, call)
+        with user_problems():
+            check_assignment(connection, patch.assignee or None, patch.group or None)
         try:
             after = store.change(connection, call.id, patch, call.key.actor, call.now, via="api")
         except TicketClosed:
@@ -130,7 +134,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_PATH}/{{id}}", get_ticket, "One ticket", _TAG, answers={200: types.Ticket}),
     Route(
         "PATCH", f"{_PATH}/{{id}}", patch_ticket, "Change a ticket", _TAG, scope="agent",
-        body=Patch, answers={200: types.Ticket}, errors=("ticket_closed",),
+        body=Patch, answers={200: types.Ticket}, errors=("ticket_closed", "unknown_user", "unknown_group"),
     ),
     Route(
         "GET", f"{_PATH}/{{id}}/messages", list_messages, "The thread, the oldest message first", _TAG,

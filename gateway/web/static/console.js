@@ -4,7 +4,7 @@
 
 const API = "/api/v1";
 const $ = (id) => document.getElementById(id);
-const state = { key: "", ticket: null, tickets: new Map(), next: null, messages: [], events: [], lastEvent: "", stream: null };
+const state = { key: "", me: null, ticket: null, tickets: new Map(), next: null, messages: [], events: [], lastEvent: "", stream: null };
 
 // --- small tools ---
 
@@ -27,8 +27,14 @@ class Refused extends Error {
   }
 }
 
+// What a request proves itself by: the key, or the cookie of a session and its token.
+function standing(method = "GET") {
+  if (state.key) return { Authorization: `Bearer ${state.key}` };
+  return method === "GET" || !state.me ? {} : { "X-CSRF-Token": state.me.csrf };
+}
+
 async function call(path, { method = "GET", body, headers = {} } = {}) {
-  const options = { method, headers: { Authorization: `Bearer ${state.key}`, ...headers } };
+  const options = { method, headers: { ...standing(method), ...headers } };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers["Content-Type"] = "application/json";
@@ -36,7 +42,7 @@ async function call(path, { method = "GET", body, headers = {} } = {}) {
   const answer = await fetch(API + path, options);
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
-    if (answer.status === 401) forget("This key is not valid, or no longer.");
+    if (answer.status === 401) forget(state.key ? "This key is not valid, or no longer." : problem.title);
     throw new Refused(answer.status, problem);
   }
   return answer.status === 204 ? null : answer.json();
@@ -70,6 +76,7 @@ function remember(key) {
 
 function forget(why = "") {
   state.key = "";
+  state.me = null;
   state.ticket = null;
   sessionStorage.removeItem("gateway-key");
   state.stream?.abort();
@@ -78,8 +85,30 @@ function forget(why = "") {
   $("door").hidden = false;
   $("door-problem").hidden = !why;
   $("door-problem").textContent = why;
-  $("key").value = "";
-  $("key").focus();
+  $("key").value = $("password").value = "";
+  $("email").focus();
+}
+
+async function signIn(email, password) {
+  const body = JSON.stringify({ email, password });
+  const answer = await fetch(`${API}/sessions`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  const found = await answer.json().catch(() => ({}));
+  if (!answer.ok) return forget(found.detail || found.title || `status ${answer.status}`);
+  state.me = found;
+  open();
+}
+
+async function signOut() {
+  if (!state.key && state.me) await call("/sessions", { method: "DELETE" }).catch(() => {});
+  forget();
+}
+
+// A session may be open already: its cookie tells, and the page asks who that is.
+async function resume() {
+  const answer = await fetch(`${API}/me`);
+  if (!answer.ok) return forget();
+  state.me = await answer.json();
+  open();
 }
 
 async function open() {
@@ -214,7 +243,7 @@ function file(attachment) {
   if (attachment.state !== "stored") return make("p", {}, `${name} (${attachment.state}${attachment.reason ? `: ${attachment.reason}` : ""})`);
   const place = make("div", {});
   const load = async () => {
-    const answer = await fetch(attachment.url, { headers: { Authorization: `Bearer ${state.key}` } });
+    const answer = await fetch(attachment.url, { headers: standing() });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     return URL.createObjectURL(await answer.blob());
   };
@@ -245,7 +274,7 @@ function line(event) {
 // --- replying ---
 
 function draft() {
-  const body = { text: $("text").value, author: { type: "agent", id: "console", name: "Console" } };
+  const body = { text: $("text").value, ...(state.me ? {} : { author: { type: "agent", id: "console", name: "Console" } }) };
   if ($("visibility").value) body.visibility = $("visibility").value;
   if ($("then").value) body.status = $("then").value;
   return body;
@@ -320,12 +349,12 @@ async function listen() {
   state.stream?.abort();
   const stream = (state.stream = new AbortController());
   let wait = 1000;
-  while (state.key && !stream.signal.aborted) {
+  while ((state.key || state.me) && !stream.signal.aborted) {
     try {
-      const headers = { Authorization: `Bearer ${state.key}` };
+      const headers = standing();
       if (state.lastEvent) headers["Last-Event-ID"] = state.lastEvent;
       const answer = await fetch(`${API}/events`, { headers, signal: stream.signal });
-      if (answer.status === 401) return forget("This key is not valid, or no longer.");
+      if (answer.status === 401) return forget("No longer signed in.");
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       $("live").className = "live on";
       $("live").textContent = "live";
@@ -353,10 +382,12 @@ async function listen() {
 
 $("door").addEventListener("submit", (submitted) => {
   submitted.preventDefault();
-  remember($("key").value.trim());
+  const key = $("key").value.trim();
+  if (!key) return signIn($("email").value.trim(), $("password").value);
+  remember(key);
   open();
 });
-$("leave").addEventListener("click", () => forget());
+$("leave").addEventListener("click", signOut);
 $("filter").addEventListener("submit", (submitted) => submitted.preventDefault());
 $("q").addEventListener("input", later(250, () => listTickets().catch(() => {})));
 $("status").addEventListener("change", () => listTickets().catch(() => {}));
@@ -376,4 +407,4 @@ const given = new URLSearchParams(location.hash.slice(1)).get("key");
 if (given) history.replaceState(null, "", location.pathname);
 remember(given || sessionStorage.getItem("gateway-key") || "");
 if (state.key) open();
-else forget();
+else resume();

@@ -25,6 +25,8 @@ TABLES = (
     "deliveries",
     "erased",
     "events",
+    "group_members",
+    "groups",
     "idempotency",
     "identities",
     "merges",
@@ -32,11 +34,14 @@ TABLES = (
     "messages",
     "outbox",
     "receipts",
+    "roles",
+    "sessions",
     "templates",
     "ticket_events",
     "ticket_tags",
     "tickets",
     "uploads",
+    "users",
 )
 
 
@@ -76,6 +81,7 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("scope", sa.String(length=32), server_default="", nullable=False),
         sa.Column("accounts", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("user_id", sa.String(length=32), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("last_used_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
@@ -317,6 +323,21 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'parked'"),
     )
     op.create_table(
+        "group_members",
+        sa.Column("group_id", sa.String(length=32), nullable=False),
+        sa.Column("user_id", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("group_id", "user_id", name=op.f("pk_group_members")),
+    )
+    op.create_index("ix_group_members_user_id", "group_members", ["user_id"], unique=False)
+    op.create_table(
+        "groups",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_groups")),
+        sa.UniqueConstraint("name", name=op.f("uq_groups_name")),
+    )
+    op.create_table(
         "idempotency",
         sa.Column("scope", sa.String(length=64), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
@@ -480,6 +501,24 @@ def upgrade() -> None:
     )
     op.create_index("ix_receipts_message_id", "receipts", ["message_id"], unique=False)
     op.create_table(
+        "roles",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("title", sa.Text(), server_default="", nullable=False),
+        sa.Column("permissions", sa.Text(), server_default="[]", nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_roles")),
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=32), nullable=False),
+        sa.Column("csrf", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_used_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("hash", name=op.f("pk_sessions")),
+    )
+    op.create_index("ix_sessions_user_id", "sessions", ["user_id"], unique=False)
+    op.create_table(
         "templates",
         sa.Column("account", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=512), nullable=False),
@@ -553,6 +592,20 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(length=64), server_default="", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+    )
+    op.create_table(
+        "users",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("email", sa.String(length=320), nullable=False),
+        sa.Column("name", sa.Text(), server_default="", nullable=False),
+        sa.Column("role", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("accounts", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("password_hash", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_seen_at", sa.BigInteger(), nullable=True),
+        sa.Column("deactivated_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
+        sa.UniqueConstraint("email", name=op.f("uq_users_email")),
     )
 
 
