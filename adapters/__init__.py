@@ -37,10 +37,11 @@ from adapters._errors import (
     platform_error,
 )
 from adapters._http import Http, HttpAnswer
+from adapters._tokens import Token, TokenCache, TokenHolder
 
 __all__ = [
     "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
     "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
     "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
-    "Sent", "SettingsError", "Subscriber", "Throttled", "Unreachable", "VerificationError", "Window", "platform_error",
+    "Sent", "SettingsError", "Subscriber", "Throttled", "Token", "TokenCache", "TokenHolder", "Unreachable", "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

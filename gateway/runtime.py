@@ -43,6 +43,7 @@ from gateway.store import dialect, migrate
 from gateway.store.engine import Database
 from gateway.store.outbox import OutboxStore
 from gateway.tokens import Tokens
+from gateway.vault import Vault
 from gateway.web.app import create_app, create_health_app, make_runner
 from gateway.web.health import Health
 from outbox.dispatcher import Dispatcher
@@ -147,6 +148,7 @@ class Gateway:
             blobs=Blobs(settings.data_dir / "media"),
             metrics=Metrics(),
         )
+        loading.share_tokens(self.core.accounts, Vault(database, keys, self.clock))
         return media
 
     @contextlib.asynccontextmanager

@@ -484,6 +484,20 @@ account_states = Table(
     _moment("at", nullable=False),
 )
 
+# Access tokens of platforms, sealed with the gateway's key. `owner` fetches the next one until `lease_until`; `version`
+# rises with each that is kept, so that a slow owner overwrites nobody's newer one.
+platform_tokens = Table(
+    "platform_tokens",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    _text("sealed"),
+    _moment("renew_at"),
+    Column("version", Integer, nullable=False, server_default="0"),
+    _text("owner", 32),
+    _moment("lease_until"),
+    _moment("saved_at"),
+)
+
 templates = Table(
     "templates",
     metadata,

@@ -33,6 +33,7 @@ TABLES = (
     "message_refs",
     "messages",
     "outbox",
+    "platform_tokens",
     "receipts",
     "roles",
     "sessions",
@@ -485,6 +486,17 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("state IN ('queued', 'held', 'sending', 'unknown') AND NOT settled"),
         postgresql_where=sa.text("state IN ('queued', 'held', 'sending', 'unknown') AND NOT settled"),
+    )
+    op.create_table(
+        "platform_tokens",
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("sealed", sa.Text(), server_default="", nullable=False),
+        sa.Column("renew_at", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("owner", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("saved_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_platform_tokens")),
     )
     op.create_table(
         "receipts",
