@@ -43,5 +43,6 @@ __all__ = [
     "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
     "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
     "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
-    "Sent", "SettingsError", "Subscriber", "Throttled", "Token", "TokenCache", "TokenHolder", "Unreachable", "VerificationError", "Window", "platform_error",
+    "Sent", "SettingsError", "Subscriber", "Throttled", "Token", "TokenCache", "TokenHolder", "Unreachable",
+    "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

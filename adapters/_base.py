@@ -27,7 +27,8 @@ from normalizers.model import (
 
 # --- what the platform is: data, read by the rules --------------------------------------------------------------------
 
-TextUnit = Literal["chars", "utf16", "bytes", "gsm"]
+TextUnit = Literal["chars", "utf16", "bytes", "gsm", "weighted"]
+"""`weighted`: as X weighs a post, see `adapters._weighted`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Access tokens of platforms, kept in the store: sealed, shared by all processes, fetched by one of them at a time.
 
-Adapters that hold such tokens (`adapters.TokenHolder`) are given this in the place of their own memory. A token survives
-a restart; of several processes one asks the platform for the next, and the others find it here.
+Adapters that hold such tokens (`adapters.TokenHolder`) are given this in the place of their own memory. A token
+survives a restart; of several processes one asks the platform for the next, and the others find it here.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from adapters import Limits
 from adapters._segments import count as sms_count
 from adapters._segments import split as sms_split
+from adapters._weighted import composed, units, weight
 
 _WIDTH: dict[str, Callable[[str], int]] = {
     "chars": lambda char: 1,
@@ -20,6 +21,7 @@ _LENGTH: dict[str, Callable[[str], int]] = {
     "utf16": lambda text: len(text.encode("utf-16-le", "replace")) // 2,
     "bytes": lambda text: len(text.encode("utf-8", "replace")),
     "gsm": lambda text: len(text.encode("utf-16-le", "replace")) // 2,
+    "weighted": weight,
 }
 # The best place for a cut, best first: a paragraph, a line, a sentence (of any script), a blank.
 _BREAKS = (
@@ -51,20 +53,28 @@ def fits(text: str, limits: Limits) -> bool:
 def split(text: str, limits: Limits) -> tuple[str, ...]:
     """The text in parts that each fit, cut at a paragraph, a sentence or a blank, and never inside a character.
 
-    Blanks around a cut are dropped; nothing else is.
+    Blanks around a cut are dropped; nothing else is. What is weighed is composed (NFC) first, as SMS are.
     """
+    most = limits.text_max
     if limits.text_unit == "gsm":
-        return sms_split(text, max_chars=limits.text_max, max_segments=limits.segment_max or 255)
+        return sms_split(text, max_chars=most, max_segments=limits.segment_max or 255)
+    if limits.text_unit == "weighted":
+        return tuple(_parts(composed(text), lambda rest: _weighted_room(rest, most), lambda part: weight(part) <= most))
     width = _WIDTH[limits.text_unit]
-    parts: list[str] = []
+    return tuple(_parts(text, lambda rest: _room(rest, most, width), lambda part: True))
+
+
+def _parts(text: str, room: Callable[[str], int], passes: Callable[[str], bool]) -> Iterator[str]:
+    """`room`: how many characters from its start fit; `passes`: whether what was cut off is no longer by itself."""
     rest = text.strip()
     while rest:
-        end = _room(rest, limits.text_max, width)
+        end = room(rest)
         if end < len(rest):
             end = _cut(rest, end)
-        parts.append(rest[:end].rstrip())
+            while end > 1 and not passes(rest[:end].rstrip()):
+                end -= 1
+        yield rest[:end].rstrip()
         rest = rest[end:].lstrip()
-    return tuple(parts)
 
 
 def _room(text: str, most: int, width: Callable[[str], int]) -> int:
@@ -75,6 +85,17 @@ def _room(text: str, most: int, width: Callable[[str], int]) -> int:
         if used > most:
             return max(index, 1)
     return len(text)
+
+
+def _weighted_room(text: str, most: int) -> int:
+    """The same by weight: a link or an emoji fits as a whole or not at all, if it fits anywhere."""
+    used = end = 0
+    for unit, size in units(text):
+        used += size
+        if used > most:
+            return end or unit
+        end = unit
+    return end
 
 
 def _cut(text: str, end: int) -> int:

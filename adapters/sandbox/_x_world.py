@@ -14,7 +14,7 @@ from typing import Any
 
 from oauthlib.oauth1.rfc5849 import signature
 
-from adapters._x_text import weight
+from adapters._weighted import weight
 
 _EPOCH_MS = 1288834974657
 PROBLEMS = "https://api.x.com/2/problems"

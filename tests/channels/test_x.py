@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from oauthlib.oauth1 import Client
+from twitter_text import parse_tweet
 
 from adapters import Callback, HandshakeRefused, Http, HttpAnswer, SendError, VerificationError
 from adapters._http import new_session
 from adapters._media import MediaClient
+from adapters._weighted import composed, units, weight
 from adapters._x_api import Keys, XApi, refusal, wait_s
-from adapters._x_body import direct_body, direct_path, essence, post_body
+from adapters._x_body import cashtags, direct_body, direct_path, essence, post_body
 from adapters._x_facts import DIRECT, POSTS, SUMMONED
 from adapters._x_oauth2 import OAuth2
-from adapters._x_text import cashtags, weight
 from adapters.testing import AdapterCase
 from adapters.x import Settings, XAdapter
 from config.secret import Secret
@@ -423,6 +426,37 @@ WEIGHTS: dict[str, int] = {  # as twitter-text 3 counts them
 @pytest.mark.parametrize(("text", "expected"), WEIGHTS.items(), ids=map(ascii, WEIGHTS))
 def test_weight(text: str, expected: int) -> None:
     assert weight(text) == expected
+    assert sum(size for _, size in units(composed(text))) == expected
+
+
+def test_an_ending_that_may_be_none_never_makes_a_text_lighter() -> None:
+    assert weight("an.instance.of.some.very.long.module.and.its.attribute") == 54
+    assert weight("ab.attribute") == 23
+
+
+# What people write, a blank between the pieces: the reference counts them exactly alike.
+PIECES = st.sampled_from(
+    (
+        "Thanks!", "we've", "sent", "it:", "https://shop.example.com/o/17?x=1#top", "(https://t.co/AbC123)",
+        "example.com", "www.example.co.uk/a_(b).", '"http://example.org:8080/x",', "ann@example.com", "@ana_ex",
+        "#sale", "$ABC", "v1.2", "3.50€", "–", "…", "“yes”", "你好。", "안녕하세요", "ありがとう、", "Привет", "שלום",
+        "e\u0301te\u0301", "👍🏽", "👨\u200d👩\u200d👧", "🇩🇪", "❤️", "1️⃣", "a\nb", "e.g.", "and/or",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    )
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=12).map(" ".join))
+def test_the_reference_weighs_alike(text: str) -> None:
+    assert weight(text) == parse_tweet(text).weightedLength
+
+
+@given(st.text(max_size=300))
+def test_the_units_are_the_whole(text: str) -> None:
+    found = list(units(composed(text)))
+    assert sum(size for _, size in found) == weight(text)
+    assert [end for end, _ in found] == sorted({end for end, _ in found})
+    assert (found[-1][0] if found else 0) == len(composed(text))
 
 
 def test_stock_symbols() -> None:
