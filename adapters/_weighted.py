@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 
 LINK_WEIGHT = 23  # of every link, whatever its length
 EMOJI_WEIGHT = 2
@@ -47,34 +46,12 @@ vi vn vu wf ws ye yt za zm zw
 _ENDINGS = frozenset(_LISTED.split())
 
 
-def units(text: str) -> Iterator[tuple[int, int]]:
-    """What is weighed as one, in order: where it ends in the text, and its weight. The text is to be composed (NFC)."""
-    at = 0
-    for found in _UNIT.finditer(text):
-        yield from _letters(text, at, found.start())
-        at = found.end()
-        yield at, EMOJI_WEIGHT if found["link"] is None else _link(found)
-    yield from _letters(text, at, len(text))
-
-
 def weight(text: str) -> int:
     """The weight of a text. Linear in its length, whatever it holds."""
-    words, total = composed(text), 0
-    spared = 0  # characters that stand in links and emoji
+    words, total = unicodedata.normalize("NFC", text.replace("\r\n", "\n")), 0
     for found in _UNIT.finditer(words):
-        spared += _plain(found[0])
-        total += EMOJI_WEIGHT if found["link"] is None else _link(found)
-    return total + _plain(words) - spared
-
-
-def composed(text: str) -> str:
-    """The text as it is weighed."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n"))
-
-
-def _letters(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    for index in range(start, end):
-        yield index + 1, _plain(text[index])
+        total += (EMOJI_WEIGHT if found["link"] is None else _link(found)) - _plain(found[0])
+    return total + _plain(words)
 
 
 def _plain(words: str) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from adapters import Limits
 from adapters._segments import count as sms_count
 from adapters._segments import split as sms_split
-from adapters._weighted import composed, units, weight
+from adapters._weighted import weight
 
 _WIDTH: dict[str, Callable[[str], int]] = {
     "chars": lambda char: 1,
@@ -53,28 +53,22 @@ def fits(text: str, limits: Limits) -> bool:
 def split(text: str, limits: Limits) -> tuple[str, ...]:
     """The text in parts that each fit, cut at a paragraph, a sentence or a blank, and never inside a character.
 
-    Blanks around a cut are dropped; nothing else is. What is weighed is composed (NFC) first, as SMS are.
+    Blanks around a cut are dropped; nothing else is.
     """
-    most = limits.text_max
     if limits.text_unit == "gsm":
-        return sms_split(text, max_chars=most, max_segments=limits.segment_max or 255)
-    if limits.text_unit == "weighted":
-        return tuple(_parts(composed(text), lambda rest: _weighted_room(rest, most), lambda part: weight(part) <= most))
-    width = _WIDTH[limits.text_unit]
-    return tuple(_parts(text, lambda rest: _room(rest, most, width), lambda part: True))
-
-
-def _parts(text: str, room: Callable[[str], int], passes: Callable[[str], bool]) -> Iterator[str]:
-    """`room`: how many characters from its start fit; `passes`: whether what was cut off is no longer by itself."""
+        return sms_split(text, max_chars=limits.text_max, max_segments=limits.segment_max or 255)
+    width = _WIDTH.get(limits.text_unit)
+    parts: list[str] = []
     rest = text.strip()
     while rest:
-        end = room(rest)
+        end = _room(rest, limits.text_max, width) if width else _weighted_room(rest, limits.text_max)
         if end < len(rest):
             end = _cut(rest, end)
-            while end > 1 and not passes(rest[:end].rstrip()):
-                end -= 1
-        yield rest[:end].rstrip()
+            while end > 1 and not fits(rest[:end].rstrip(), limits):
+                end -= 1  # half a link may weigh more than the whole
+        parts.append(rest[:end].rstrip())
         rest = rest[end:].lstrip()
+    return tuple(parts)
 
 
 def _room(text: str, most: int, width: Callable[[str], int]) -> int:
@@ -88,13 +82,15 @@ def _room(text: str, most: int, width: Callable[[str], int]) -> int:
 
 
 def _weighted_room(text: str, most: int) -> int:
-    """The same by weight: a link or an emoji fits as a whole or not at all, if it fits anywhere."""
-    used = end = 0
-    for unit, size in units(text):
-        used += size
-        if used > most:
-            return end or unit
-        end = unit
+    """The same by weight, which only the whole tells."""
+    end = min(len(text), most)
+    while end > 1 and weight(text[:end]) > most:
+        end //= 2
+    step = end
+    while step:
+        while end + step <= len(text) and weight(text[: end + step]) <= most:
+            end += step
+        step //= 2
     return end
 
 

@@ -22,7 +22,7 @@ from twitter_text import parse_tweet
 from adapters import Callback, HandshakeRefused, Http, HttpAnswer, SendError, VerificationError
 from adapters._http import new_session
 from adapters._media import MediaClient
-from adapters._weighted import composed, units, weight
+from adapters._weighted import weight
 from adapters._x_api import Keys, XApi, refusal, wait_s
 from adapters._x_body import cashtags, direct_body, direct_path, essence, post_body
 from adapters._x_facts import DIRECT, POSTS, SUMMONED
@@ -426,7 +426,6 @@ WEIGHTS: dict[str, int] = {  # as twitter-text 3 counts them
 @pytest.mark.parametrize(("text", "expected"), WEIGHTS.items(), ids=map(ascii, WEIGHTS))
 def test_weight(text: str, expected: int) -> None:
     assert weight(text) == expected
-    assert sum(size for _, size in units(composed(text))) == expected
 
 
 def test_an_ending_that_may_be_none_never_makes_a_text_lighter() -> None:
@@ -449,14 +448,6 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=12).map(" ".join))
 def test_the_reference_weighs_alike(text: str) -> None:
     assert weight(text) == parse_tweet(text).weightedLength
-
-
-@given(st.text(max_size=300))
-def test_the_units_are_the_whole(text: str) -> None:
-    found = list(units(composed(text)))
-    assert sum(size for _, size in found) == weight(text)
-    assert [end for end, _ in found] == sorted({end for end, _ in found})
-    assert (found[-1][0] if found else 0) == len(composed(text))
 
 
 def test_stock_symbols() -> None:
