@@ -23,6 +23,7 @@ ACCEPTED_REQUEST_ID: Final = "x-line-accepted-request-id"  # beside 409: of the 
 
 INVALID_TOKEN: Final = "invalid-reply-token"  # noqa: S105 - the name of an error
 ALREADY_ACCEPTED: Final = 409
+UNAUTHORIZED: Final = 401
 
 ERRORS: Mapping[str, ErrorRule] = {
     INVALID_TOKEN: ErrorRule("window-closed", "the reply token was used before, or has expired"),

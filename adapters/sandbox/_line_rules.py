@@ -62,6 +62,8 @@ class File:
     content: bytes
     media_type: str
     preparing: list[str] = field(default_factory=list)
+    preview: bytes = b""
+    failed: bool = False  # the platform has given up preparing it
 
 
 @dataclass(slots=True)
@@ -147,6 +149,13 @@ def _needs(*names: str) -> Callable[[Mapping[str, Any]], Iterator[tuple[str, str
     return check
 
 
+def _imagemap(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from _address(one, "baseUrl")
+    yield from _needs("altText", "baseSize")(one)
+    if not 1 <= len(one.get("actions", ())) <= 50:
+        yield "actions", "Size must be between 1 and 50"
+
+
 _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]] = {
     "text": _text,
     "image": _picture,
@@ -156,4 +165,7 @@ _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]] 
     "sticker": _needs("packageId", "stickerId"),
     "template": _needs("altText", "template"),
     "flex": _needs("altText", "contents"),
+    "textV2": _text,
+    "imagemap": _imagemap,
+    "coupon": _needs("couponId"),
 }

@@ -32,6 +32,7 @@ from adapters.sandbox._line_rules import (
     User,
     check_objects,
 )
+from adapters.sandbox._line_tokens import TokenDesk
 
 __all__ = ["Group", "LineSimulator", "User"]
 
@@ -47,6 +48,7 @@ class LineSimulator(Platform):
         channel_secret: str = "sandbox-channel-secret",  # noqa: S107 - opens nothing but this sandbox
         access_token: str = "sandbox-token",  # noqa: S107
         bot_user_id: str = "U" + "b" * 32,
+        channel_id: str = "1650000000",
         webhook_url: str = "",
         port: int = 0,
         seed: int = 0,
@@ -54,6 +56,7 @@ class LineSimulator(Platform):
         super().__init__(port=port, seed=seed)
         self.channel_secret, self.access_token, self.bot_user_id = channel_secret, access_token, bot_user_id
         self.webhook_url = webhook_url
+        self.issued = TokenDesk(channel_id, lambda: self.channel_secret, self.now)
         self.clock_ahead_s = 0.0
         self.quota: int | None = None  # messages a month, by recipient; None: without limit
         self.used = 0
@@ -87,6 +90,7 @@ class LineSimulator(Platform):
         app.add_routes(
             (
                 web.get("/v2/bot/message/{message}/content", self._guarded(self._content)),
+                web.get("/v2/bot/message/{message}/content/preview", self._guarded(self._preview)),
                 web.get("/v2/bot/message/{message}/content/transcoding", self._guarded(self._transcoding)),
             )
         )
@@ -110,6 +114,10 @@ class LineSimulator(Platform):
             web.get("/v2/bot/info", self._guarded(self._info)),
             web.get("/v2/bot/profile/{user}", self._guarded(self._profile)),
             web.get("/v2/bot/{kind:group|room}/{group}/member/{user}", self._guarded(self._member)),
+            web.get("/v2/bot/{kind:group|room}/{group}/members/count", self._guarded(self._count)),
+            web.get("/v2/bot/message/quota", self._guarded(self._quota)),
+            web.get("/v2/bot/message/quota/consumption", self._guarded(self._consumption)),
+            *self.issued.routes(),
         )
 
     def throttled(self) -> web.Response:
@@ -233,15 +241,35 @@ class LineSimulator(Platform):
             raise Refusal(404, "Not found")
         return web.json_response({"displayName": user.name, "userId": user.user_id})
 
+    async def _count(self, request: web.Request) -> web.Response:
+        group = self.groups.get(request.match_info["group"])
+        if group is None or group.kind != request.match_info["kind"] or not group.joined:
+            raise Refusal(404, "Not found")
+        return web.json_response({"count": len(group.members)})
+
+    async def _quota(self, request: web.Request) -> web.Response:
+        limited = {"type": "limited", "value": self.quota}
+        return web.json_response({"type": "none"} if self.quota is None else limited)
+
+    async def _consumption(self, request: web.Request) -> web.Response:
+        return web.json_response({"totalUsage": self.used})
+
+    async def _preview(self, request: web.Request) -> web.Response:
+        if not (preview := self._file(request).preview):
+            raise Refusal(404, "Not found")
+        return web.Response(body=preview, content_type="image/jpeg")
+
     async def _content(self, request: web.Request) -> web.Response:
         file = self._file(request)
-        if file.preparing:
+        if file.preparing or file.failed:
             raise Refusal(404, "Not found")
         return web.Response(body=file.content, content_type=file.media_type)
 
     async def _transcoding(self, request: web.Request) -> web.Response:
         file = self._file(request)
-        return web.json_response({"status": file.preparing.pop(0) if file.preparing else "succeeded"})
+        status = file.preparing.pop(0) if file.preparing else "failed" if file.failed else "succeeded"
+        file.failed = status == "failed"
+        return web.json_response({"status": status})
 
     def _file(self, request: web.Request) -> File:
         file = self.files.get(request.match_info["message"])
@@ -254,7 +282,8 @@ class LineSimulator(Platform):
 
         async def guarded(request: web.Request) -> web.Response:
             try:
-                if request.headers.get("Authorization") != f"Bearer {self.access_token}":
+                given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+                if given != self.access_token and not self.issued.valid(given):
                     raise Refusal(401, "Authentication failed due to the following reason: invalid token.")
                 return await handler(request)
             except Refusal as refusal:
@@ -294,14 +323,14 @@ class LineSimulator(Platform):
 
     async def customer_sends_file(
         self, user: User, content: bytes, media_type: str, *, kind: str = "image", preparing: Sequence[str] = (),
-        **fields: Any,
+        preview: bytes = b"", **fields: Any,
     ) -> str:  # fmt: skip
         """A file that LINE keeps; the message's id. `preparing`: what it says of it before it can be fetched."""
         own = {"fileName": "file.bin", "fileSize": len(content)} if kind == "file" else {
             "contentProvider": {"type": "line"}, **({} if kind == "image" else {"duration": 3000})
         }  # fmt: skip
         message = self.message(type=kind, **own | fields)
-        self.files[message["id"]] = File(content, media_type, list(preparing))
+        self.files[message["id"]] = File(content, media_type, list(preparing), preview)
         await self.post([self.event("message", user, message=message)])
         return str(message["id"])
 
