@@ -97,7 +97,7 @@ class WeChatSimulator(Platform):
         return web.Response(status=502, text="<html>Bad Gateway</html>", content_type="text/html")
 
     async def _stable_token(self, request: web.Request) -> web.Response:
-        """The same token to all who ask, until its last five minutes."""
+        """The same token to all who ask, until its last five minutes; without `stable` as the older call does."""
         self.token_calls += 1
         try:
             asked = await request.json()
@@ -109,7 +109,9 @@ class WeChatSimulator(Platform):
                 raise Refusal(40125)
         except Refusal as refusal:
             return _answer(refusal.code)
-        if not self._access or self.now() >= self._access[-1][1] - OVERLAP_S:
+        if not self.behaviour.stable:
+            self.new_token()
+        elif not self._access or self.now() >= self._access[-1][1] - OVERLAP_S:
             self.new_token(overlap_s=OVERLAP_S)
         value, until = self._access[-1]
         return web.json_response({"access_token": value, "expires_in": int(until - self.now())})
