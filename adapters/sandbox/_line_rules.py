@@ -56,17 +56,6 @@ class Group:
 
 
 @dataclass(slots=True)
-class File:
-    """What a customer sent. `preparing`: what the platform says of it, one word for each time it is asked."""
-
-    content: bytes
-    media_type: str
-    preparing: list[str] = field(default_factory=list)
-    preview: bytes = b""
-    failed: bool = False  # the platform has given up preparing it
-
-
-@dataclass(slots=True)
 class Token:
     """A right to reply: to whom, since when, and whether it was used."""
 
@@ -169,3 +158,9 @@ _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]] 
     "imagemap": _imagemap,
     "coupon": _needs("couponId"),
 }
+
+
+def shown(user: User) -> dict[str, str]:
+    """A profile as the API tells it."""
+    told = {"pictureUrl": user.picture, "statusMessage": user.status, "language": user.language}
+    return {"displayName": user.name, "userId": user.user_id} | {name: value for name, value in told.items() if value}

@@ -8,6 +8,7 @@ them on a host of their own that knows no other calls.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import json
@@ -20,17 +21,18 @@ from typing import Any
 from aiohttp import web
 
 from adapters.sandbox._base import Accepted, Platform, Webhook
+from adapters.sandbox._line_files import FILE_CALLS, FILE_PATH, File
 from adapters.sandbox._line_rules import (
     BODY_MAX,
     REPLY_TOKEN_S,
     RETRY_KEY_S,
-    File,
     Group,
     Refusal,
     Taken,
     Token,
     User,
     check_objects,
+    shown,
 )
 from adapters.sandbox._line_tokens import TokenDesk
 
@@ -89,9 +91,8 @@ class LineSimulator(Platform):
         app = web.Application()
         app.add_routes(
             (
-                web.get("/v2/bot/message/{message}/content", self._guarded(self._content)),
-                web.get("/v2/bot/message/{message}/content/preview", self._guarded(self._preview)),
-                web.get("/v2/bot/message/{message}/content/transcoding", self._guarded(self._transcoding)),
+                web.get(f"{FILE_PATH}{end}", self._guarded(functools.partial(answer, self.files)))
+                for end, answer in FILE_CALLS.items()
             )
         )
         self._data_runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -230,7 +231,7 @@ class LineSimulator(Platform):
         user = self.users.get(request.match_info["user"])
         if user is None or user.blocked or not user.friend:
             raise Refusal(404, "Not found")
-        return web.json_response(_shown(user))
+        return web.json_response(shown(user))
 
     async def _member(self, request: web.Request) -> web.Response:
         group = self.groups.get(request.match_info["group"])
@@ -253,29 +254,6 @@ class LineSimulator(Platform):
 
     async def _consumption(self, request: web.Request) -> web.Response:
         return web.json_response({"totalUsage": self.used})
-
-    async def _preview(self, request: web.Request) -> web.Response:
-        if not (preview := self._file(request).preview):
-            raise Refusal(404, "Not found")
-        return web.Response(body=preview, content_type="image/jpeg")
-
-    async def _content(self, request: web.Request) -> web.Response:
-        file = self._file(request)
-        if file.preparing or file.failed:
-            raise Refusal(404, "Not found")
-        return web.Response(body=file.content, content_type=file.media_type)
-
-    async def _transcoding(self, request: web.Request) -> web.Response:
-        file = self._file(request)
-        status = file.preparing.pop(0) if file.preparing else "failed" if file.failed else "succeeded"
-        file.failed = status == "failed"
-        return web.json_response({"status": status})
-
-    def _file(self, request: web.Request) -> File:
-        file = self.files.get(request.match_info["message"])
-        if file is None:
-            raise Refusal(404, "Not found")
-        return file
 
     def _guarded(self, handler: _Handler) -> _Handler:
         """The call behind the access token, its refusals as the API words them."""
@@ -420,8 +398,3 @@ class LineSimulator(Platform):
     def _new_id(self) -> str:
         self._last_id += 1
         return str(self._last_id)
-
-
-def _shown(user: User) -> dict[str, str]:
-    told = {"pictureUrl": user.picture, "statusMessage": user.status, "language": user.language}
-    return {"displayName": user.name, "userId": user.user_id} | {name: value for name, value in told.items() if value}
