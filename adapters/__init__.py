@@ -12,6 +12,7 @@ from adapters._base import (
     Lookups,
     MediaFetcher,
     MediaRule,
+    MemberProfiles,
     Pace,
     PrivateReply,
     Probe,
@@ -42,7 +43,8 @@ from adapters._tokens import Token, TokenCache, TokenHolder
 __all__ = [
     "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
     "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
-    "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
+    "MediaError", "MediaFetcher", "MediaRule", "MemberProfiles", "Pace",
+    "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
     "Sent", "SettingsError", "Subscriber", "Throttled", "Token", "TokenCache", "TokenHolder", "Unreachable",
     "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from normalizers.model import (
     OutboundMessage,
     Person,
     Received,
+    Thread,
 )
 
 # --- what the platform is: data, read by the rules --------------------------------------------------------------------
@@ -309,6 +310,15 @@ class Profiles(Protocol):
     """Adapters that can look a person's profile up."""
 
     async def profile(self, address: Address) -> Person | None:
+        """None when the platform does not tell. Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
+class MemberProfiles(Protocol):
+    """Adapters whose platform tells the profile of a member of a group where it tells no other."""
+
+    async def member_profile(self, address: Address, thread: Thread) -> Person | None:
         """None when the platform does not tell. Raises `SendError`."""
         ...
 

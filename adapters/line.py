@@ -38,7 +38,7 @@ from adapters._tokens import InProcessTokens, TokenCache
 from config.secret import Secret, Secrets
 from normalizers import line
 from normalizers._fields import NotWellFormed, items, load_json, text
-from normalizers.model import PRIVATE, Account, Address, Attachment, Event, OutboundMessage, Person, Received, Thread
+from normalizers.model import Account, Address, Attachment, Event, OutboundMessage, Person, Received, Thread
 
 _encode = msgspec.json.encode
 
@@ -251,19 +251,23 @@ class LineAdapter:
                 await asyncio.sleep(delay_s)
         raise MediaError("LINE is still preparing the file", retryable=True)
 
-    async def profile(self, address: Address, thread: Thread = PRIVATE) -> Person | None:
-        """Name, picture, status and language; of a member of a group by `thread`. Raises `SendError`.
+    async def profile(self, address: Address) -> Person | None:
+        """Name, picture, status and language. Raises `SendError`.
 
         None for who is no friend, has blocked us or did not consent: LINE answers all of them with 404.
         """
+        return await self._profile(address, f"profile/{quote(address.value, safe='')}")
+
+    async def member_profile(self, address: Address, thread: Thread) -> Person | None:
+        """Name and picture of a member of a group or room, friend or not. Raises `SendError`."""
+        kind = "room" if thread.key.startswith("R") else "group"
+        return await self._profile(
+            address, f"{kind}/{quote(thread.key, safe='')}/member/{quote(address.value, safe='')}"
+        )
+
+    async def _profile(self, address: Address, place: str) -> Person | None:
         if address.kind != "user_id":
             return None
-        user_id = quote(address.value, safe="")
-        if thread.kind == "group":
-            kind = "room" if thread.key.startswith("R") else "group"
-            place = f"{kind}/{quote(thread.key, safe='')}/member/{user_id}"
-        else:
-            place = f"profile/{user_id}"
         try:
             found = await self._get(f"{self._api}/{place}")
         except SendError as error:

@@ -36,6 +36,7 @@ from gateway.lock import DataLock
 from gateway.mailroom import Mailroom
 from gateway.media import MediaWorker
 from gateway.metrics import Metrics
+from gateway.profiles import ProfileWorker
 from gateway.retention import Retention
 from gateway.secret_key import secret_keys
 from gateway.smtp import SmtpReceiver
@@ -165,6 +166,7 @@ class Gateway:
             self.worker = IntakeWorker(core)
             self._run("intake", self.worker.run())
             self._run("media", MediaWorker(core, media).run())
+            self._run("profiles", ProfileWorker(core).run())
             self._run("retention", Retention(core).run())
         if "sender" in self.roles:
             store = OutboxStore(core)

@@ -391,7 +391,8 @@ async def test_profiles(side: Side) -> None:
     await side.platform.customer_blocks(user)
     assert await side.adapter.profile(address()) is None
     for key_ in (GROUP, ROOM):
-        assert await side.adapter.profile(address(), Thread(kind="group", key=key_)) == Person((address(),), "Mika")
+        found = await side.adapter.member_profile(address(), Thread(kind="group", key=key_))
+        assert found == Person((address(),), "Mika")
     assert await side.adapter.profile(Address("line", "anonymous", "7", evidence="claimed")) is None
     side.platform.access_token = "another"
     with pytest.raises(SendError):

@@ -61,7 +61,7 @@ class LineSimulator(Platform):
         self.issued = TokenDesk(channel_id, lambda: self.channel_secret, self.now)
         self.clock_ahead_s = 0.0
         self.quota: int | None = None  # messages a month, by recipient; None: without limit
-        self.used = 0
+        self.used = self.profile_calls = 0
         self.per_second: int | None = None  # calls before 429
         self.inbox: list[tuple[str, Mapping[str, Any]]] = []  # (user or group, object) that really arrived
         self.users: dict[str, User] = {}
@@ -228,6 +228,7 @@ class LineSimulator(Platform):
         return web.json_response({"userId": self.bot_user_id, "basicId": "@sandbox", "displayName": "Sandbox"})
 
     async def _profile(self, request: web.Request) -> web.Response:
+        self.profile_calls += 1
         user = self.users.get(request.match_info["user"])
         if user is None or user.blocked or not user.friend:
             raise Refusal(404, "Not found")

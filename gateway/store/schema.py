@@ -149,7 +149,15 @@ identities = Table(
     _moment("last_inbound_at"),
     Column("pinned", Boolean, nullable=False, server_default=text("false")),  # unmerged by hand: not linked by itself
     _moment("created_at", nullable=False),
+    _moment("profile_at"),  # when the platform was asked for the profile of a nameless one
     Index("ix_identities_contact_id", "contact_id"),
+    Index(
+        "ix_identities_nameless",
+        "account",
+        "id",
+        sqlite_where=text("name = '' AND profile_at IS NULL"),
+        postgresql_where=text("name = '' AND profile_at IS NULL"),
+    ),
 )
 
 # `account` is part of the key whatever the scope: the same number on two accounts is two identities.

@@ -367,9 +367,18 @@ def upgrade() -> None:
         sa.Column("last_inbound_at", sa.BigInteger(), nullable=True),
         sa.Column("pinned", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("profile_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_identities")),
     )
     op.create_index("ix_identities_contact_id", "identities", ["contact_id"], unique=False)
+    op.create_index(
+        "ix_identities_nameless",
+        "identities",
+        ["account", "id"],
+        unique=False,
+        sqlite_where=sa.text("name = '' AND profile_at IS NULL"),
+        postgresql_where=sa.text("name = '' AND profile_at IS NULL"),
+    )
     op.create_table(
         "merges",
         sa.Column("id", sa.String(length=32), nullable=False),
