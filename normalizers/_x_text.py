@@ -67,10 +67,11 @@ def direct_file(media: Item, event: str) -> Attachment:
     Of ".../dm/<message>/<media>/<resource>" the last three parts are taken; of any other address the last one, with
     the message's and the file's own id (assumed).
     """
-    parts = best_url(media).partition("?")[0].split("/")
+    address = best_url(media)
+    parts = address.partition("?")[0].split("/")
     number = text(media, "id_str") or text(media, "id")
     ids = parts[-3:] if len(parts) > 3 and parts[-4] == "dm" else [event, number, parts[-1]]
     duration = whole(mapping(media, "video_info"), "duration_millis")
     return Attachment(
-        kind=_KINDS.get(text(media, "type"), "file"), ref=f"dm:{'/'.join(ids)}", duration_ms=duration
+        kind=_KINDS.get(text(media, "type"), "file"), ref=f"dm:{'/'.join(ids)}", url=address, duration_ms=duration
     )  # fmt: skip

@@ -109,6 +109,7 @@ class World:
     posts: dict[str, Post] = field(default_factory=dict)
     directs: list[Direct] = field(default_factory=list)
     files: dict[str, File] = field(default_factory=dict)
+    subscriptions: list[dict[str, Any]] = field(default_factory=list)
     wrote_to_us: set[str] = field(default_factory=set)
     _ids: itertools.count[int] = field(default_factory=itertools.count)
 

@@ -71,7 +71,6 @@ class LineSimulator(Platform):
         self._taken: dict[str, Taken] = {}  # by retry key
         self._called_at: deque[float] = deque(maxlen=5000)
         self._last_id = 700_000_000_000_000_000
-        self._data = ""
         self._data_runner: web.AppRunner | None = None
 
     # --- the server ---------------------------------------------------------------------------------------------------
@@ -79,7 +78,8 @@ class LineSimulator(Platform):
     @property
     def data_base(self) -> str:
         """What the account's `data_base` must be."""
-        return self._data
+        assert self._data_runner is not None, "not started"
+        return f"http://127.0.0.1:{self._data_runner.addresses[0][1]}"
 
     def now(self) -> float:
         """The platform's clock, Unix seconds; `clock_ahead_s` moves it."""
@@ -98,7 +98,6 @@ class LineSimulator(Platform):
         self._data_runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._data_runner.setup()
         await web.TCPSite(self._data_runner, "127.0.0.1", 0).start()
-        self._data = f"http://127.0.0.1:{self._data_runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         """Stop listening."""

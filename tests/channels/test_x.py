@@ -151,7 +151,9 @@ EVENTS: dict[str, tuple[bytes, tuple[Event, ...]]] = {
         (
             direct(NAMED, id="2099000000000000011", at=ms(456), kind="image", text="hi",
                    path="$.direct_message_events[0]",
-                   attachments=(Attachment(kind="image", ref="dm:2099000000000000011/31/m.jpg"),)),
+                   attachments=(Attachment(
+                       kind="image", ref="dm:2099000000000000011/31/m.jpg",
+                       url="https://ton.example.invalid/1.1/ton/data/dm/2099000000000000011/31/m.jpg"),)),
             Unreadable(**place("$.direct_message_events[1].message_create.sender_id", id="2099000000000000012", at=NOW),
                        problem="missing"),
             Echo(**place("$.direct_message_events[2]", id="2099000000000000013", at=ms(600)), recipient=NAMED,
@@ -188,7 +190,8 @@ EVENTS: dict[str, tuple[bytes, tuple[Event, ...]]] = {
         came({"text": "", "attachment": {"type": "media", "media": {
             "id": 31, "type": "animated_gif", "video_info": {"variants": [
                 {"content_type": "video/mp4", "url": "https://video.example.invalid/a/b.mp4"}]}}}}),
-        (direct(kind="video", attachments=(Attachment(kind="video", ref="dm:1/31/b.mp4"),)),),
+        (direct(kind="video", attachments=(Attachment(
+            kind="video", ref="dm:1/31/b.mp4", url="https://video.example.invalid/a/b.mp4"),)),),
     ),
     "a group": (
         activity("dm.received", {"direct_message_events": [dm({"text": "all"}, dm_conversation_id="4711")]}),
@@ -673,6 +676,7 @@ async def test_what_is_signed(adapter: XAdapter) -> None:
         ({"user_id": "@shop"}, "user_id: must be the account's number, not its handle"),
         ({"consumer_secret": ()}, "consumer_secret: is empty"),
         ({"access_token": ()}, "access_token: is empty"),
+        ({"subscriptions": ("dm.received",)}, "subscriptions: need the setting oauth2"),
     ],
 )
 def test_settings_refused(more: dict[str, Any], problem: str) -> None:
