@@ -157,8 +157,8 @@ class Http:
     ) -> AsyncIterator[bytes]:
         """A file in chunks through the guarded client, from any public host or one of the account's own.
 
-        The credential (`authorization`: the header's whole value) goes to the account's hosts and to `media_hosts` (host
-        names, https only), and never across a redirect to another host. A 404 is asked again after each of
+        The credential (`authorization`: the header's whole value) goes to the account's hosts and to `media_hosts`
+        (host names, https only), and never across a redirect to another host. A 404 is asked again after each of
         `missing_delays_s`. Raises `MediaError`.
         """
         return self._media.download(
