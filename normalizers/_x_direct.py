@@ -163,7 +163,11 @@ def revoked(item: Item, scope: Scope, path: str) -> list[Event]:
     owner = text(item, "user_id") or text(mapping(item, "source"), "user_id")
     if not owner:
         raise Broken(".user_id", "missing")
+    at = moment_of(item, scope)
+    name = scope.delivery or digest(item)
+    if at != scope.received_at:  # told in both envelopes it is one event
+        name = f"revoked:{owner}:{at.timestamp():.0f}"
     return [
-        AccountEvent(id=scope.delivery or digest(item), at=moment_of(item, scope), routing_key=owner, channel=PUBLIC,
-                     path=path, kind="revoked", values=plain(item), alarming=True)
+        AccountEvent(id=name, at=at, routing_key=owner, channel=PUBLIC, path=path, kind="revoked", values=plain(item),
+                     alarming=True)
     ]  # fmt: skip

@@ -203,13 +203,13 @@ def _own(given: _Post, scope: Scope, place: dict[str, Any]) -> Event:
 
 
 def post_deleted(item: Item, scope: Scope, path: str) -> list[Event]:
-    """Deleted: our own post as a rule, since X tells of no others."""
+    """Deleted: our own post as a rule, since X tells of no others. It may be told in both envelopes: one id."""
     status = mapping(item, "status") or item
     name, author = need(status, "id"), text(status, "author_id") or text(status, "user_id")
     if not author:
         raise Broken(".author_id", "missing")
     place: dict[str, Any] = {
-        "id": scope.delivery or f"{name}:deleted", "at": moment_of(item, scope), "routing_key": scope.own,
+        "id": f"{name}:deleted", "at": moment_of(item, scope), "routing_key": scope.own,
         "channel": PUBLIC, "path": path,
     }  # fmt: skip
     if author in scope.ours:

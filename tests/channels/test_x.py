@@ -66,6 +66,7 @@ SECRET, OLDER = "consumer-canary-1", "older-consumer-canary"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 AT = datetime.fromtimestamp(1790000000, UTC)
 POST_AT = datetime(2026, 10, 7, 20, 19, 24, tzinfo=UTC)
+REVOKED = f"revoked:{OWN}:{POST_AT.timestamp():.0f}"
 ID_AT = datetime.fromtimestamp(((2099000000000000040 >> 22) + 1288834974657) / 1000, UTC)
 
 
@@ -331,7 +332,7 @@ EVENTS: dict[str, tuple[bytes, tuple[Event, ...]]] = {
     ),
     "our own post deleted": (
         activity("post.delete", {"id": "5", "author_id": OWN}),
-        (Echo(**POST | {"id": "-55", "at": NOW}, action="deleted", target="5"),),
+        (Echo(**POST | {"id": "5:deleted", "at": NOW}, action="deleted", target="5"),),
     ),
     "posts deleted, older envelope": (
         account(tweet_delete_events=[
@@ -382,13 +383,13 @@ EVENTS: dict[str, tuple[bytes, tuple[Event, ...]]] = {
     ),
     "the app's permission taken back": (
         activity("oauth.revoke", {"user_id": OWN, "app_id": "1", "date_time": "2026-10-07T20:19:24Z"}, own=""),
-        (AccountEvent(id="-55", at=POST_AT, routing_key=OWN, channel="x", path="$.data.payload", kind="revoked",
+        (AccountEvent(id=REVOKED, at=POST_AT, routing_key=OWN, channel="x", path="$.data.payload", kind="revoked",
                       values={"user_id": OWN, "app_id": "1", "date_time": "2026-10-07T20:19:24Z"}, alarming=True),),
     ),
     "the same, older": (
         json.dumps({"user_event": {"revoke": {"date_time": "2026-10-07T20:19:24+00:00", "source": {"user_id": OWN}}}}
                    ).encode(),
-        (AccountEvent(id=digest({"date_time": "2026-10-07T20:19:24+00:00", "source": {"user_id": OWN}}), at=POST_AT,
+        (AccountEvent(id=REVOKED, at=POST_AT,
                       routing_key=OWN, channel="x", path="$.user_event.revoke", kind="revoked", alarming=True,
                       values={"date_time": "2026-10-07T20:19:24+00:00", "source": {"user_id": OWN}}),),
     ),
