@@ -20,6 +20,7 @@ from adapters._base import (
     Reconciler,
     Sent,
     Subscriber,
+    TypingSignal,
     Window,
 )
 from adapters._errors import (
@@ -45,6 +46,7 @@ __all__ = [
     "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
     "MediaError", "MediaFetcher", "MediaRule", "MemberProfiles", "Pace",
     "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
-    "Sent", "SettingsError", "Subscriber", "Throttled", "Token", "TokenCache", "TokenHolder", "Unreachable",
+    "Sent", "SettingsError", "Subscriber", "Throttled", "Token", "TokenCache", "TokenHolder",
+    "TypingSignal", "Unreachable",
     "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

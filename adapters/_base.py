@@ -324,6 +324,15 @@ class MemberProfiles(Protocol):
 
 
 @runtime_checkable
+class TypingSignal(Protocol):
+    """Adapters that can show a customer that an answer is being written. It ends by itself, or with the answer."""
+
+    async def show_typing(self, to: tuple[Address, ...], thread: Thread) -> bool:
+        """False where this conversation cannot show it. Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
 class Lookups(Protocol):
     """Adapters that can complete a message whose payload is only a pointer (`InboundMessage.lookup`)."""
 

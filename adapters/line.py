@@ -22,12 +22,14 @@ from adapters._errors import Ambiguous, MalformedBody, MediaError, SendError, Ve
 from adapters._http import Http, HttpAnswer, retry_after
 from adapters._line_body import objects_for, recipient_of
 from adapters._line_facts import (
+    ACCEPTED,
     ACCEPTED_REQUEST_ID,
     ALREADY_ACCEPTED,
     CHANNEL,
     ERRORS,
     INVALID_TOKEN,
     REQUEST_ID,
+    TYPING_S,
     UNAUTHORIZED,
     code_of,
 )
@@ -203,6 +205,17 @@ class LineAdapter:
 
     def _secrets(self, token: str) -> tuple[Secret, ...]:
         return (*self._settings.access_token, Secret(token))
+
+    async def show_typing(self, to: tuple[Address, ...], thread: Thread) -> bool:
+        """For 20 seconds or until the answer comes; not in groups. Raises `SendError`."""
+        user_id = next((address.value for address in to if address.kind == "user_id"), "")
+        if thread.kind == "group" or not user_id:
+            return False
+        body = _encode({"chatId": user_id, "loadingSeconds": TYPING_S})
+        answer, token = await self._ask("POST", f"{self._api}/chat/loading/start", json=body)
+        if answer.status != ACCEPTED:
+            read_answer(answer, self._secrets(token))
+        return True
 
     # --- files, people, credentials -----------------------------------------------------------------------------------
 

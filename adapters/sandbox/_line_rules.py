@@ -5,6 +5,7 @@ Sources: LINE, Messaging API reference, Message objects; Error responses; Retry 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -71,6 +72,18 @@ class Taken:
     at: float
     request_id: str
     answer: Mapping[str, Any]
+
+
+def load_body(raw: bytes, content_type: str) -> dict[str, Any]:
+    """The JSON of a request. Raises `Refusal`."""
+    if content_type != "application/json":
+        raise Refusal(415, "Unsupported media type")
+    if len(raw) > BODY_MAX:
+        raise Refusal(413, "Payload too large")
+    try:
+        return dict(json.loads(raw))
+    except ValueError:
+        raise Refusal(400, "The request body could not be parsed as JSON") from None
 
 
 def check_objects(objects: Any) -> None:

@@ -23,7 +23,6 @@ from aiohttp import web
 from adapters.sandbox._base import Accepted, Platform, Webhook
 from adapters.sandbox._line_files import FILE_CALLS, FILE_PATH, File
 from adapters.sandbox._line_rules import (
-    BODY_MAX,
     REPLY_TOKEN_S,
     RETRY_KEY_S,
     Group,
@@ -32,6 +31,7 @@ from adapters.sandbox._line_rules import (
     Token,
     User,
     check_objects,
+    load_body,
     shown,
 )
 from adapters.sandbox._line_tokens import TokenDesk
@@ -62,6 +62,7 @@ class LineSimulator(Platform):
         self.clock_ahead_s = 0.0
         self.quota: int | None = None  # messages a month, by recipient; None: without limit
         self.used = self.profile_calls = 0
+        self.typing: list[str] = []  # who was shown that somebody writes
         self.per_second: int | None = None  # calls before 429
         self.inbox: list[tuple[str, Mapping[str, Any]]] = []  # (user or group, object) that really arrived
         self.users: dict[str, User] = {}
@@ -117,6 +118,7 @@ class LineSimulator(Platform):
             web.get("/v2/bot/{kind:group|room}/{group}/members/count", self._guarded(self._count)),
             web.get("/v2/bot/message/quota", self._guarded(self._quota)),
             web.get("/v2/bot/message/quota/consumption", self._guarded(self._consumption)),
+            web.post("/v2/bot/chat/loading/start", self._guarded(self._loading)),
             *self.issued.routes(),
         )
 
@@ -205,21 +207,13 @@ class LineSimulator(Platform):
         )
 
     async def _body(self, request: web.Request) -> dict[str, Any]:
-        raw = await request.read()
-        if request.content_type != "application/json":
-            raise Refusal(415, "Unsupported media type")
-        if len(raw) > BODY_MAX:
-            raise Refusal(413, "Payload too large")
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            raise Refusal(400, "The request body could not be parsed as JSON") from None
+        body = load_body(await request.read(), request.content_type)
         self._called_at.append(self.now())
         if self.per_second is not None:
             recent = sum(self.now() - at < 1 for at in self._called_at)
             if recent > self.per_second:
                 raise Refusal(429, "The API rate limit has been exceeded. Try again later.")
-        return dict(body)
+        return body
 
     # --- the other calls ----------------------------------------------------------------------------------------------
 
@@ -234,23 +228,29 @@ class LineSimulator(Platform):
         return web.json_response(shown(user))
 
     async def _member(self, request: web.Request) -> web.Response:
-        group = self.groups.get(request.match_info["group"])
-        if group is None or group.kind != request.match_info["kind"] or not group.joined:
-            raise Refusal(404, "Not found")
-        user = next((one for one in group.members if one.user_id == request.match_info["user"]), None)
-        if user is None:
+        members = {user.user_id: user for user in self._joined(request).members}
+        if (user := members.get(request.match_info["user"])) is None:
             raise Refusal(404, "Not found")
         return web.json_response({"displayName": user.name, "userId": user.user_id})
 
-    async def _count(self, request: web.Request) -> web.Response:
+    def _joined(self, request: web.Request) -> Group:
         group = self.groups.get(request.match_info["group"])
         if group is None or group.kind != request.match_info["kind"] or not group.joined:
             raise Refusal(404, "Not found")
-        return web.json_response({"count": len(group.members)})
+        return group
+
+    async def _loading(self, request: web.Request) -> web.Response:
+        body = await self._body(request)
+        if body.get("chatId") not in self.users or body.get("loadingSeconds") not in range(5, 61, 5):
+            raise Refusal(400, "The request body has 1 error(s)")
+        self.typing.append(str(body["chatId"]))
+        return web.Response(status=202)
+
+    async def _count(self, request: web.Request) -> web.Response:
+        return web.json_response({"count": len(self._joined(request).members)})
 
     async def _quota(self, request: web.Request) -> web.Response:
-        limited = {"type": "limited", "value": self.quota}
-        return web.json_response({"type": "none"} if self.quota is None else limited)
+        return web.json_response({"type": "none"} if self.quota is None else {"type": "limited", "value": self.quota})
 
     async def _consumption(self, request: web.Request) -> web.Response:
         return web.json_response({"totalUsage": self.used})

@@ -126,7 +126,7 @@ class WeChatSimulator(Platform):
         return await self.answer(request, lambda: self._guarded(request, self._take_notice))
 
     async def _typing(self, request: web.Request) -> web.Response:
-        return await self._guarded(request, lambda body: {})
+        return await self._guarded(request, self._take_typing)
 
     async def _guarded(self, request: web.Request, take: Any) -> web.Response:
         """The answer of a call that posts JSON."""
@@ -140,6 +140,13 @@ class WeChatSimulator(Platform):
             return _answer(47001)
         except Refusal as refusal:
             return _answer(refusal.code)
+
+    def _take_typing(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        follower = self._follower(body)
+        if not follower.follows or self.now() >= follower.until:
+            raise Refusal(45015)
+        self.behaviour.typing.append(follower.openid)
+        return {}
 
     def _take_custom(self, body: Mapping[str, Any]) -> dict[str, Any]:
         follower = self._follower(body)

@@ -143,3 +143,16 @@ async def test_a_clear_post_to_a_secure_account_stores_nothing(chats: Chats) -> 
     ticket = await chats.api.ticket()
     assert [message["text"] for message in await chats.api.messages(ticket, 1)] == ["Real"]
     await eventually(lambda: len(chats.wechat.posted) == 2)
+
+
+async def test_customers_see_that_somebody_writes_where_the_platform_can(chats: Chats) -> None:
+    await chats.line.customer_writes(LineUser(MIKA))
+    await chats.wechat.customer_writes(Follower(MARA))
+    await chats.x.customer_writes(XUser(ANA, "ana_ex", "Ana"))
+    tickets = {ticket["channel"]: ticket for ticket in await chats.api.items("tickets", 3)}
+    shown_on = {name: await chats.api.post(f"tickets/{ticket['id']}/typing") for name, ticket in tickets.items()}
+    assert shown_on == {"line": {"shown": True}, "wechat": {"shown": True}, "x_dm": {"shown": False}}
+    assert (chats.line.typing, chats.wechat.behaviour.typing) == ([MIKA], [MARA])
+    chats.wechat.clock_ahead_s = 49 * 3600  # the window is closed over there: no error of ours
+    assert await chats.api.post(f"tickets/{tickets['wechat']['id']}/typing") == {"shown": False}
+    assert chats.line.sends == chats.wechat.sends == []
