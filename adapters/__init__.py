@@ -12,6 +12,7 @@ from adapters._base import (
     Lookups,
     MediaFetcher,
     MediaRule,
+    MemberProfiles,
     Pace,
     PrivateReply,
     Probe,
@@ -19,6 +20,7 @@ from adapters._base import (
     Reconciler,
     Sent,
     Subscriber,
+    TypingSignal,
     Window,
 )
 from adapters._errors import (
@@ -37,10 +39,14 @@ from adapters._errors import (
     platform_error,
 )
 from adapters._http import Http, HttpAnswer
+from adapters._tokens import Token, TokenCache, TokenHolder
 
 __all__ = [
     "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
     "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
-    "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
-    "Sent", "SettingsError", "Subscriber", "Throttled", "Unreachable", "VerificationError", "Window", "platform_error",
+    "MediaError", "MediaFetcher", "MediaRule", "MemberProfiles", "Pace",
+    "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
+    "Sent", "SettingsError", "Subscriber", "Throttled", "Token", "TokenCache", "TokenHolder",
+    "TypingSignal", "Unreachable",
+    "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

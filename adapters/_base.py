@@ -23,11 +23,13 @@ from normalizers.model import (
     OutboundMessage,
     Person,
     Received,
+    Thread,
 )
 
 # --- what the platform is: data, read by the rules --------------------------------------------------------------------
 
-TextUnit = Literal["chars", "utf16", "bytes", "gsm"]
+TextUnit = Literal["chars", "utf16", "bytes", "gsm", "weighted"]
+"""`weighted`: as X weighs a post, see `adapters._weighted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +311,24 @@ class Profiles(Protocol):
 
     async def profile(self, address: Address) -> Person | None:
         """None when the platform does not tell. Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
+class MemberProfiles(Protocol):
+    """Adapters whose platform tells the profile of a member of a group where it tells no other."""
+
+    async def member_profile(self, address: Address, thread: Thread) -> Person | None:
+        """None when the platform does not tell. Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
+class TypingSignal(Protocol):
+    """Adapters that can show a customer that an answer is being written. It ends by itself, or with the answer."""
+
+    async def show_typing(self, to: tuple[Address, ...], thread: Thread) -> bool:
+        """False where this conversation cannot show it. Raises `SendError`."""
         ...
 
 

@@ -151,17 +151,19 @@ class Http:
         *,
         bearer: str = "",
         basic: tuple[str, str] | None = None,
+        authorization: str = "",
         media_hosts: Iterable[str] = (),
         missing_delays_s: Sequence[float] = (),
     ) -> AsyncIterator[bytes]:
         """A file in chunks through the guarded client, from any public host or one of the account's own.
 
-        The credential goes to the account's hosts and to `media_hosts` (host names, https only), and never across a
-        redirect to another host. A 404 is asked again after each of `missing_delays_s`. Raises `MediaError`.
+        The credential (`authorization`: the header's whole value) goes to the account's hosts and to `media_hosts`
+        (host names, https only), and never across a redirect to another host. A 404 is asked again after each of
+        `missing_delays_s`. Raises `MediaError`.
         """
         return self._media.download(
             url,
-            authorization=_authorization(bearer, basic),
+            authorization=authorization or _authorization(bearer, basic),
             own_hosts=self._hosts,
             media_hosts=frozenset(media_hosts),
             missing_delays_s=missing_delays_s,

@@ -23,6 +23,9 @@ ACCEPTED_REQUEST_ID: Final = "x-line-accepted-request-id"  # beside 409: of the 
 
 INVALID_TOKEN: Final = "invalid-reply-token"  # noqa: S105 - the name of an error
 ALREADY_ACCEPTED: Final = 409
+UNAUTHORIZED: Final = 401
+ACCEPTED: Final = 202  # with an empty body
+TYPING_S: Final = 20  # a multiple of 5, up to 60
 
 ERRORS: Mapping[str, ErrorRule] = {
     INVALID_TOKEN: ErrorRule("window-closed", "the reply token was used before, or has expired"),

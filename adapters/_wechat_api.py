@@ -18,7 +18,7 @@ import msgspec
 
 from adapters._errors import Ambiguous, MediaError, SendError, platform_error
 from adapters._http import Http, HttpAnswer, retry_after
-from adapters._tokens import Token, TokenCache, current
+from adapters._tokens import Token, TokenCache, current, renewed
 from adapters._wechat_facts import DAILY_QUOTA, ERRORS, TOKEN_REFUSED, Upload
 from config.secret import Secret
 from normalizers._fields import NotWellFormed, load_json, number, text
@@ -109,8 +109,7 @@ class WeChatApi:
 
     async def renew(self) -> None:
         """Fetch a token, whatever is in the cache: proves the credentials. Raises `SendError`."""
-        async with self.tokens.owner(self._key):
-            await self.tokens.save(self._key, await self._fetch_token())
+        await renewed(self.tokens, self._key, self._clock(), self._fetch_token, always=True)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -130,7 +129,7 @@ class WeChatApi:
                 raise
         return self._read(await request(fresh), fresh)
 
-    async def _fetch_token(self) -> Token:
+    async def _fetch_token(self, last: Token | None) -> Token:
         body = {"grant_type": "client_credential", "appid": self._app_id, "secret": self._secrets[0].reveal(),
                 "force_refresh": False}  # fmt: skip
         asked_at = self._clock()

@@ -13,11 +13,12 @@ from urllib.parse import quote
 
 from adapters._base import AnswerRule
 from adapters._errors import SendError
+from adapters._weighted import weight
 from adapters._x_facts import DIRECT, POST_FILES, POSTS, SUMMONED, UNRESTRICTED
-from adapters._x_text import cashtags, weight
 from normalizers._x_text import unescaped
 from normalizers.model import OutboundFile, OutboundMessage
 
+_CASHTAG = re.compile(r"(?<![\w$])\$[A-Za-z]{1,6}(?![\w$])")
 _LINK = re.compile(r"\S*\w\.[a-zA-Z]{2,}\S*|https?://\S+")
 
 
@@ -72,6 +73,11 @@ def check_files(files: Sequence[OutboundFile], *, public: bool) -> None:
     moving = [file for file in files if file.kind == "video" or file.media_type == "image/gif"]
     if len(files) > (POST_FILES if public else DIRECT.limits.files_per_message) or (moving and len(files) > 1):
         raise refused("files", "up to four pictures, or one video or GIF" if public else "one file in a message")
+
+
+def cashtags(words: str) -> int:
+    """How many stock symbols ($ABC) a text names."""
+    return len(_CASHTAG.findall(words))
 
 
 # --- direct messages --------------------------------------------------------------------------------------------------

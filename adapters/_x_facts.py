@@ -13,7 +13,7 @@ from adapters._errors import ErrorClass, ErrorRule, PauseScope
 
 _MB = 2**20
 _QUARTER, _DAY = timedelta(minutes=15), timedelta(days=1)
-POST_MAX = 280  # weight, see `adapters._x_text`
+POST_MAX = 280  # weight, see `adapters._weighted`
 DIRECT_MAX = 10_000  # characters; X's older limit, unverified for the current endpoints
 POST_FILES = 4
 
@@ -160,7 +160,7 @@ POSTS = Channel(
     title="X",
     limits=Limits(
         text_max=POST_MAX,
-        text_unit="chars",
+        text_unit="weighted",
         split=False,
         caption_max=POST_MAX,
         files_per_message=POST_FILES,

@@ -18,6 +18,7 @@ from normalizers._x_text import best_url
 from normalizers.model import Attachment, OutboundFile
 
 UPLOAD = "/2/media/upload"
+LEGACY_HOSTS = ("ton.twitter.com",)  # of files in direct messages; they take a signature of OAuth 1.0a
 PIECE = 4 * 2**20  # bytes; X takes up to 5 MB at once
 _PATIENCE_S = 20.0  # for one file: the message itself must still leave within the same send
 _KEPT_S = 20 * 3600.0  # X keeps an unused file for 24 h
@@ -129,7 +130,7 @@ async def fetch(attachment: Attachment, api: XApi, tokens: AccessTokens | None) 
     kind, _, rest = attachment.ref.partition(":")
     try:
         if kind == "dm":
-            chunks = _direct(rest, api, tokens)
+            chunks = _direct(rest, api, tokens) if tokens is not None else _older(attachment, api)
         elif kind == "post":
             chunks = api.http.download(await _address(rest, api))
         else:
@@ -141,10 +142,16 @@ async def fetch(attachment: Attachment, api: XApi, tokens: AccessTokens | None) 
         raise MediaError(f"{error.code} {error.detail}".strip(), retryable=retryable) from None
 
 
-async def _direct(ids: str, api: XApi, tokens: AccessTokens | None) -> AsyncIterator[bytes]:
-    """A token X refuses is renewed once."""
-    if tokens is None:
+def _older(attachment: Attachment, api: XApi) -> AsyncIterator[bytes]:
+    """The older way: the address that came with the message, signed with OAuth 1.0a. Raises `MediaError`."""
+    if not attachment.url:
         raise MediaError("files of direct messages need the setting oauth2", retryable=False)
+    signed = api.authorization("GET", attachment.url)
+    return api.http.download(attachment.url, authorization=signed, media_hosts=LEGACY_HOSTS)
+
+
+async def _direct(ids: str, api: XApi, tokens: AccessTokens) -> AsyncIterator[bytes]:
+    """A token X refuses is renewed once."""
     url = f"{api.base}/2/dm_conversations/media/{quote(ids, safe='/')}"
     token, begun = await tokens.current(), False
     for last in (False, True):

@@ -18,7 +18,6 @@ from normalizers._fields import text, whole
 
 _EARLY_S = 60  # a token is renewed this long before it ends
 _LIFE_S = 7200
-_FOREVER = 1e11  # Unix seconds; refresh tokens end by use only
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,9 @@ class OAuth2:
 class AccessTokens:
     """The access token of one account, renewed by one at a time.
 
-    A refresh token works once (widely observed, not documented): its successor is kept before anything else happens.
-    What is kept goes by the configured refresh token: a new one in the configuration starts afresh.
+    A refresh token works once (widely observed, not documented): its successor is kept in one step with the access
+    token, before anything else happens. What is kept goes by the configured refresh token: a new one in the
+    configuration starts afresh.
     """
 
     def __init__(self, account: str, settings: OAuth2, base: str, http: Http, cache: TokenCache) -> None:
@@ -49,12 +49,11 @@ class AccessTokens:
 
     async def current(self, refused: str = "") -> str:
         """A valid access token, another than the one X has `refused`. Raises `SendError`."""
-        token = await current(self.cache, f"{self._key}:access", time.time(), self._renew, refused=refused)
+        token = await current(self.cache, self._key, time.time(), self._renew, refused=refused)
         return token.reveal()
 
-    async def _renew(self) -> Token:
-        kept = await self.cache.load(f"{self._key}:refresh")
-        refresh = kept.value if kept is not None else self._settings.refresh_token
+    async def _renew(self, last: Token | None) -> Token:
+        refresh = last.refresh if last is not None and last.refresh else self._settings.refresh_token
         client = self._settings.client_id
         form = (("grant_type", "refresh_token"), ("refresh_token", refresh.reveal()), ("client_id", client))
         basic = (client, self._settings.client_secret.reveal())
@@ -63,8 +62,8 @@ class AccessTokens:
             problem = text(answer.json_or_empty(), "error_description") or f"status {answer.status}"
             raise SendError("auth", "oauth2-refresh", problem)
         body = success(answer)
-        if successor := text(body, "refresh_token"):
-            await self.cache.save(f"{self._key}:refresh", Token(Secret(successor), _FOREVER))
         if not (access := text(body, "access_token")):
             raise SendError("retry", "oauth2-refresh", "an answer without a token")
-        return Token(Secret(access), time.time() + (whole(body, "expires_in") or _LIFE_S) - _EARLY_S)
+        successor = text(body, "refresh_token")
+        renew_at = time.time() + (whole(body, "expires_in") or _LIFE_S) - _EARLY_S
+        return Token(Secret(access), renew_at, Secret(successor) if successor else refresh)

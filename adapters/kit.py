@@ -47,6 +47,8 @@ from adapters._errors import (
 )
 from adapters._http import Http, HttpAnswer
 from adapters._signing import check_hmac
+from adapters._tokens import InProcessTokens, Token, TokenCache, TokenHolder
+from adapters._tokens import current as current_token
 from config.secret import Secret, Secrets
 from normalizers._fields import (
     Broken,
@@ -92,12 +94,15 @@ from normalizers.model import (
 __all__ = [
     "OK", "Account", "Adapter", "Address", "Ambiguous", "Answer", "AnswerRule", "Attachment", "Broken", "Callback",
     "Channel", "ConsentChange", "Context", "DeliveryUpdate", "Echo", "Engagement", "ErrorRule", "Event", "Handshake",
-    "HandshakeRefused", "Http", "HttpAnswer", "Ignored", "InboundMessage", "Interactive", "JsonAdapter", "Keywords",
+    "HandshakeRefused", "Http", "HttpAnswer", "Ignored", "InProcessTokens", "InboundMessage", "Interactive",
+    "JsonAdapter", "Keywords",
     "Limits", "Location", "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "MessageDeleted",
     "MessageEdited", "NotWellFormed", "OutboundFile", "OutboundMessage", "Pace", "Person", "PlatformError",
     "PrivateReply", "Probe", "Profiles", "Quota", "Reaction", "Received", "Reconciler", "Secret", "Secrets",
-    "SendError", "Sent", "SettingsError", "Template", "Thread", "Throttled", "Unreachable", "Unreadable", "Unsupported",
-    "VerificationError", "Window", "check_hmac", "digest", "items", "load_json", "mapping", "moment", "need", "number",
+    "SendError", "Sent", "SettingsError", "Template", "Thread", "Throttled", "Token", "TokenCache", "TokenHolder",
+    "Unreachable", "Unreadable", "Unsupported",
+    "VerificationError", "Window", "check_hmac", "current_token", "digest", "items",
+    "load_json", "mapping", "moment", "need", "number",
     "platform_error", "read_list", "text", "whole",
 ]  # fmt: skip
 

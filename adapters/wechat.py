@@ -40,6 +40,7 @@ from normalizers.model import (
     OutboundMessage,
     Person,
     Received,
+    Thread,
     Unreadable,
 )
 
@@ -232,6 +233,17 @@ class WeChatAdapter:
         except MediaError as error:
             kind: Literal["retry", "permanent"] = "retry" if error.retryable else "permanent"
             raise SendError(kind, "file-gone", f"{file.filename}: {error.reason}") from None
+
+    async def show_typing(self, to: tuple[Address, ...], thread: Thread) -> bool:
+        """For up to 15 seconds; only while messages may be sent at all. Raises `SendError`."""
+        openid = next((address.value for address in to if address.kind == "openid"), "")
+        if not openid:
+            return False
+        try:
+            await self._api.call("/cgi-bin/message/custom/typing", {"touser": openid, "command": "Typing"})
+        except SendError as error:
+            raise before_sending(error) from None
+        return True
 
     # --- files, people, credentials -----------------------------------------------------------------------------------
 

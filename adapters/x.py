@@ -25,7 +25,7 @@ from adapters._errors import Ambiguous, HandshakeRefused, MalformedBody, SendErr
 from adapters._http import Http
 from adapters._signing import check_hmac
 from adapters._tokens import InProcessTokens, TokenCache
-from adapters._x_api import Keys, XApi, first_error, success
+from adapters._x_api import Keys, XApi, first_error
 from adapters._x_body import (
     check_files,
     check_permission,
@@ -39,6 +39,7 @@ from adapters._x_body import (
 )
 from adapters._x_facts import DIRECT, POST_MAX, POSTS, SUMMONED
 from adapters._x_oauth2 import AccessTokens, OAuth2
+from adapters._x_webhooks import Webhooks
 from config.secret import Secrets
 from normalizers import x
 from normalizers._fields import NotWellFormed, items, load_json, mapping, text
@@ -56,6 +57,8 @@ class Settings:
     """`consumer_secret` and the tokens: the first signs; the webhook's signature may be made with any consumer secret.
 
     `require_summon` False is for Enterprise access. `post_max`: of accounts that may write longer posts.
+    `subscriptions`: the kinds of events (`dm.received`, `post.mention.create`, ...) that are subscribed to where they
+    are not; empty: somebody else sees to it. They cost money, and the app's number of them is limited.
     """
 
     user_id: str
@@ -66,6 +69,7 @@ class Settings:
     require_summon: bool = True
     oauth2: OAuth2 | None = None
     post_max: int = POST_MAX
+    subscriptions: tuple[str, ...] = ()
     api_base: str = "https://api.x.com"
 
     def __post_init__(self) -> None:
@@ -74,6 +78,8 @@ class Settings:
                 raise ValueError(f"{key}: is empty")
         if not (self.user_id.isascii() and self.user_id.isdecimal()):
             raise ValueError("user_id: must be the account's number, not its handle")
+        if self.subscriptions and self.oauth2 is None:
+            raise ValueError("subscriptions: need the setting oauth2")
 
 
 class XAdapter:
@@ -100,6 +106,7 @@ class XAdapter:
         )
         self._api = XApi(keys, settings.api_base, http)
         self._uploads = _x_media.Uploads(self._api)
+        self._webhooks = Webhooks(keys, settings.api_base, http)
         oauth2 = settings.oauth2
         self._cache: TokenCache = InProcessTokens()
         self._tokens: AccessTokens | None = None
@@ -268,21 +275,14 @@ class XAdapter:
             raise SendError("auth", "wrong-account", f"the access token is of the user {found}", pause="account")
 
     async def subscribe(self) -> bool:
-        """See that X has not switched our webhooks off after failed checks; switch on again. Raises `SendError`.
+        """See that X has not switched our webhooks off after failed checks, and that what we want is subscribed to.
 
-        Webhooks belong to the app: it asks with a token of its own.
+        True when something had to be mended. Raises `SendError`.
         """
-        base, settings = self._api.base, self._settings
-        basic = (quote(settings.consumer_key, safe=""), quote(settings.consumer_secret[0].reveal(), safe=""))
-        form = (("grant_type", "client_credentials"),)
-        answer = await self._http.request("POST", f"{base}/oauth2/token", form=form, basic=basic)
-        bearer, revived = text(success(answer), "access_token"), False
-        for _, hook in items(success(await self._http.request("GET", f"{base}/2/webhooks", bearer=bearer)), "data"):
-            if hook.get("valid") is False:
-                path = f"/2/webhooks/{quote(text(hook, 'id'), safe='')}"
-                success(await self._http.request("PUT", f"{base}{path}", bearer=bearer))
-                revived = True
-        return revived
+        mended, wanted = await self._webhooks.revive(), self._settings.subscriptions
+        if wanted and self._tokens is not None:
+            mended |= await self._webhooks.complete(self._settings.user_id, self.account.id, wanted, self._tokens)
+        return mended
 
 
 def _channels(settings: Settings) -> tuple[Channel, ...]:

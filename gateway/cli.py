@@ -178,7 +178,8 @@ def channels(parsed: argparse.Namespace) -> int:
 def table_row(entry: FoundAdapter, channel: Channel) -> tuple[str, ...]:
     """One line of the capability table."""
     limits = channel.limits
-    units = {"chars": "characters", "utf16": "UTF-16 units", "bytes": "bytes", "gsm": "characters"}
+    units = {"chars": "characters", "utf16": "UTF-16 units", "bytes": "bytes", "gsm": "characters",
+             "weighted": "characters by weight"}  # fmt: skip
     window = f"{channel.window.duration // timedelta(hours=1)} h" if channel.window else "none"
     if channel.window and channel.window.template_outside:
         window += ", then templates"

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from adapters import Adapter, Http, SettingsError
+from adapters import Adapter, Http, SettingsError, TokenCache, TokenHolder
 from adapters._load import FoundAdapter
 from config.settings import AccountSettings, ConfigError, Fault, Settings
 from gateway.accounts import Accounts, BoundAccount
@@ -75,3 +75,11 @@ def _share_own_addresses(bound: list[BoundAccount]) -> None:
             *(other.adapter.account.own_addresses for other in bound if other.adapter.name == adapter.name)
         )
         adapter.account = msgspec.structs.replace(adapter.account, own_addresses=ours)
+
+
+def share_tokens(accounts: Accounts, tokens: TokenCache) -> None:
+    """Give the adapters that fetch access tokens one place to keep them."""
+    for account in accounts:
+        adapter: object = account.adapter
+        if isinstance(adapter, TokenHolder):
+            adapter.tokens = tokens

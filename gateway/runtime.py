@@ -36,6 +36,7 @@ from gateway.lock import DataLock
 from gateway.mailroom import Mailroom
 from gateway.media import MediaWorker
 from gateway.metrics import Metrics
+from gateway.profiles import ProfileWorker
 from gateway.retention import Retention
 from gateway.secret_key import secret_keys
 from gateway.smtp import SmtpReceiver
@@ -43,6 +44,7 @@ from gateway.store import dialect, migrate
 from gateway.store.engine import Database
 from gateway.store.outbox import OutboxStore
 from gateway.tokens import Tokens
+from gateway.vault import Vault
 from gateway.web.app import create_app, create_health_app, make_runner
 from gateway.web.health import Health
 from outbox.dispatcher import Dispatcher
@@ -147,6 +149,7 @@ class Gateway:
             blobs=Blobs(settings.data_dir / "media"),
             metrics=Metrics(),
         )
+        loading.share_tokens(self.core.accounts, Vault(database, keys, self.clock))
         return media
 
     @contextlib.asynccontextmanager
@@ -163,6 +166,7 @@ class Gateway:
             self.worker = IntakeWorker(core)
             self._run("intake", self.worker.run())
             self._run("media", MediaWorker(core, media).run())
+            self._run("profiles", ProfileWorker(core).run())
             self._run("retention", Retention(core).run())
         if "sender" in self.roles:
             store = OutboxStore(core)

@@ -83,7 +83,7 @@ def text(item: Mapping[str, Any], key: str) -> str:
     """The text at `key`, cleaned; "" when it is missing or of another type. Numbers are taken as text."""
     value = item.get(key)
     if type(value) is str:
-        return clean(value)
+        return value if value.isascii() and "\0" not in value else clean(value)
     return str(value) if type(value) is int else ""
 
 
@@ -110,6 +110,12 @@ def items(item: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str,
                 yield f".{key}[{index}]", entry
 
 
+def objects(item: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """The same without their paths."""
+    value = item.get(key)
+    return [entry for entry in value if type(entry) is dict] if type(value) is list else []
+
+
 def number(item: Mapping[str, Any], key: str) -> float | None:
     """The finite number at `key`, given as number or text; else None."""
     value = item.get(key)
@@ -124,6 +130,9 @@ def number(item: Mapping[str, Any], key: str) -> float | None:
 
 def whole(item: Mapping[str, Any], key: str) -> int | None:
     """The whole number at `key` within 64 bits, else None."""
+    given = item.get(key)
+    if given is None or (type(given) is int and abs(given) < 10**18):
+        return given
     value = number(item, key)
     return int(value) if value is not None and value == int(value) else None
 

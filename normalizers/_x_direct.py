@@ -50,8 +50,9 @@ def direct(item: Item, scope: Scope, path: str) -> list[Event]:
     at, words = moment_of(item, scope, name), text(message, "text")
     what, files, content = _part(item, message, words, name)
     if "t.co/" in words or "&" in words:
-        words = readable(words, mapping(message, "entities"), media_links(mapping(message, "attachment").get("media")))
-    thread = _thread(text(target, "conversation_id") or text(item, "dm_conversation_id"))
+        own = media_links(mapping(message, "attachment").get("media")) if "attachment" in message else ()
+        words = readable(words, mapping(message, "entities"), own)
+    thread = _thread(item, target)
     if sender not in scope.ours:
         return [
             InboundMessage(
@@ -75,8 +76,11 @@ def direct(item: Item, scope: Scope, path: str) -> list[Event]:
     ]  # fmt: skip
 
 
-def _thread(conversation: str) -> Thread:
+def _thread(item: Item, target: Item) -> Thread:
     """A conversation of two has both ids in its name ("1-2"); a group's has one (unverified)."""
+    if "conversation_id" not in target and "dm_conversation_id" not in item:
+        return PRIVATE
+    conversation = text(target, "conversation_id") or text(item, "dm_conversation_id")
     return Thread(kind="group", key=conversation) if conversation and "-" not in conversation else PRIVATE
 
 
@@ -84,8 +88,10 @@ def _part(item: Item, message: Item, words: str, name: str) -> _Part:
     """What the message is besides its words."""
     if item.get("type") != "message_create":
         return "unsupported", (), Unsupported(text(item, "type"))
-    if answer := mapping(message, "quick_reply_response"):
+    if "quick_reply_response" in message and (answer := mapping(message, "quick_reply_response")):
         return "interactive", (), Interactive(text(answer, "metadata"), words, type="quick_reply_response")
+    if "attachment" not in message and words:
+        return "text", (), None
     attachment = mapping(message, "attachment")
     kind = text(attachment, "type")
     if kind == "media":
@@ -157,7 +163,11 @@ def revoked(item: Item, scope: Scope, path: str) -> list[Event]:
     owner = text(item, "user_id") or text(mapping(item, "source"), "user_id")
     if not owner:
         raise Broken(".user_id", "missing")
+    at = moment_of(item, scope)
+    name = scope.delivery or digest(item)
+    if at != scope.received_at:  # told in both envelopes it is one event
+        name = f"revoked:{owner}:{at.timestamp():.0f}"
     return [
-        AccountEvent(id=scope.delivery or digest(item), at=moment_of(item, scope), routing_key=owner, channel=PUBLIC,
-                     path=path, kind="revoked", values=plain(item), alarming=True)
+        AccountEvent(id=name, at=at, routing_key=owner, channel=PUBLIC, path=path, kind="revoked", values=plain(item),
+                     alarming=True)
     ]  # fmt: skip

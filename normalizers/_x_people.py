@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+
+import msgspec
 
 from normalizers._fields import mapping, moment, plain, text
 from normalizers.model import Address, Person
@@ -22,7 +24,7 @@ _PROFILE = frozenset(
 )  # fmt: skip
 
 
-class Scope(NamedTuple):
+class Scope(msgspec.Struct, frozen=True, gc=False):
     """What the items of one delivery share. `own`: whose events these are; `ours`: all accounts of ours."""
 
     own: str
@@ -50,16 +52,18 @@ def by_id(value: Any, key: str = "id") -> dict[str, Item]:
     found: dict[str, Item] = {}
     if not value:
         return found
-    for entry in value if type(value) is list else list(value.values()) if type(value) is dict else ():
-        item = unwrapped(entry)
-        if name := text(item, key):
-            found[name] = item
+    for entry in value if type(value) is list else value.values() if type(value) is dict else ():
+        if type(entry) is dict:
+            inner = entry.get("data")
+            item = inner if type(inner) is dict else entry
+            if name := text(item, key):
+                found[name] = item
     return found
 
 
 def user_id(user: Item) -> str:
     """As text: the number beside it loses digits in many readers."""
-    return text(user, "id_str") or text(user, "id")
+    return text(user, "id_str" if "id_str" in user else "id")
 
 
 def all_of(own: str, known: frozenset[str]) -> frozenset[str]:
@@ -80,12 +84,19 @@ def person(value: str, users: Mapping[str, Item], given: Item | None = None) -> 
         (address(value),),
         text(user, "name"),
         text(user, "username") or text(user, "screen_name"),
-        {key: plain(value) for key, value in user.items() if key in _PROFILE and value not in (None, "", False)},
+        _told(user) if not _PROFILE.isdisjoint(user) else {},
     )
+
+
+def _told(user: Item) -> dict[str, Any]:
+    return {key: plain(value) for key, value in user.items() if key in _PROFILE and value not in (None, "", False)}
 
 
 def moment_of(item: Item, scope: Scope, name: str = "") -> datetime:
     """When it happened: milliseconds where they are given, ISO 8601 else, else as the item's id tells it."""
+    stamp = item.get("created_timestamp")
+    if type(stamp) is str and len(stamp) == 13 and stamp.isascii() and stamp.isdecimal():
+        return datetime.fromtimestamp(int(stamp) / 1000, UTC)
     given = item.get("created_at") or item.get("date_time")
     if type(given) is str and given[4:5] == "-":
         return _iso(given, scope.received_at)
@@ -98,6 +109,8 @@ def moment_of(item: Item, scope: Scope, name: str = "") -> datetime:
 def _iso(given: str, default: datetime) -> datetime:
     try:
         found = datetime.fromisoformat(given)
+        if found.tzinfo is UTC:
+            return found
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         return default
@@ -117,7 +130,9 @@ def flagged(item: Item, key: str) -> bool:
 
 def others(mentions: Any, own: str, author: str) -> tuple[bool, list[str]]:
     """Whether our account is mentioned, and the ids of third parties."""
-    ids = {user_id(one): None for one in mentions if type(one) is dict} if type(mentions) is list else {}
+    if type(mentions) is not list:
+        return False, []
+    ids = {user_id(one): None for one in mentions if type(one) is dict}
     return own in ids, [one for one in ids if one and one != author and one != own]
 
 

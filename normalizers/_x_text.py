@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from normalizers._fields import items, mapping, text, whole
+from normalizers._fields import mapping, objects, text, whole
 from normalizers._x_people import Item
 from normalizers.model import Attachment, MediaKind
 
@@ -20,7 +20,7 @@ def readable(words: str, entities: Item, drop: tuple[str, ...] = ()) -> str:
         return words
     for link in drop:
         words = words.replace(link, "")
-    for _, url in items(entities, "urls"):
+    for url in objects(entities, "urls"):
         if link := text(url, "url"):
             words = words.replace(link, "" if "media_key" in url else text(url, "expanded_url") or link)
     return words.strip()
@@ -33,6 +33,8 @@ def unescaped(words: str) -> str:
 
 def media_links(media: Any) -> tuple[str, ...]:
     """The t.co links by which a text names its own files."""
+    if not media:
+        return ()
     given = media if type(media) is list else [media]
     return tuple(link for one in given if type(one) is dict and (link := text(one, "url")).startswith("https://t.co/"))
 
@@ -51,6 +53,8 @@ def best_url(media: Item) -> str:
 
 def public_file(media: Item, post: str, key: str = "") -> Attachment:
     """A file of a post: its address where it came along, else what finds it (`ref`)."""
+    if not media:
+        return Attachment(kind=_KEY_KINDS.get(key.partition("_")[0], "file"), ref=f"post:{post}:{key}")
     kind = _KINDS.get(text(media, "type")) or _KEY_KINDS.get(key.partition("_")[0]) or "file"
     duration = whole(mapping(media, "video_info"), "duration_millis") or whole(media, "duration_ms")
     url = best_url(media)
@@ -63,10 +67,11 @@ def direct_file(media: Item, event: str) -> Attachment:
     Of ".../dm/<message>/<media>/<resource>" the last three parts are taken; of any other address the last one, with
     the message's and the file's own id (assumed).
     """
-    parts = best_url(media).partition("?")[0].split("/")
+    address = best_url(media)
+    parts = address.partition("?")[0].split("/")
     number = text(media, "id_str") or text(media, "id")
     ids = parts[-3:] if len(parts) > 3 and parts[-4] == "dm" else [event, number, parts[-1]]
     duration = whole(mapping(media, "video_info"), "duration_millis")
     return Attachment(
-        kind=_KINDS.get(text(media, "type"), "file"), ref=f"dm:{'/'.join(ids)}", duration_ms=duration
+        kind=_KINDS.get(text(media, "type"), "file"), ref=f"dm:{'/'.join(ids)}", url=address, duration_ms=duration
     )  # fmt: skip

@@ -74,15 +74,18 @@ def normalize(received: Received) -> tuple[Event, ...]:
 def _current(data: Item, received: Received, events: list[Event]) -> None:
     payload, includes = mapping(data, "payload"), mapping(data, "includes")
     kind, own = text(data, "event_type"), text(mapping(data, "filter"), "user_id")
+    users = by_id(includes["users"]) if "users" in includes else {}
+    if "users" in payload:
+        users |= by_id(payload["users"])
     scope = Scope(
         own,
         all_of(own, received.account.own_addresses),
-        by_id(includes.get("users")) | by_id(payload.get("users")),
+        users,
         received.received_at,
         text(data, "event_uuid"),
         mapping(payload, "apps"),
-        by_id(includes.get("media"), "media_key"),
-        by_id(includes.get("tweets")),
+        by_id(includes["media"], "media_key") if "media" in includes else {},
+        by_id(includes["tweets"]) if "tweets" in includes else {},
     )
     if kind in _CURRENT_LISTS:
         name, reader = _CURRENT_LISTS[kind]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from adapters import Limits
 from adapters._segments import count as sms_count
 from adapters._segments import split as sms_split
+from adapters._weighted import weight
 
 _WIDTH: dict[str, Callable[[str], int]] = {
     "chars": lambda char: 1,
@@ -20,6 +21,7 @@ _LENGTH: dict[str, Callable[[str], int]] = {
     "utf16": lambda text: len(text.encode("utf-16-le", "replace")) // 2,
     "bytes": lambda text: len(text.encode("utf-8", "replace")),
     "gsm": lambda text: len(text.encode("utf-16-le", "replace")) // 2,
+    "weighted": weight,
 }
 # The best place for a cut, best first: a paragraph, a line, a sentence (of any script), a blank.
 _BREAKS = (
@@ -55,13 +57,15 @@ def split(text: str, limits: Limits) -> tuple[str, ...]:
     """
     if limits.text_unit == "gsm":
         return sms_split(text, max_chars=limits.text_max, max_segments=limits.segment_max or 255)
-    width = _WIDTH[limits.text_unit]
+    width = _WIDTH.get(limits.text_unit)
     parts: list[str] = []
     rest = text.strip()
     while rest:
-        end = _room(rest, limits.text_max, width)
+        end = _room(rest, limits.text_max, width) if width else _weighted_room(rest, limits.text_max)
         if end < len(rest):
             end = _cut(rest, end)
+            while end > 1 and not fits(rest[:end].rstrip(), limits):
+                end -= 1  # half a link may weigh more than the whole
         parts.append(rest[:end].rstrip())
         rest = rest[end:].lstrip()
     return tuple(parts)
@@ -75,6 +79,19 @@ def _room(text: str, most: int, width: Callable[[str], int]) -> int:
         if used > most:
             return max(index, 1)
     return len(text)
+
+
+def _weighted_room(text: str, most: int) -> int:
+    """The same by weight, which only the whole tells."""
+    end = min(len(text), most)
+    while end > 1 and weight(text[:end]) > most:
+        end //= 2
+    step = end
+    while step:
+        while end + step <= len(text) and weight(text[: end + step]) <= most:
+            end += step
+        step //= 2
+    return end
 
 
 def _cut(text: str, end: int) -> int:

@@ -89,7 +89,7 @@ def perhaps_sent(
     """Written, then no answer. Only what the platform recognises may be repeated without asking."""
     again: datetime | None = None
     since = parcel.first_attempt_at or now
-    if channel.key == "request" and now - since < channel.key_valid:
+    if channel.key == "request" and not _by_token(parcel) and now - since < channel.key_valid:
         again = SCHEDULES[channel.retry].next(parcel.attempt, parcel.queued_at, now, chance, automatic=parcel.automatic)
         if again is not None and again - since >= channel.key_valid:
             again = None
@@ -101,6 +101,11 @@ def perhaps_sent(
         parcel=parcel, state="unknown" if again is None else "queued", word="unknown", at=now, not_before=again,
         error=Failure(failure.code, "unknown", failure.detail), request_id=request_id,
     )  # fmt: skip
+
+
+def _by_token(parcel: Parcel) -> bool:
+    """Whether the message was sent by a one-time right to answer, which no key covers (`Channel.reply_token_valid`)."""
+    return parcel.message.context is not None and bool(parcel.message.context.reply_token)
 
 
 def optout_scope(channel: Channel) -> str:

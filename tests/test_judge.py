@@ -65,7 +65,7 @@ def test_an_account_that_is_gone_is_the_only_objection() -> None:
     assert [verdict.rule for verdict in judge(NOTE, facts).verdicts] == ["account"]
 
 
-@given(st.text(max_size=400), st.integers(4, 60), st.sampled_from(["chars", "utf16", "bytes", "gsm"]))
+@given(st.text(max_size=400), st.integers(4, 60), st.sampled_from(["chars", "utf16", "bytes", "gsm", "weighted"]))
 def test_no_part_is_too_long_and_no_word_is_lost(text: str, most: int, unit: Any) -> None:
     limits = Limits(most, "", text_unit=unit, segment_max=3 if unit == "gsm" else None)
     parts = measure.split(text, limits)

@@ -200,8 +200,14 @@ CUTS: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     "in UTF-16, an emoji whole": ("👍👍", 3, "utf16", ("👍", "👍")),
     "a family stays together": ("x👨‍👩‍👧", 5, "chars", ("x", "👨‍👩‍👧")),
     "flags stay in pairs": ("🇩🇪🇫🇷", 3, "chars", ("🇩🇪", "🇫🇷")),
+    "by weight, a link as a whole": (
+        "look at this one https://shop.example.com/a/very/long/way/to/it now", 40, "weighted",
+        ("look at this one https://shop.example.com/a/very/long/way/to/it", "now"),
+    ),
+    "by weight, two for Chinese": ("你好。再见了朋友", 10, "weighted", ("你好。", "再见了朋友")),
+    "by weight, an emoji is two": ("👨‍👩‍👧👨‍👩‍👧", 3, "weighted", ("👨‍👩‍👧", "👨‍👩‍👧")),
     "an accent stays on its letter": ("abe\u0301", 3, "chars", ("ab", "e\u0301")),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "most", "unit", "parts"), CUTS.values(), ids=CUTS)

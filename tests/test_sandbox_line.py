@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from adapters._contract_bench import RECEIVED_AT
 from adapters._http import new_session
 from adapters._line_body import objects_for
 from adapters._media import MediaClient
+from adapters._tokens import InProcessTokens, TokenHolder
 from adapters.line import LineAdapter, Settings
 from adapters.sandbox._base import Fault
 from adapters.sandbox.line import Group, LineSimulator, User
@@ -46,6 +49,7 @@ from tests.support.patience import patience_s
 
 E = TypeVar("E")
 TOKEN, SECRET = "sandbox-token", "sandbox-channel-secret"
+OTHER = "U" + "4" * 32
 MIKA, GROUP, ROOM = "U" + "1" * 32, "C" + "2" * 32, "R" + "3" * 32
 
 
@@ -102,7 +106,8 @@ class Hasty(LineAdapter):
 async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     async with Platform() as platform, new_session() as session:
         settings = Settings(
-            (Secret(SECRET),), (Secret(TOKEN),), platform.bot_user_id, platform.url, platform.data_base
+            (Secret(SECRET),), platform.bot_user_id, (Secret(TOKEN),), api_base=platform.url,
+            data_base=platform.data_base,
         )  # fmt: skip
         media = MediaClient()
         http = Http(session, [platform.url, platform.data_base], media, timeout_s=patience_s(request))
@@ -386,7 +391,8 @@ async def test_profiles(side: Side) -> None:
     await side.platform.customer_blocks(user)
     assert await side.adapter.profile(address()) is None
     for key_ in (GROUP, ROOM):
-        assert await side.adapter.profile(address(), Thread(kind="group", key=key_)) == Person((address(),), "Mika")
+        found = await side.adapter.member_profile(address(), Thread(kind="group", key=key_))
+        assert found == Person((address(),), "Mika")
     assert await side.adapter.profile(Address("line", "anonymous", "7", evidence="claimed")) is None
     side.platform.access_token = "another"
     with pytest.raises(SendError):
@@ -421,11 +427,20 @@ async def test_files_come_from_the_data_host(side: Side, kind: str, preparing: t
         assert caught.value.retryable
 
 
-async def test_a_file_that_cannot_be_prepared_is_given_up(side: Side) -> None:
-    await side.platform.customer_sends_file(mika(), b"x", "video/mp4", kind="video", preparing=("failed",))
+async def test_a_sound_that_cannot_be_prepared_is_given_up(side: Side) -> None:
+    await side.platform.customer_sends_file(mika(), b"x", "audio/mp4", kind="audio", preparing=("failed",))
     with pytest.raises(MediaError, match="could not prepare") as caught:
         await content(side, side.of(InboundMessage)[0].attachments[0])
     assert not caught.value.retryable
+
+
+async def test_of_a_film_that_cannot_be_prepared_its_preview_is_left(side: Side) -> None:
+    failed = ("processing", "failed")
+    await side.platform.customer_sends_file(mika(), b"x", "video/mp4", kind="video", preparing=failed, preview=b"jpg")
+    assert await content(side, side.of(InboundMessage)[0].attachments[0]) == b"jpg"
+    await side.platform.customer_sends_file(mika(), b"x", "video/mp4", kind="video", preparing=failed)
+    with pytest.raises(MediaError, match="404"):
+        await content(side, side.of(InboundMessage)[1].attachments[0])
 
 
 async def test_a_file_taken_back_is_gone(side: Side) -> None:
@@ -453,6 +468,106 @@ async def test_a_file_kept_elsewhere_is_fetched_without_our_token(side: Side) ->
         await content(side, Attachment(kind="image", url="http://127.0.0.1:1/x"))
     with pytest.raises(MediaError, match="neither"):
         await content(side, Attachment(kind="image"))
+
+
+# --- access tokens that are fetched -----------------------------------------------------------------------------------
+
+PUBLIC = samples.RSA.public_key()
+KINDS: dict[str, tuple[dict[str, Any], float]] = {  # -> settings, seconds it is used for
+    "stateless": ({}, 840),
+    "short-lived": ({}, 29 * 86_400),
+    "v2.1": ({"assertion_key": (Secret(samples.JWK),)}, 29 * 86_400),
+    "v2.1 by PEM": ({"assertion_key": (Secret(samples.PEM),), "assertion_kid": "kid-1"}, 29 * 86_400),
+}
+
+
+def fetching(side: Side, kind: str, **more: Any) -> LineAdapter:
+    """Another adapter of the account, whose token is fetched."""
+    side.platform.access_token = "nobody's"
+    side.platform.issued.keys["kid-1"] = PUBLIC
+    values: dict[str, Any] = {
+        "channel_secret": (Secret(SECRET),), "bot_user_id": side.platform.bot_user_id, "token_kind": kind,
+        "channel_id": side.platform.issued.channel_id, "api_base": side.platform.url,
+        "data_base": side.platform.data_base,
+    }  # fmt: skip
+    return Hasty(Account("line", "line"), Settings(**values | more), side.adapter._http)
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items(), ids=KINDS)
+async def test_a_token_is_fetched_once_and_used_while_it_lives(
+    side: Side, name: str, kind: tuple[dict[str, Any], float]
+) -> None:
+    await side.platform.customer_sends_file(mika(), b"bytes", "image/jpeg")
+    side.adapter = fetching(side, name.partition(" ")[0], **kind[0])
+    assert isinstance(side.adapter, TokenHolder)
+    await asyncio.gather(*(side.adapter.send(reply(number)) for number in range(5)))
+    assert await content(side, side.of(InboundMessage)[0].attachments[0]) == b"bytes"
+    await side.adapter.probe()
+    assert (side.platform.issued.calls, len(side.platform.inbox)) == (1, 5)
+    cache = side.adapter.tokens
+    assert isinstance(cache, InProcessTokens)
+    (kept,) = cache._tokens.values()
+    assert abs(kept.renew_at - time.time() - kind[1]) < 30
+
+
+async def test_a_token_that_is_refused_is_fetched_once_more(side: Side) -> None:
+    await side.platform.customer_writes(mika())
+    side.adapter, token = fetching(side, "stateless"), side.token()
+    await side.adapter.probe()
+    side.platform.issued.revoke()
+    await side.adapter.send(reply(token=token))  # the refused call left the reply token as it was
+    assert (side.platform.issued.calls, arrived(side)) == (2, [(MIKA, "Tomorrow.")])
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items(), ids=KINDS)
+async def test_what_proves_nothing_gets_no_token(side: Side, name: str, kind: tuple[dict[str, Any], float]) -> None:
+    side.platform.add_user(mika())
+    side.adapter = fetching(side, name.partition(" ")[0], **kind[0])
+    side.platform.channel_secret, side.platform.issued.keys = "another", {}
+    for call in (side.adapter.send(reply()), side.adapter.probe()):
+        with pytest.raises(SendError) as caught:
+            await call
+        assert (caught.value.code, caught.value.error_class, caught.value.pause) == ("token-refused", "auth", "account")
+        assert samples.PEM[40:80] not in str(caught.value)
+    assert side.platform.calls == 0
+
+
+async def test_no_token_no_message(side: Side) -> None:
+    """Whatever becomes of the call for a token: no message left."""
+    side.adapter = fetching(side, "stateless", api_base=f"{side.platform.url}/nowhere")
+    with pytest.raises(SendError) as caught:
+        await side.adapter.send(reply())
+    assert (caught.value.certain, side.platform.calls) == (True, 0)
+    with pytest.raises(MediaError):
+        await content(side, Attachment(kind="image", ref="1"))
+
+
+# --- the month's messages ---------------------------------------------------------------------------------------------
+
+
+async def test_a_reserve_is_kept_for_replies(side: Side) -> None:
+    values = {name: getattr(side.adapter._settings, name) for name in Settings.__slots__}
+    side.adapter = Hasty(Account("line", "line"), Settings(**values | {"quota_reserve": 2}), side.adapter._http)
+    group = side.platform.add_group(Group(GROUP, members=[mika(), User(OTHER), User("U" + "5" * 32)]))
+    side.platform.quota, side.platform.used = 10, 4
+    await side.adapter.send(reply(1, purpose="transactional"))
+    await side.adapter.send(reply(2, purpose="marketing", thread=Thread(kind="group", key=group.group_id)))
+    with pytest.raises(Throttled) as caught:
+        await side.adapter.send(reply(3, purpose="transactional"))
+    assert (caught.value.code, caught.value.pause, caught.value.retry_after_s) == ("quota-reserve", None, 3600)
+    await side.adapter.send(reply(4))  # a reply passes
+    assert side.platform.used == 9
+
+
+async def test_without_a_limit_or_an_answer_nothing_waits(side: Side) -> None:
+    values = {name: getattr(side.adapter._settings, name) for name in Settings.__slots__}
+    side.adapter = Hasty(Account("line", "line"), Settings(**values | {"quota_reserve": 5}), side.adapter._http)
+    side.platform.add_user(mika())
+    await side.adapter.send(reply(1, purpose="marketing"))
+    assert len(side.platform.inbox) == 1
+    side.platform.quota = 0
+    with pytest.raises(Throttled, match="monthly-limit"):  # nobody knew: the platform says so itself
+        await side.adapter.send(reply(2, purpose="marketing"))
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

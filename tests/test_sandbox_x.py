@@ -429,6 +429,35 @@ async def test_without_oauth2_a_file_of_a_direct_message_says_why(side: Side) ->
     assert not caught.value.retryable
 
 
+async def test_without_oauth2_the_address_of_the_message_is_signed(side: Side) -> None:
+    bare = XAdapter(Account("x-main", "x"), settings(side.platform, oauth2=None), side.adapter._http)
+    await side.platform.customer_writes(ana(), file=b"picture")
+    (attachment,) = side.of(InboundMessage)[0].attachments
+    assert await content(bare, attachment) == b"picture"
+    side.platform.access_token_secret = "another"
+    with pytest.raises(MediaError, match="status 401"):
+        await content(bare, attachment)
+    with pytest.raises(MediaError, match="blocked"):  # and goes to no host of somebody's choice
+        await content(bare, Attachment(kind="image", ref="dm:1/2/a", url="http://127.0.0.1:1/dm/1/2/a"))
+
+
+async def test_subscriptions_that_are_missing_are_made(side: Side) -> None:
+    wanted = ("dm.received", "post.mention.create")
+    eager = XAdapter(Account("x-main", "x"), settings(side.platform, subscriptions=wanted), side.adapter._http)
+    with pytest.raises(SendError, match="no-webhook"):
+        side.platform.webhook_url, address = "https://elsewhere.example/webhooks/other", side.platform.webhook_url
+        await eager.subscribe()
+    side.platform.webhook_url = address.rpartition("/")[0] + "/x-main"
+    assert await eager.subscribe() is True
+    made = [(one["event_type"], one["filter"], one["tag"]) for one in side.platform.world.subscriptions]
+    assert made == [(kind, {"user_id": side.platform.world.own.id}, "x-main") for kind in wanted]
+    assert await eager.subscribe() is False
+    del side.platform.world.subscriptions[0]["filter"]["user_id"]  # the list does not tell whose it is: no matter
+    side.platform.revoke_access_token()
+    assert await eager.subscribe() is True
+    assert len(side.platform.world.subscriptions) == 2
+
+
 async def test_a_file_of_a_post_is_looked_up(side: Side) -> None:
     await side.platform.customer_mentions(ana(), "@shop_help look", file=b"picture")
     (attachment,) = side.of(InboundMessage)[0].attachments

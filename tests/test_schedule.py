@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from adapters import Ambiguous, SendError, Throttled, Unreachable
+from normalizers.model import Context
 from outbox import outcomes
 from outbox.ports import Parcel
 from outbox.schedule import SCHEDULES
@@ -66,6 +67,13 @@ def test_the_law_of_delivery(error, channel, unknowns, on_unknown, expected) -> 
     found = outcomes.failed_send(parcel, error, channel, START, 0.5, on_unknown)
     wait = None if found.not_before is None else (found.not_before - START).total_seconds()
     assert (found.state, found.word, found.counted, wait) == expected
+
+
+def test_what_a_reply_token_sent_is_covered_by_no_key() -> None:
+    """The channel's key protects what is pushed; a lost reply may have arrived, and nothing follows by itself."""
+    told = replace(PARCEL, message=replace(NOTE, context=Context(reply_token="t")))
+    found = outcomes.failed_send(told, Ambiguous("timeout"), KEYED, START, 0.5, "resend_once")
+    assert (found.state, found.not_before) == ("unknown", None)
 
 
 def test_a_rate_that_never_ends_ends_patience() -> None:

@@ -5,6 +5,7 @@ Sources: LINE, Messaging API reference, Message objects; Error responses; Retry 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -56,15 +57,6 @@ class Group:
 
 
 @dataclass(slots=True)
-class File:
-    """What a customer sent. `preparing`: what the platform says of it, one word for each time it is asked."""
-
-    content: bytes
-    media_type: str
-    preparing: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
 class Token:
     """A right to reply: to whom, since when, and whether it was used."""
 
@@ -80,6 +72,18 @@ class Taken:
     at: float
     request_id: str
     answer: Mapping[str, Any]
+
+
+def load_body(raw: bytes, content_type: str) -> dict[str, Any]:
+    """The JSON of a request. Raises `Refusal`."""
+    if content_type != "application/json":
+        raise Refusal(415, "Unsupported media type")
+    if len(raw) > BODY_MAX:
+        raise Refusal(413, "Payload too large")
+    try:
+        return dict(json.loads(raw))
+    except ValueError:
+        raise Refusal(400, "The request body could not be parsed as JSON") from None
 
 
 def check_objects(objects: Any) -> None:
@@ -147,6 +151,13 @@ def _needs(*names: str) -> Callable[[Mapping[str, Any]], Iterator[tuple[str, str
     return check
 
 
+def _imagemap(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from _address(one, "baseUrl")
+    yield from _needs("altText", "baseSize")(one)
+    if not 1 <= len(one.get("actions", ())) <= 50:
+        yield "actions", "Size must be between 1 and 50"
+
+
 _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]] = {
     "text": _text,
     "image": _picture,
@@ -156,4 +167,13 @@ _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]] 
     "sticker": _needs("packageId", "stickerId"),
     "template": _needs("altText", "template"),
     "flex": _needs("altText", "contents"),
+    "textV2": _text,
+    "imagemap": _imagemap,
+    "coupon": _needs("couponId"),
 }
+
+
+def shown(user: User) -> dict[str, str]:
+    """A profile as the API tells it."""
+    told = {"pictureUrl": user.picture, "statusMessage": user.status, "language": user.language}
+    return {"displayName": user.name, "userId": user.user_id} | {name: value for name, value in told.items() if value}

@@ -91,6 +91,8 @@ class Behaviour:
 
     certified: bool = True  # may send templates and menus
     agents: frozenset[str] = frozenset()  # names of customer service accounts
+    typing: list[str] = field(default_factory=list)  # who was shown that somebody writes
+    stable: bool = True  # False: each call for a token gives another, and the one before is refused at once
     refuse_tokens: bool = False  # another system takes the tokens away: each is "not latest"
     address_allowed: bool = True  # our address is on the account's list
     quota_of_the_day_used: bool = False

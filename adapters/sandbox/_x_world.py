@@ -14,7 +14,7 @@ from typing import Any
 
 from oauthlib.oauth1.rfc5849 import signature
 
-from adapters._x_text import weight
+from adapters._weighted import weight
 
 _EPOCH_MS = 1288834974657
 PROBLEMS = "https://api.x.com/2/problems"
@@ -109,6 +109,7 @@ class World:
     posts: dict[str, Post] = field(default_factory=dict)
     directs: list[Direct] = field(default_factory=list)
     files: dict[str, File] = field(default_factory=dict)
+    subscriptions: list[dict[str, Any]] = field(default_factory=list)
     wrote_to_us: set[str] = field(default_factory=set)
     _ids: itertools.count[int] = field(default_factory=itertools.count)
 

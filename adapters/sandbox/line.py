@@ -8,6 +8,7 @@ them on a host of their own that knows no other calls.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import json
@@ -20,18 +21,20 @@ from typing import Any
 from aiohttp import web
 
 from adapters.sandbox._base import Accepted, Platform, Webhook
+from adapters.sandbox._line_files import FILE_CALLS, FILE_PATH, File
 from adapters.sandbox._line_rules import (
-    BODY_MAX,
     REPLY_TOKEN_S,
     RETRY_KEY_S,
-    File,
     Group,
     Refusal,
     Taken,
     Token,
     User,
     check_objects,
+    load_body,
+    shown,
 )
+from adapters.sandbox._line_tokens import TokenDesk
 
 __all__ = ["Group", "LineSimulator", "User"]
 
@@ -47,6 +50,7 @@ class LineSimulator(Platform):
         channel_secret: str = "sandbox-channel-secret",  # noqa: S107 - opens nothing but this sandbox
         access_token: str = "sandbox-token",  # noqa: S107
         bot_user_id: str = "U" + "b" * 32,
+        channel_id: str = "1650000000",
         webhook_url: str = "",
         port: int = 0,
         seed: int = 0,
@@ -54,9 +58,11 @@ class LineSimulator(Platform):
         super().__init__(port=port, seed=seed)
         self.channel_secret, self.access_token, self.bot_user_id = channel_secret, access_token, bot_user_id
         self.webhook_url = webhook_url
+        self.issued = TokenDesk(channel_id, lambda: self.channel_secret, self.now)
         self.clock_ahead_s = 0.0
         self.quota: int | None = None  # messages a month, by recipient; None: without limit
-        self.used = 0
+        self.used = self.profile_calls = 0
+        self.typing: list[str] = []  # who was shown that somebody writes
         self.per_second: int | None = None  # calls before 429
         self.inbox: list[tuple[str, Mapping[str, Any]]] = []  # (user or group, object) that really arrived
         self.users: dict[str, User] = {}
@@ -66,7 +72,6 @@ class LineSimulator(Platform):
         self._taken: dict[str, Taken] = {}  # by retry key
         self._called_at: deque[float] = deque(maxlen=5000)
         self._last_id = 700_000_000_000_000_000
-        self._data = ""
         self._data_runner: web.AppRunner | None = None
 
     # --- the server ---------------------------------------------------------------------------------------------------
@@ -74,7 +79,8 @@ class LineSimulator(Platform):
     @property
     def data_base(self) -> str:
         """What the account's `data_base` must be."""
-        return self._data
+        assert self._data_runner is not None, "not started"
+        return f"http://127.0.0.1:{self._data_runner.addresses[0][1]}"
 
     def now(self) -> float:
         """The platform's clock, Unix seconds; `clock_ahead_s` moves it."""
@@ -86,14 +92,13 @@ class LineSimulator(Platform):
         app = web.Application()
         app.add_routes(
             (
-                web.get("/v2/bot/message/{message}/content", self._guarded(self._content)),
-                web.get("/v2/bot/message/{message}/content/transcoding", self._guarded(self._transcoding)),
+                web.get(f"{FILE_PATH}{end}", self._guarded(functools.partial(answer, self.files)))
+                for end, answer in FILE_CALLS.items()
             )
         )
         self._data_runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._data_runner.setup()
         await web.TCPSite(self._data_runner, "127.0.0.1", 0).start()
-        self._data = f"http://127.0.0.1:{self._data_runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -110,6 +115,11 @@ class LineSimulator(Platform):
             web.get("/v2/bot/info", self._guarded(self._info)),
             web.get("/v2/bot/profile/{user}", self._guarded(self._profile)),
             web.get("/v2/bot/{kind:group|room}/{group}/member/{user}", self._guarded(self._member)),
+            web.get("/v2/bot/{kind:group|room}/{group}/members/count", self._guarded(self._count)),
+            web.get("/v2/bot/message/quota", self._guarded(self._quota)),
+            web.get("/v2/bot/message/quota/consumption", self._guarded(self._consumption)),
+            web.post("/v2/bot/chat/loading/start", self._guarded(self._loading)),
+            *self.issued.routes(),
         )
 
     def throttled(self) -> web.Response:
@@ -197,21 +207,13 @@ class LineSimulator(Platform):
         )
 
     async def _body(self, request: web.Request) -> dict[str, Any]:
-        raw = await request.read()
-        if request.content_type != "application/json":
-            raise Refusal(415, "Unsupported media type")
-        if len(raw) > BODY_MAX:
-            raise Refusal(413, "Payload too large")
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            raise Refusal(400, "The request body could not be parsed as JSON") from None
+        body = load_body(await request.read(), request.content_type)
         self._called_at.append(self.now())
         if self.per_second is not None:
             recent = sum(self.now() - at < 1 for at in self._called_at)
             if recent > self.per_second:
                 raise Refusal(429, "The API rate limit has been exceeded. Try again later.")
-        return dict(body)
+        return body
 
     # --- the other calls ----------------------------------------------------------------------------------------------
 
@@ -219,42 +221,47 @@ class LineSimulator(Platform):
         return web.json_response({"userId": self.bot_user_id, "basicId": "@sandbox", "displayName": "Sandbox"})
 
     async def _profile(self, request: web.Request) -> web.Response:
+        self.profile_calls += 1
         user = self.users.get(request.match_info["user"])
         if user is None or user.blocked or not user.friend:
             raise Refusal(404, "Not found")
-        return web.json_response(_shown(user))
+        return web.json_response(shown(user))
 
     async def _member(self, request: web.Request) -> web.Response:
-        group = self.groups.get(request.match_info["group"])
-        if group is None or group.kind != request.match_info["kind"] or not group.joined:
-            raise Refusal(404, "Not found")
-        user = next((one for one in group.members if one.user_id == request.match_info["user"]), None)
-        if user is None:
+        members = {user.user_id: user for user in self._joined(request).members}
+        if (user := members.get(request.match_info["user"])) is None:
             raise Refusal(404, "Not found")
         return web.json_response({"displayName": user.name, "userId": user.user_id})
 
-    async def _content(self, request: web.Request) -> web.Response:
-        file = self._file(request)
-        if file.preparing:
+    def _joined(self, request: web.Request) -> Group:
+        group = self.groups.get(request.match_info["group"])
+        if group is None or group.kind != request.match_info["kind"] or not group.joined:
             raise Refusal(404, "Not found")
-        return web.Response(body=file.content, content_type=file.media_type)
+        return group
 
-    async def _transcoding(self, request: web.Request) -> web.Response:
-        file = self._file(request)
-        return web.json_response({"status": file.preparing.pop(0) if file.preparing else "succeeded"})
+    async def _loading(self, request: web.Request) -> web.Response:
+        body = await self._body(request)
+        if body.get("chatId") not in self.users or body.get("loadingSeconds") not in range(5, 61, 5):
+            raise Refusal(400, "The request body has 1 error(s)")
+        self.typing.append(str(body["chatId"]))
+        return web.Response(status=202)
 
-    def _file(self, request: web.Request) -> File:
-        file = self.files.get(request.match_info["message"])
-        if file is None:
-            raise Refusal(404, "Not found")
-        return file
+    async def _count(self, request: web.Request) -> web.Response:
+        return web.json_response({"count": len(self._joined(request).members)})
+
+    async def _quota(self, request: web.Request) -> web.Response:
+        return web.json_response({"type": "none"} if self.quota is None else {"type": "limited", "value": self.quota})
+
+    async def _consumption(self, request: web.Request) -> web.Response:
+        return web.json_response({"totalUsage": self.used})
 
     def _guarded(self, handler: _Handler) -> _Handler:
         """The call behind the access token, its refusals as the API words them."""
 
         async def guarded(request: web.Request) -> web.Response:
             try:
-                if request.headers.get("Authorization") != f"Bearer {self.access_token}":
+                given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+                if given != self.access_token and not self.issued.valid(given):
                     raise Refusal(401, "Authentication failed due to the following reason: invalid token.")
                 return await handler(request)
             except Refusal as refusal:
@@ -294,14 +301,14 @@ class LineSimulator(Platform):
 
     async def customer_sends_file(
         self, user: User, content: bytes, media_type: str, *, kind: str = "image", preparing: Sequence[str] = (),
-        **fields: Any,
+        preview: bytes = b"", **fields: Any,
     ) -> str:  # fmt: skip
         """A file that LINE keeps; the message's id. `preparing`: what it says of it before it can be fetched."""
         own = {"fileName": "file.bin", "fileSize": len(content)} if kind == "file" else {
             "contentProvider": {"type": "line"}, **({} if kind == "image" else {"duration": 3000})
         }  # fmt: skip
         message = self.message(type=kind, **own | fields)
-        self.files[message["id"]] = File(content, media_type, list(preparing))
+        self.files[message["id"]] = File(content, media_type, list(preparing), preview)
         await self.post([self.event("message", user, message=message)])
         return str(message["id"])
 
@@ -391,8 +398,3 @@ class LineSimulator(Platform):
     def _new_id(self) -> str:
         self._last_id += 1
         return str(self._last_id)
-
-
-def _shown(user: User) -> dict[str, str]:
-    told = {"pictureUrl": user.picture, "statusMessage": user.status, "language": user.language}
-    return {"displayName": user.name, "userId": user.user_id} | {name: value for name, value in told.items() if value}

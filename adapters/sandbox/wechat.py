@@ -97,7 +97,7 @@ class WeChatSimulator(Platform):
         return web.Response(status=502, text="<html>Bad Gateway</html>", content_type="text/html")
 
     async def _stable_token(self, request: web.Request) -> web.Response:
-        """The same token to all who ask, until its last five minutes."""
+        """The same token to all who ask, until its last five minutes; without `stable` as the older call does."""
         self.token_calls += 1
         try:
             asked = await request.json()
@@ -109,7 +109,9 @@ class WeChatSimulator(Platform):
                 raise Refusal(40125)
         except Refusal as refusal:
             return _answer(refusal.code)
-        if not self._access or self.now() >= self._access[-1][1] - OVERLAP_S:
+        if not self.behaviour.stable:
+            self.new_token()
+        elif not self._access or self.now() >= self._access[-1][1] - OVERLAP_S:
             self.new_token(overlap_s=OVERLAP_S)
         value, until = self._access[-1]
         return web.json_response({"access_token": value, "expires_in": int(until - self.now())})
@@ -124,7 +126,7 @@ class WeChatSimulator(Platform):
         return await self.answer(request, lambda: self._guarded(request, self._take_notice))
 
     async def _typing(self, request: web.Request) -> web.Response:
-        return await self._guarded(request, lambda body: {})
+        return await self._guarded(request, self._take_typing)
 
     async def _guarded(self, request: web.Request, take: Any) -> web.Response:
         """The answer of a call that posts JSON."""
@@ -138,6 +140,13 @@ class WeChatSimulator(Platform):
             return _answer(47001)
         except Refusal as refusal:
             return _answer(refusal.code)
+
+    def _take_typing(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        follower = self._follower(body)
+        if not follower.follows or self.now() >= follower.until:
+            raise Refusal(45015)
+        self.behaviour.typing.append(follower.openid)
+        return {}
 
     def _take_custom(self, body: Mapping[str, Any]) -> dict[str, Any]:
         follower = self._follower(body)

@@ -86,6 +86,9 @@ class XSimulator(Platform):
             web.get("/2/webhooks", plain(self._webhooks)),
             web.put("/2/webhooks/{hook}", plain(self._revalidate)),
             web.get("/files/{media}", plain(self._public_file)),
+            web.get("/1.1/ton/data/dm/{dm}/{media}/{resource}", signed(self._public_file)),
+            web.get("/2/activity/subscriptions", plain(self._subscriptions)),
+            web.post("/2/activity/subscriptions", plain(self._subscribe)),
         )
 
     def throttled(self) -> web.Response:
@@ -236,6 +239,20 @@ class XSimulator(Platform):
             raise Refusal(400, "CrcValidationFailed", slug="invalid-request")
         return web.json_response({"data": {"valid": True}})
 
+    async def _subscriptions(self, request: web.Request) -> web.Response:
+        self._check_app(request)
+        return web.json_response({"data": self.world.subscriptions})
+
+    async def _subscribe(self, request: web.Request) -> web.Response:
+        """One kind of event of one account; private ones take the account's own consent."""
+        if request.headers.get("Authorization") != f"Bearer {self._bearer}" or not self._bearer:
+            raise Refusal(401, "Unauthorized")
+        made = {key: (await request.json())[key] for key in ("event_type", "filter", "tag", "webhook_id")}
+        if any(one["event_type"] == made["event_type"] for one in self.world.subscriptions):
+            return web.json_response({"title": "DuplicateSubscriptionFailed", "status": 409}, status=409)
+        self.world.subscriptions.append({"subscription_id": self.world.new_id(), **made})
+        return web.json_response({"data": {"subscription": self.world.subscriptions[-1]}}, status=201)
+
     @staticmethod
     def _check_app(request: web.Request) -> None:
         if request.headers.get("Authorization") != "Bearer app-only":
@@ -344,7 +361,7 @@ class XSimulator(Platform):
         message: dict[str, Any] = {"text": direct.text, "entities": {"urls": []}}
         if direct.media:
             link = "https://t.co/" + direct.media[-10:]
-            address = f"https://ton.example/1.1/ton/data/dm/{direct.id}/{direct.media}/picture.jpg"
+            address = f"{self.url}/1.1/ton/data/dm/{direct.id}/{direct.media}/picture.jpg"
             media = {"id_str": direct.media, "type": "photo", "url": link, "media_url_https": address}
             message |= {"text": f"{direct.text} {link}".strip(), "attachment": {"type": "media", "media": media}}
         create = {"target": {"recipient_id": target}, "sender_id": direct.sender, "message_data": message}

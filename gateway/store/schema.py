@@ -149,7 +149,15 @@ identities = Table(
     _moment("last_inbound_at"),
     Column("pinned", Boolean, nullable=False, server_default=text("false")),  # unmerged by hand: not linked by itself
     _moment("created_at", nullable=False),
+    _moment("profile_at"),  # when the platform was asked for the profile of a nameless one
     Index("ix_identities_contact_id", "contact_id"),
+    Index(
+        "ix_identities_nameless",
+        "account",
+        "id",
+        sqlite_where=text("name = '' AND profile_at IS NULL"),
+        postgresql_where=text("name = '' AND profile_at IS NULL"),
+    ),
 )
 
 # `account` is part of the key whatever the scope: the same number on two accounts is two identities.
@@ -482,6 +490,20 @@ account_states = Table(
     _text("error_class", 16),
     _text("reason"),
     _moment("at", nullable=False),
+)
+
+# Access tokens of platforms, sealed with the gateway's key. `owner` fetches the next one until `lease_until`; `version`
+# rises with each that is kept, so that a slow owner overwrites nobody's newer one.
+platform_tokens = Table(
+    "platform_tokens",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    _text("sealed"),
+    _moment("renew_at"),
+    Column("version", Integer, nullable=False, server_default="0"),
+    _text("owner", 32),
+    _moment("lease_until"),
+    _moment("saved_at"),
 )
 
 templates = Table(

@@ -185,6 +185,12 @@ class Accepted(Out):
     status: Literal["accepted"] = "accepted"
 
 
+class Typing(Out):
+    """Whether the customer is shown that an answer is being written."""
+
+    shown: bool
+
+
 class TicketEvent(Out):
     """A line of a ticket's event log."""
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from jwt.algorithms import RSAAlgorithm
 
 from adapters import Ambiguous, Callback, Http, HttpAnswer, SendError, VerificationError
 from adapters._http import new_session
@@ -22,6 +25,7 @@ from adapters._media import MediaClient
 from adapters.line import LineAdapter, Settings, read_answer
 from adapters.testing import AdapterCase
 from config.secret import Secret
+from config.settings import ConfigError, parse
 from normalizers._fields import digest
 from normalizers.line import normalize
 from normalizers.model import (
@@ -337,7 +341,7 @@ VECTORS = {  # under the secret above; not made by this code
     '{"destination":"U00112233445566778899aabbccddeeff","events":[{"text":"café ☕"}]}':
         "OyeRGVabO0xcUsmI8w89fUnjwSNvQwf45MHqPzdBNmo=",
 }  # fmt: skip
-SETTINGS = Settings((Secret(SECRET), Secret(OLD_SECRET)), (Secret(TOKEN),), BOT)
+SETTINGS = Settings((Secret(SECRET), Secret(OLD_SECRET)), BOT, (Secret(TOKEN),))
 
 
 def signed(raw: bytes, secret: str = SECRET) -> Callback:
@@ -379,8 +383,45 @@ async def test_names_of_the_account(adapter: LineAdapter) -> None:
 @pytest.mark.parametrize("empty", ["channel_secret", "access_token", "bot_user_id"])
 def test_empty_settings_are_refused(empty: str) -> None:
     values: dict[str, Any] = {"channel_secret": (Secret("a"),), "access_token": (Secret("b"),), "bot_user_id": "c"}
-    with pytest.raises(ValueError, match=f"^{empty}: is empty$"):
+    with pytest.raises(ValueError, match=f"^{empty}: is empty"):
         Settings(**values | {empty: type(values[empty])()})
+
+
+RSA = rsa.generate_private_key(65537, 2048)
+PEM = RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+JWK = json.dumps(RSAAlgorithm.to_jwk(RSA, as_dict=True) | {"kid": "kid-1"})
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no channel id": ({"token_kind": "stateless"}, "channel_id: missing, and token_kind is 'stateless'"),
+    "a token nobody uses": (
+        {"token_kind": "stateless", "channel_id": "1", "access_token": (Secret("t"),)},
+        "access_token: has no use with token_kind 'stateless'",
+    ),
+    "no key": ({"token_kind": "v2.1", "channel_id": "1"}, "assertion_key: missing, and token_kind is 'v2.1'"),
+    "no key at all": (
+        {"token_kind": "v2.1", "channel_id": "1", "assertion_key": (Secret("{}"),)},
+        "assertion_key: neither a private RSA key as JWK nor one in PEM",
+    ),
+    "a key without its id": (
+        {"token_kind": "v2.1", "channel_id": "1", "assertion_key": (Secret(PEM),)},
+        "assertion_kid: missing, and the key does not tell its id",
+    ),
+    "less than nothing": ({"quota_reserve": -1}, "quota_reserve: must not be negative"),
+}
+
+
+@pytest.mark.parametrize(("more", "problem"), REFUSED.values(), ids=REFUSED)
+def test_settings_that_do_not_fit_are_refused(more: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^{problem}$"):
+        Settings((Secret("a"),), BOT, **more)
+
+
+def test_settings_from_toml() -> None:
+    block = {"id": "l", "adapter": "line", "channel_secret": "a", "bot_user_id": BOT, "token_kind": "v2.1",
+             "channel_id": "1", "assertion_key": JWK}  # fmt: skip
+    found = parse({"accounts": [block]}, {"line": Settings}).accounts[0].options
+    assert (found.token_kind, found.assertion_key) == ("v2.1", (Secret(JWK),))
+    with pytest.raises(ConfigError, match=r"accounts\[0\]\.token_kind: must be one of"):
+        parse({"accounts": [block | {"token_kind": "eternal"}]}, {"line": Settings})
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------

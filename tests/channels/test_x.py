@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from oauthlib.oauth1 import Client
+from twitter_text import parse_tweet
 
 from adapters import Callback, HandshakeRefused, Http, HttpAnswer, SendError, VerificationError
 from adapters._http import new_session
 from adapters._media import MediaClient
+from adapters._weighted import weight
 from adapters._x_api import Keys, XApi, refusal, wait_s
-from adapters._x_body import direct_body, direct_path, essence, post_body
+from adapters._x_body import cashtags, direct_body, direct_path, essence, post_body
 from adapters._x_facts import DIRECT, POSTS, SUMMONED
 from adapters._x_oauth2 import OAuth2
-from adapters._x_text import cashtags, weight
 from adapters.testing import AdapterCase
 from adapters.x import Settings, XAdapter
 from config.secret import Secret
@@ -63,6 +66,7 @@ SECRET, OLDER = "consumer-canary-1", "older-consumer-canary"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 AT = datetime.fromtimestamp(1790000000, UTC)
 POST_AT = datetime(2026, 10, 7, 20, 19, 24, tzinfo=UTC)
+REVOKED = f"revoked:{OWN}:{POST_AT.timestamp():.0f}"
 ID_AT = datetime.fromtimestamp(((2099000000000000040 >> 22) + 1288834974657) / 1000, UTC)
 
 
@@ -148,7 +152,9 @@ EVENTS: dict[str, tuple[bytes, tuple[Event, ...]]] = {
         (
             direct(NAMED, id="2099000000000000011", at=ms(456), kind="image", text="hi",
                    path="$.direct_message_events[0]",
-                   attachments=(Attachment(kind="image", ref="dm:2099000000000000011/31/m.jpg"),)),
+                   attachments=(Attachment(
+                       kind="image", ref="dm:2099000000000000011/31/m.jpg",
+                       url="https://ton.example.invalid/1.1/ton/data/dm/2099000000000000011/31/m.jpg"),)),
             Unreadable(**place("$.direct_message_events[1].message_create.sender_id", id="2099000000000000012", at=NOW),
                        problem="missing"),
             Echo(**place("$.direct_message_events[2]", id="2099000000000000013", at=ms(600)), recipient=NAMED,
@@ -185,7 +191,8 @@ EVENTS: dict[str, tuple[bytes, tuple[Event, ...]]] = {
         came({"text": "", "attachment": {"type": "media", "media": {
             "id": 31, "type": "animated_gif", "video_info": {"variants": [
                 {"content_type": "video/mp4", "url": "https://video.example.invalid/a/b.mp4"}]}}}}),
-        (direct(kind="video", attachments=(Attachment(kind="video", ref="dm:1/31/b.mp4"),)),),
+        (direct(kind="video", attachments=(Attachment(
+            kind="video", ref="dm:1/31/b.mp4", url="https://video.example.invalid/a/b.mp4"),)),),
     ),
     "a group": (
         activity("dm.received", {"direct_message_events": [dm({"text": "all"}, dm_conversation_id="4711")]}),
@@ -325,7 +332,7 @@ EVENTS: dict[str, tuple[bytes, tuple[Event, ...]]] = {
     ),
     "our own post deleted": (
         activity("post.delete", {"id": "5", "author_id": OWN}),
-        (Echo(**POST | {"id": "-55", "at": NOW}, action="deleted", target="5"),),
+        (Echo(**POST | {"id": "5:deleted", "at": NOW}, action="deleted", target="5"),),
     ),
     "posts deleted, older envelope": (
         account(tweet_delete_events=[
@@ -376,13 +383,13 @@ EVENTS: dict[str, tuple[bytes, tuple[Event, ...]]] = {
     ),
     "the app's permission taken back": (
         activity("oauth.revoke", {"user_id": OWN, "app_id": "1", "date_time": "2026-10-07T20:19:24Z"}, own=""),
-        (AccountEvent(id="-55", at=POST_AT, routing_key=OWN, channel="x", path="$.data.payload", kind="revoked",
+        (AccountEvent(id=REVOKED, at=POST_AT, routing_key=OWN, channel="x", path="$.data.payload", kind="revoked",
                       values={"user_id": OWN, "app_id": "1", "date_time": "2026-10-07T20:19:24Z"}, alarming=True),),
     ),
     "the same, older": (
         json.dumps({"user_event": {"revoke": {"date_time": "2026-10-07T20:19:24+00:00", "source": {"user_id": OWN}}}}
                    ).encode(),
-        (AccountEvent(id=digest({"date_time": "2026-10-07T20:19:24+00:00", "source": {"user_id": OWN}}), at=POST_AT,
+        (AccountEvent(id=REVOKED, at=POST_AT,
                       routing_key=OWN, channel="x", path="$.user_event.revoke", kind="revoked", alarming=True,
                       values={"date_time": "2026-10-07T20:19:24+00:00", "source": {"user_id": OWN}}),),
     ),
@@ -423,6 +430,28 @@ WEIGHTS: dict[str, int] = {  # as twitter-text 3 counts them
 @pytest.mark.parametrize(("text", "expected"), WEIGHTS.items(), ids=map(ascii, WEIGHTS))
 def test_weight(text: str, expected: int) -> None:
     assert weight(text) == expected
+
+
+def test_an_ending_that_may_be_none_never_makes_a_text_lighter() -> None:
+    assert weight("an.instance.of.some.very.long.module.and.its.attribute") == 54
+    assert weight("ab.attribute") == 23
+
+
+# What people write, a blank between the pieces: the reference counts them exactly alike.
+PIECES = st.sampled_from(
+    (
+        "Thanks!", "we've", "sent", "it:", "https://shop.example.com/o/17?x=1#top", "(https://t.co/AbC123)",
+        "example.com", "www.example.co.uk/a_(b).", '"http://example.org:8080/x",', "ann@example.com", "@ana_ex",
+        "#sale", "$ABC", "v1.2", "3.50€", "–", "…", "“yes”", "你好。", "안녕하세요", "ありがとう、", "Привет", "שלום",
+        "e\u0301te\u0301", "👍🏽", "👨\u200d👩\u200d👧", "🇩🇪", "❤️", "1️⃣", "a\nb", "e.g.", "and/or",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    )
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=12).map(" ".join))
+def test_the_reference_weighs_alike(text: str) -> None:
+    assert weight(text) == parse_tweet(text).weightedLength
 
 
 def test_stock_symbols() -> None:
@@ -648,6 +677,7 @@ async def test_what_is_signed(adapter: XAdapter) -> None:
         ({"user_id": "@shop"}, "user_id: must be the account's number, not its handle"),
         ({"consumer_secret": ()}, "consumer_secret: is empty"),
         ({"access_token": ()}, "access_token: is empty"),
+        ({"subscriptions": ("dm.received",)}, "subscriptions: need the setting oauth2"),
     ],
 )
 def test_settings_refused(more: dict[str, Any], problem: str) -> None:

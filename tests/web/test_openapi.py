@@ -110,6 +110,7 @@ async def test_answers_are_as_documented(busy: Gateway) -> None:
         ("POST", "/tickets/{id}/replies", ids["tickets"], {"json": reply}),
         ("POST", "/tickets/{id}/replies", ids["tickets"], {"json": {"text": "x" * 101}}),
         ("POST", "/tickets/{id}/replies", ids["tickets"], {"json": {}}),
+        ("POST", "/tickets/{id}/typing", ids["tickets"], {}),
         ("POST", "/messages", "", {"json": {"channel": "echo", "to": "+4917012345678", "text": "x"}}),
         ("POST", "/messages", "", {"json": {"channel": "nope", "to": "+4917012345678", "text": "x"}}),
         ("POST", "/messages/{id}/retry", ids["messages"], {}),

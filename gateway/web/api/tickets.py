@@ -6,6 +6,7 @@ from typing import get_args
 
 from sqlalchemy import Connection
 
+from gateway import typing_signal
 from gateway.bus import LiveEvent
 from gateway.store import tickets as store
 from gateway.store import views
@@ -124,6 +125,12 @@ async def list_events(call: Call) -> Reply:
     return Reply(await call.read(job))
 
 
+async def post_typing(call: Call) -> Reply:
+    """Show the customer that an answer is being written, where the platform can. It ends by itself."""
+    await call.read(lambda connection: visible_ticket(connection, call))
+    return Reply(types.Typing(shown=await typing_signal.show(call.core, call.id)))
+
+
 _TAG = "Tickets"
 _PATH = "/api/v1/tickets"
 ROUTES: tuple[Route, ...] = (
@@ -139,6 +146,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", f"{_PATH}/{{id}}/messages", list_messages, "The thread, the oldest message first", _TAG,
         params=PAGED, answers={200: types.Page[types.Message]},
+    ),
+    Route(
+        "POST", f"{_PATH}/{{id}}/typing", post_typing, "Show that an answer is being written", _TAG, scope="agent",
+        answers={200: types.Typing},
     ),
     Route(
         "GET", f"{_PATH}/{{id}}/events", list_events, "The event log", _TAG,

@@ -33,6 +33,7 @@ TABLES = (
     "message_refs",
     "messages",
     "outbox",
+    "platform_tokens",
     "receipts",
     "roles",
     "sessions",
@@ -366,9 +367,18 @@ def upgrade() -> None:
         sa.Column("last_inbound_at", sa.BigInteger(), nullable=True),
         sa.Column("pinned", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("profile_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_identities")),
     )
     op.create_index("ix_identities_contact_id", "identities", ["contact_id"], unique=False)
+    op.create_index(
+        "ix_identities_nameless",
+        "identities",
+        ["account", "id"],
+        unique=False,
+        sqlite_where=sa.text("name = '' AND profile_at IS NULL"),
+        postgresql_where=sa.text("name = '' AND profile_at IS NULL"),
+    )
     op.create_table(
         "merges",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -485,6 +495,17 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("state IN ('queued', 'held', 'sending', 'unknown') AND NOT settled"),
         postgresql_where=sa.text("state IN ('queued', 'held', 'sending', 'unknown') AND NOT settled"),
+    )
+    op.create_table(
+        "platform_tokens",
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("sealed", sa.Text(), server_default="", nullable=False),
+        sa.Column("renew_at", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("owner", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("saved_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_platform_tokens")),
     )
     op.create_table(
         "receipts",
