@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, Protocol, runtime_checkable
 
 from adapters._errors import ErrorRule
 from adapters._http import Http
@@ -66,6 +66,10 @@ class MediaRule:
     media_types: tuple[str, ...]
     max_bytes: int
     caption: bool = True
+
+
+NO_FILES: Final = (MediaRule("file", (), 0),)
+"""`Limits.media` of a channel that takes no file: a rule no type fits. Without any rule every file would pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +322,19 @@ class Lookups(Protocol):
 
     async def look_up(self, message: InboundMessage) -> InboundMessage:
         """The message with what the platform tells when asked, `lookup` empty. Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
+class Moderator(Protocol):
+    """Adapters that can hide or delete public comments on what the account has posted."""
+
+    async def hide(self, external_id: str, *, hidden: bool) -> None:
+        """Show a comment to its author only, or to everybody again. Raises `SendError`."""
+        ...
+
+    async def delete(self, external_id: str) -> None:
+        """Take a comment away for good. Raises `SendError`."""
         ...
 
 

@@ -52,6 +52,11 @@ class Graph:
         )
         return _meta.read_answer(answer, errors, self._secrets())
 
+    async def delete(self, path: str, errors: Mapping[str, ErrorRule]) -> dict[str, Any]:
+        """The answer's object. The client library may ask a second time after a disconnect: then it is gone already."""
+        answer = await self._http.request("DELETE", self._url(path, {}), bearer=self._tokens[0].reveal())
+        return _meta.read_answer(answer, errors, self._secrets())
+
     async def upload(
         self, path: str, file: OutboundFile, field: str, fields: Mapping[str, str], errors: Mapping[str, ErrorRule],
         wanted: str,

@@ -69,6 +69,12 @@ def _person(item: Item, role: str, scope: Scope) -> Person:
     raise Broken(f".{role}.id", "missing")
 
 
+def _ourselves(person: Person, scope: Scope) -> bool:
+    """An entry may be named by the Page, and its sender by the Page's Instagram account."""
+    name = person.addresses[0].value
+    return name == scope.key or name in scope.own
+
+
 def referral_of(item: Item) -> Referral | None:
     """The ad, link or product that brought the person."""
     given = mapping(item, "referral")
@@ -100,9 +106,11 @@ def _context(message: Item) -> tuple[Context | None, Story | None]:
 def _message(message: Item, item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
     mid = need(message, "mid")
     if message.get("is_echo") is True:
+        if message.get("is_self") is True:
+            return ignored(item, scope, path, "written to ourselves")
         return _echo(message, mid, item, scope, path)
     at, sender = moment_at(item, "timestamp", scope.at), _person(item, "sender", scope)
-    if sender.addresses[0].value == scope.key:
+    if _ourselves(sender, scope):
         return ignored(item, scope, path, "sent by ourselves")
     if message.get("is_deleted") is True:
         return (
@@ -127,9 +135,14 @@ def _message(message: Item, item: Item, scope: Scope, path: str) -> tuple[Event,
         attachments=part.files,
         content=part.content,
         context=context,
-        flags=("standby",) if scope.standby else (),
+        flags=_flags(part, scope),
     )
     return (found, _held_elsewhere(found)) if scope.standby else (found,)
+
+
+def _flags(part: Part, scope: Scope) -> tuple[str, ...]:
+    """A mention in a story asks for no answer by itself; what another application holds is not ours to answer."""
+    return ("mention",) * (part.story is not None) + ("standby",) * scope.standby
 
 
 def _held_elsewhere(message: InboundMessage) -> ThreadControl:
@@ -184,7 +197,7 @@ def _edit(edit: Item, item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
     mid = need(edit, "mid")
     name, at, words = f"{mid}:{text(edit, 'num_edit')}", moment_at(item, "timestamp", scope.at), text(edit, "text")
     sender = _person(item, "sender", scope)
-    if sender.addresses[0].value == scope.key:
+    if _ourselves(sender, scope):
         recipient = _person(item, "recipient", scope)
         return (
             Echo(
@@ -222,7 +235,7 @@ def _postback(postback: Item, item: Item, scope: Scope, path: str) -> tuple[Even
 
 def _reaction(reaction: Item, item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
     mid, sender = need(reaction, "mid"), _person(item, "sender", scope)
-    if sender.addresses[0].value == scope.key:
+    if _ourselves(sender, scope):
         return ignored(item, scope, path, "our own reaction")
     word, action = text(reaction, "reaction"), text(reaction, "action")
     emoji = "" if action == "unreact" else text(reaction, "emoji") or EMOJI.get(word, word)
