@@ -83,7 +83,7 @@ def text(item: Mapping[str, Any], key: str) -> str:
     """The text at `key`, cleaned; "" when it is missing or of another type. Numbers are taken as text."""
     value = item.get(key)
     if type(value) is str:
-        return clean(value)
+        return value if value.isascii() and "\0" not in value else clean(value)
     return str(value) if type(value) is int else ""
 
 

@@ -7,7 +7,6 @@ stands in for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -22,36 +21,40 @@ from normalizers.model import Address, Context, Echo, Event, InboundMessage, Per
 SPACE: Final = "instagram"
 """The space of people's ids: the same person has the same id in a direct message."""
 
-_COMMENTS: Final = frozenset({"comments", "live_comments"})
-
 
 def change(item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
     """The events of one change. Raises `Broken` when it is not what its kind promises."""
-    value, field = item.get("value"), text(item, "field")
+    value, field = item.get("value"), item.get("field")
     if type(value) is not dict:
         raise Broken(".value", "missing")
     path += ".value"
-    if field in _COMMENTS:
+    if field in ("comments", "live_comments"):
         return _comment(value, scope, path, live=field == "live_comments")
     if field == "mentions":
         return _mention(value, scope, path)
     if "sender" in value:  # a direct event as a change: how the test button of the app's dashboard sends it
-        return messaging(value, scope._replace(channel=SPACE, standby=field == "standby"), path)
-    return ignored(item, scope, path, f"field {field!r}")
+        return messaging(value, replace(scope, channel=SPACE, standby=field == "standby"), path)
+    return ignored(item, scope, path, f"field {text(item, 'field')!r}")
 
 
 def _comment(value: Item, scope: Scope, path: str, *, live: bool) -> tuple[Event, ...]:
     """A comment below a post, reel, story or ad of ours, or an answer to one.
 
-    One below an ad may come twice, as the ad's and as the post's: its id is the same, and so is the thread.
+    One below an ad may come twice, as the ad's and as the post's: its id is the same, and so is the thread. What we
+    wrote comes back too: it is no customer's word, and an answer to it would never end.
     """
     ref = text(value, "id") or need(value, "comment_id")
     media, words, parent = mapping(value, "media"), text(value, "text"), text(value, "parent_id")
-    author = _author(value)
-    post = text(media, "original_media_id") or text(media, "id") or f"comment:{parent or ref}"
+    author, place = mapping(value, "from"), text(media, "id")
+    name, handle = text(author, "id"), text(author, "username")
+    post = text(media, "original_media_id") or place or f"comment:{parent or ref}"
     thread = Thread(kind="public", key=post, parent=parent)
-    context = Context(reply_to=parent or text(media, "id"), referral=_ad(media), metadata=_told(value, media, parent))
-    if author is not None and _ourselves(value, author, scope):
+    context = Context(
+        reply_to=parent or place,
+        referral=Referral("ad", text(media, "ad_id"), title=text(media, "ad_title")) if "ad_id" in media else None,
+        metadata={"parent": parent, "username": handle} if parent else {},  # an answer to an answer names its person
+    )
+    if name and (name == scope.key or name in scope.own or name == author.get("self_ig_scoped_id")):
         return (
             Echo(
                 id=ref, at=scope.at, routing_key=scope.key, channel=scope.channel, path=path, text=words,
@@ -65,7 +68,7 @@ def _comment(value: Item, scope: Scope, path: str, *, live: bool) -> tuple[Event
             routing_key=scope.key,
             channel=scope.channel,
             path=path,
-            sender=author or _nobody(scope, ref),
+            sender=Person((Address(SPACE, "igsid", name),), handle=handle) if name else _nobody(ref),
             kind="text" if words else "unsupported",
             text=words,
             content=None if words else Unsupported("comment", "its content has to be looked up"),
@@ -78,34 +81,9 @@ def _comment(value: Item, scope: Scope, path: str, *, live: bool) -> tuple[Event
     )
 
 
-def _author(value: Item) -> Person | None:
-    given = mapping(value, "from")
-    name = text(given, "id")
-    return Person((Address(SPACE, "igsid", name),), handle=text(given, "username")) if name else None
-
-
-def _ourselves(value: Item, author: Person, scope: Scope) -> bool:
-    """What we wrote comes back: it is no customer's word, and an answer to it would never end."""
-    name = author.addresses[0].value
-    return name == scope.key or name in scope.own or name == text(mapping(value, "from"), "self_ig_scoped_id")
-
-
-def _nobody(scope: Scope, ref: str) -> Person:
+def _nobody(ref: str) -> Person:
     """One placeholder for each comment: never merged, never written to."""
     return Person((Address(SPACE, "anonymous", ref, evidence="claimed"),))
-
-
-def _ad(media: Item) -> Referral | None:
-    name = text(media, "ad_id")
-    return Referral("ad", name, title=text(media, "ad_title")) if name else None
-
-
-def _told(value: Item, media: Item, parent: str) -> Mapping[str, Any]:
-    """What the answer must know: an answer to an answer is addressed by name."""
-    told = {"product": text(media, "media_product_type"), "parent": parent}
-    if parent:
-        told["username"] = text(mapping(value, "from"), "username")
-    return {key: given for key, given in told.items() if given}
 
 
 def _mention(value: Item, scope: Scope, path: str) -> tuple[Event, ...]:
@@ -119,7 +97,7 @@ def _mention(value: Item, scope: Scope, path: str) -> tuple[Event, ...]:
             routing_key=scope.key,
             channel=scope.channel,
             path=path,
-            sender=_nobody(scope, ref),
+            sender=_nobody(ref),
             kind="unsupported",
             content=Unsupported("mention", "its words have to be looked up"),
             context=Context(metadata={"mention": media}),

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from normalizers import api, sms, whatsapp
+from normalizers import api, facebook, instagram, sms, whatsapp
 from normalizers import email as mail
 from normalizers.model import Account, Event, Received
 from tests.bench.figures import Plan, Report, Row, Side, play, ratios
@@ -37,10 +37,16 @@ def cases() -> dict[str, tuple[Normalize, Received, Parse, bytes, str]]:
     )
     json_, stdlib = msgspec.json.decode, email.message_from_bytes
     batch = (PAYLOADS / "whatsapp" / "batch.json").read_bytes()
+    page, comment = ((PAYLOADS / "facebook" / name).read_bytes() for name in ("first_message.json", "comment.json"))
+    story, price = ((PAYLOADS / "instagram" / name).read_bytes() for name in ("story_reply.json", "comment.json"))
     envelope = {"mail-from": "ann@customer.test", "rcpt-to": "support@shop.test"}
     return {
         "whatsapp, a text": (whatsapp.normalize, _received("whatsapp", text), json_, text, "msgspec"),
         "whatsapp, a batch": (whatsapp.normalize, _received("whatsapp", batch), json_, batch, "msgspec"),
+        "messenger, a text": (facebook.normalize, _received("facebook", page), json_, page, "msgspec"),
+        "facebook, a comment": (facebook.normalize, _received("facebook", comment), json_, comment, "msgspec"),
+        "instagram, a text": (instagram.normalize, _received("instagram", story), json_, story, "msgspec"),
+        "instagram, a comment": (instagram.normalize, _received("instagram", price), json_, price, "msgspec"),
         "sms (its form as JSON)": (sms.normalize, _received("sms", form, FORM), json_, as_json, "msgspec"),
         "api": (api.normalize, _received("api", over_api), json_, over_api, "msgspec"),
         "email, plain": (mail.normalize, _received("email", plain, envelope), stdlib, plain, "email package"),

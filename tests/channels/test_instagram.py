@@ -134,7 +134,7 @@ def comment(**fields: Any) -> InboundMessage:
     base = {
         "id": COMMENT, **PUBLIC_PLACE, "sender": AUTHOR, "text": "Price please", "opens_window": False,
         "thread": Thread(kind="public", key=MEDIA),
-        "context": Context(reply_to=MEDIA, metadata={"product": "FEED"}),
+        "context": Context(reply_to=MEDIA),
     }  # fmt: skip
     return InboundMessage(**{**base, **fields})
 
@@ -160,7 +160,7 @@ DIRECT_CASES: dict[str, tuple[bytes, tuple[Event, ...]]] = {
             comment(id="18011113333", routing_key="17840000002", path="$.entry[1].value", text="two",
                     sender=Person((Address("instagram", "igsid", "62000000008"),), handle="ben"),
                     thread=Thread(kind="public", key="17955550009"),
-                    context=Context(reply_to="17955550009", metadata={"product": "REELS"})),
+                    context=Context(reply_to="17955550009")),
             Unreadable(id=digest({"field": "comments", "value": {"text": "no id"}}), at=SECOND,
                        routing_key="17840000002", channel="instagram_comment",
                        path="$.entry[2].changes[0].comment_id", problem="missing"),
@@ -294,8 +294,7 @@ COMMENT_CASES: dict[str, tuple[bytes, tuple[Event, ...]]] = {
     "an answer to a comment": (
         file("comment.json"),
         (comment(thread=Thread(kind="public", key=MEDIA, parent=PARENT),
-                 context=Context(reply_to=PARENT, metadata={"product": "FEED", "parent": PARENT,
-                                                            "username": "mara.lind"})),),
+                 context=Context(reply_to=PARENT, metadata={"parent": PARENT, "username": "mara.lind"})),),
     ),
     "a comment": (commented(), (comment(),)),
     "a comment, as a Page's app gets it": (commented({"id": None, "comment_id": COMMENT}), (comment(),)),
@@ -305,8 +304,7 @@ COMMENT_CASES: dict[str, tuple[bytes, tuple[Event, ...]]] = {
     "a comment below an ad made of a post": (
         commented(media={"id": "17960000000", "media_product_type": "AD", "ad_id": "23", "ad_title": "Summer",
                          "original_media_id": MEDIA}),
-        (comment(context=Context(reply_to="17960000000", referral=Referral("ad", "23", title="Summer"),
-                                 metadata={"product": "AD"})),),
+        (comment(context=Context(reply_to="17960000000", referral=Referral("ad", "23", title="Summer"))),),
     ),
     "a comment on a broadcast": (commented(field="live_comments"), (comment(flags=("live",)),)),
     "a comment without words": (
@@ -325,12 +323,12 @@ COMMENT_CASES: dict[str, tuple[bytes, tuple[Event, ...]]] = {
     "our own comment": (
         commented({"from": {"id": ID, "username": "the.shop"}}),
         (Echo(id=COMMENT, **PUBLIC_PLACE, text="Price please", thread=Thread(kind="public", key=MEDIA),
-              context=Context(reply_to=MEDIA, metadata={"product": "FEED"})),),
+              context=Context(reply_to=MEDIA)),),
     ),
     "our own comment, by our scoped id": (
         commented({"from": {"id": "62000000001", "self_ig_scoped_id": "62000000001"}}),
         (Echo(id=COMMENT, **PUBLIC_PLACE, text="Price please", thread=Thread(kind="public", key=MEDIA),
-              context=Context(reply_to=MEDIA, metadata={"product": "FEED"})),),
+              context=Context(reply_to=MEDIA)),),
     ),
     "mentioned in a comment elsewhere": (
         mentioned(media_id=MEDIA, comment_id=COMMENT),
