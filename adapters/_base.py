@@ -190,6 +190,7 @@ class Channel:
     proactive: bool = True  # a first message to somebody who never wrote is possible
     reactions: bool = False
     edits: bool = False
+    echoes_by_text: bool = False  # our own messages come back without our id: text and time tell
     attribute_of: Mapping[str, str] = field(default_factory=dict)  # address kind -> matching attribute (phone, email)
     private_reply: PrivateReply | None = None  # what is public here may be answered in private
     answer_rules: tuple[AnswerRule, ...] = ()  # held against the flags of the message answered

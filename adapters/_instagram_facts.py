@@ -72,6 +72,7 @@ INSTAGRAM: Final = Channel(
     proactive=False,
     reactions=True,
     edits=True,
+    echoes_by_text=True,  # that a message's `metadata` comes back is unverified
     answer_rules=(STANDBY,),
     sources=(_SEND, "Meta, Instagram Messaging, Webhooks, 2026-07", "Meta, Instagram Messaging, Upload media, 2026-04"),
 )  # fmt: skip

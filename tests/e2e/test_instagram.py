@@ -140,6 +140,33 @@ async def test_a_lost_answer_is_found_in_the_conversation(shop: Shop) -> None:
     assert len(shop.instagram.sends) == 1
 
 
+async def test_an_echo_settles_a_lost_answer_by_its_text(shop: Shop) -> None:
+    api = shop.world.api
+    await shop.instagram.customer_writes(shop.mara, "Hello")
+    ticket = await api.ticket()
+    shop.instagram.fail_next("reset_after_accept")
+    reply = await api.replied(ticket, "Did you get it?")
+    detail = await api.settled(reply, "read")  # the receipt finds it by the id that the echo told
+    assert detail["external_id"] == shop.instagram.sends[0].external_id
+    await shop.instagram.staff_writes(shop.mara, "Did you get it?")  # the same words again, by somebody else
+    thread = await api.messages(ticket, 3)
+    assert [message["author"]["name"] for message in thread[1:]] == ["Kim", "Instagram inbox"]
+
+
+async def test_an_echo_that_is_faster_than_the_answer_makes_no_second_message(shop: Shop) -> None:
+    api = shop.world.api
+    await shop.instagram.customer_writes(shop.mara, "Hello")
+    ticket = await api.ticket()
+    shop.instagram.drop_s = 0.02
+    shop.instagram.fail_next("slow")
+    reply = await api.replied(ticket, "It left today.")
+    await api.until(f"messages/{reply['id']}", lambda detail: bool(detail["attempts"]) and detail["status"] == "read")
+    await shop.instagram.settled()
+    detail = await api.until(f"messages/{reply['id']}", lambda one: one["attempts"][0]["outcome"] == "sent")
+    assert detail["external_id"] == shop.instagram.sends[0].external_id
+    assert len((await api.get(f"tickets/{ticket['id']}/messages"))["items"]) == 2
+
+
 async def test_webhooks_nobody_signed_are_refused(shop: Shop) -> None:
     shop.instagram.app_secret = "wrong"
     assert await shop.instagram.customer_does(shop.mara, message={"mid": "m", "text": "Hi"}) == 401
