@@ -6,7 +6,7 @@ message, 2026-07.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
@@ -20,7 +20,7 @@ from adapters._http import Http
 from adapters._meta_facts import MESSAGING_ERRORS, without_tags
 from adapters._meta_graph import Graph
 from adapters._meta_messaging import KINDS, Surface, body_for, file_of, sent_of
-from config.secret import Secrets
+from config.secret import Secret, Secrets
 from normalizers._fields import items, mapping, moment, text
 from normalizers._meta_attachments import address as web_address
 from normalizers.model import Account, Attachment, OutboundMessage
@@ -48,7 +48,7 @@ class MetaSettings(Protocol):
 
 
 class MetaAccount:
-    """One account. `own`: the ids it goes by; `node`: the one its calls are made on.
+    """One account. `own`: the ids it goes by; `node`: the one its calls are made on; `token`: the one to use now.
 
     The instance's `channels` are what this account may do: less than the class declares where its app may use no tags.
     """
@@ -58,8 +58,9 @@ class MetaAccount:
     subscription_checks: ClassVar[timedelta] = timedelta(hours=1)  # after an hour of failures Meta stops posting
 
     def __init__(
-        self, account: Account, settings: MetaSettings, http: Http, *, node: str, own: Iterable[str], surface: Surface
-    ) -> None:
+        self, account: Account, settings: MetaSettings, http: Http, *, node: str, own: Iterable[str], surface: Surface,
+        token: Callable[[], Awaitable[Secret]] | None = None,
+    ) -> None:  # fmt: skip
         self._node, self._own, self._surface, self._http = node, frozenset(own), surface, http
         self.account = msgspec.structs.replace(
             account,
@@ -68,8 +69,9 @@ class MetaAccount:
         )
         self._common = settings
         self._graph = Graph(
-            http, settings.api_base, settings.access_token, settings.app_secret, prove=settings.appsecret_proof
-        )
+            http, settings.api_base, settings.access_token, settings.app_secret, prove=settings.appsecret_proof,
+            token=token,
+        )  # fmt: skip
         if not settings.human_agent:  # what the class declares is what an app may be approved for
             vars(self)["channels"] = without_tags(self.channels)
 

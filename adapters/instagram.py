@@ -30,9 +30,11 @@ from adapters._instagram_facts import (
     SUBSCRIBED_FIELDS,
     by_page,
 )
+from adapters._instagram_token import LongLivedToken
 from adapters._meta_account import MetaAccount, cannot_say, made_at, untold
 from adapters._meta_messaging import answered_of, file_of, refused
-from config.secret import Secrets
+from adapters._tokens import TokenCache
+from config.secret import Secret, Secrets
 from normalizers import instagram
 from normalizers._fields import items, mapping, text
 from normalizers._instagram_comments import completed
@@ -90,10 +92,23 @@ class InstagramAdapter(MetaAccount):
         self._id, self._page = settings.instagram_id, settings.page_id if settings.login_type == "page" else ""
         super().__init__(
             account, settings, http, node=self._page or self._id, own=filter(None, (self._id, settings.page_id)),
-            surface=DIRECT_BY_PAGE if self._page else DIRECT,
+            surface=DIRECT_BY_PAGE if self._page else DIRECT, token=None if self._page else self._renewed,
         )  # fmt: skip
+        self._token = LongLivedToken(account.id, settings.access_token[0], settings.api_base, http)
         if self._page:
             vars(self)["channels"] = by_page(self.channels)
+
+    @property
+    def tokens(self) -> TokenCache:
+        """Where the renewed token is kept: `adapters._tokens.TokenHolder`. A Page's token has no end."""
+        return self._token.cache
+
+    @tokens.setter
+    def tokens(self, cache: TokenCache) -> None:
+        self._token.cache = cache
+
+    async def _renewed(self) -> Secret:
+        return await self._token.current()
 
     @staticmethod
     def normalize(received: Received) -> tuple[Event, ...]:

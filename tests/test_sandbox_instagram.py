@@ -16,7 +16,9 @@ from aiohttp import web
 from adapters import Ambiguous, Callback, HandshakeRefused, Http, SendError, Throttled, VerificationError
 from adapters._contract_bench import RECEIVED_AT
 from adapters._http import new_session
+from adapters._instagram_token import LongLivedToken
 from adapters._media import MediaClient
+from adapters._tokens import InProcessTokens, Token
 from adapters.instagram import InstagramAdapter, Settings
 from adapters.sandbox._base import Fault
 from adapters.sandbox.instagram import Customer, InstagramAccount
@@ -515,6 +517,38 @@ async def test_an_account_that_stopped_posting_is_told_again(side: Side, login: 
     side.switch(app_id="1")
     assert await side.adapter.subscribe()
     assert side.adapter.subscription_checks == timedelta(hours=1)
+
+
+async def test_a_token_is_renewed_while_it_lives(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    day, moment = 24 * 3600.0, [1000.0]
+    token = LongLivedToken("ig", Secret(TOKEN), side.platform.api_base, side.http, now=lambda: moment[0])
+    assert await token.current() == Secret(TOKEN)  # as configured, for a day: it may be too young
+    moment[0] += day - 1
+    assert await token.current() == Secret(TOKEN)
+    moment[0] += 1
+    found = await asyncio.gather(*(token.current() for _ in range(5)))
+    assert set(found) == {Secret(side.platform.access_token)} != {Secret(TOKEN)}
+    moment[0] += 7 * day - 1
+    assert await token.current() == found[0]
+    newest, side.platform.access_token = side.platform.access_token, "taken away"
+    moment[0] += 1
+    assert await token.current() == Secret(newest)  # the renewal failed; what we have is all there is
+    assert [record.message for record in caplog.records] == ["instagram.token_not_renewed"]
+    assert newest not in caplog.text
+    side.platform.access_token = newest
+    moment[0] += day / 4
+    assert await token.current() != Secret(newest)
+
+
+async def test_calls_go_by_the_renewed_token(side: Side) -> None:
+    cache = InProcessTokens()
+    side.adapter.tokens = cache
+    await side.adapter.probe()
+    (key,) = cache._tokens
+    await cache.save(key, Token(Secret("renewed"), 2e10))
+    side.platform.access_token = "renewed"
+    await side.adapter.probe()
+    assert side.adapter.tokens is cache
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

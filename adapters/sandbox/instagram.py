@@ -73,7 +73,16 @@ class InstagramAccount(MetaPlatform):
             web.get(edge, self._called(self._node)),
             web.post(edge, self._called(self._moderate)),
             web.delete(edge, self._called(self._remove)),
+            web.get("/refresh_access_token", self._refresh),
         )
+
+    async def _refresh(self, request: web.Request) -> web.Response:
+        """A new token for the one that lives: 60 days more. The old one is no longer taken here."""
+        query = request.query
+        if query.get("access_token") != self.access_token or query.get("grant_type") != "ig_refresh_token":
+            return Refusal(190, "Error validating access token", 463, 401).answer()
+        self.access_token = f"renewed-{self.random.getrandbits(64):016x}"
+        return web.json_response({"access_token": self.access_token, "token_type": "bearer", "expires_in": 5_184_000})
 
     async def _upload(self, request: web.Request) -> web.Response:
         form = await request.post()
