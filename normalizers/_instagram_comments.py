@@ -44,16 +44,17 @@ def _comment(value: Item, scope: Scope, path: str, *, live: bool) -> tuple[Event
     wrote comes back too: it is no customer's word, and an answer to it would never end.
     """
     ref = text(value, "id") or need(value, "comment_id")
-    media, words, parent = mapping(value, "media"), text(value, "text"), text(value, "parent_id")
-    author, place = mapping(value, "from"), text(media, "id")
-    name, handle = text(author, "id"), text(author, "username")
-    post = text(media, "original_media_id") or place or f"comment:{parent or ref}"
-    thread = Thread(kind="public", key=post, parent=parent)
-    context = Context(
-        reply_to=parent or place,
-        referral=Referral("ad", text(media, "ad_id"), title=text(media, "ad_title")) if "ad_id" in media else None,
-        metadata={"parent": parent, "username": handle} if parent else {},  # an answer to an answer names its person
-    )
+    media, author, words = mapping(value, "media"), mapping(value, "from"), text(value, "text")
+    parent = text(value, "parent_id") if "parent_id" in value else ""
+    name, handle, place = text(author, "id"), text(author, "username"), text(media, "id")
+    post = (text(media, "original_media_id") if "original_media_id" in media else "") or place
+    thread = Thread(kind="public", key=post or f"comment:{parent or ref}", parent=parent)
+    if parent:  # an answer to an answer names its person
+        context = Context(reply_to=parent, metadata={"parent": parent, "username": handle})
+    else:
+        context = Context(reply_to=place)
+    if "ad_id" in media:
+        context = replace(context, referral=Referral("ad", text(media, "ad_id"), title=text(media, "ad_title")))
     if name and (name == scope.key or name in scope.own or name == author.get("self_ig_scoped_id")):
         return (
             Echo(
@@ -61,24 +62,15 @@ def _comment(value: Item, scope: Scope, path: str, *, live: bool) -> tuple[Event
                 context=context, thread=thread,
             ),
         )  # fmt: skip
-    return (
-        InboundMessage(
-            id=ref,
-            at=scope.at,
-            routing_key=scope.key,
-            channel=scope.channel,
-            path=path,
-            sender=Person((Address(SPACE, "igsid", name),), handle=handle) if name else _nobody(ref),
-            kind="text" if words else "unsupported",
-            text=words,
-            content=None if words else Unsupported("comment", "its content has to be looked up"),
-            context=context,
-            thread=thread,
-            opens_window=False,
-            lookup="" if words else f"comment:{ref}",
-            flags=("live",) if live else (),
-        ),
-    )
+    found = InboundMessage(
+        id=ref, at=scope.at, routing_key=scope.key, channel=scope.channel, path=path,
+        sender=Person((Address(SPACE, "igsid", name),), "", handle) if name else _nobody(ref),
+        text=words, context=context, thread=thread, opens_window=False, flags=("live",) if live else (),
+    )  # fmt: skip
+    if words:
+        return (found,)
+    unknown = Unsupported("comment", "its content has to be looked up")
+    return (replace(found, kind="unsupported", content=unknown, lookup=f"comment:{ref}"),)
 
 
 def _nobody(ref: str) -> Person:
