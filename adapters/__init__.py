@@ -12,7 +12,6 @@ from adapters._base import (
     Lookups,
     MediaFetcher,
     MediaRule,
-    Moderator,
     Pace,
     PrivateReply,
     Probe,
@@ -42,7 +41,6 @@ from adapters._http import Http, HttpAnswer
 __all__ = [
     "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
     "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
-    "MediaError", "MediaFetcher", "MediaRule", "Moderator", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler",
-    "SendError", "Sent", "SettingsError", "Subscriber", "Throttled", "Unreachable", "VerificationError", "Window",
-    "platform_error",
+    "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
+    "Sent", "SettingsError", "Subscriber", "Throttled", "Unreachable", "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

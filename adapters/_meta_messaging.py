@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adapters._base import Sent
@@ -30,7 +30,7 @@ class Surface:
     uploads: bool  # takes files of our disk; else only addresses it can fetch them from
     templates: bool = False
     posts: bool = False  # a post may be answered in private, not only a comment
-    by_url: Mapping[str, Any] | None = None  # what stands beside a file's address
+    by_url: Mapping[str, Any] = field(default_factory=dict)  # what stands beside a file's address
 
 
 MESSENGER: Final = Surface(
@@ -154,7 +154,7 @@ def _file(file: OutboundFile, surface: Surface, attachment_id: str) -> dict[str,
     if not (uploaded or file.url):
         where = "neither on disk nor at an address" if surface.uploads else "lies at no address the platform can reach"
         raise refused("file", f"{file.filename}: {where}")
-    payload = {"attachment_id": attachment_id} if uploaded else {"url": file.url, **(surface.by_url or {})}
+    payload = {"attachment_id": attachment_id} if uploaded else {"url": file.url, **surface.by_url}
     return {"type": KINDS[file.kind], "payload": payload}
 
 
