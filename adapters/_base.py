@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, Protocol, runtime_checkable
 
 from adapters._errors import ErrorRule
 from adapters._http import Http
@@ -68,6 +68,10 @@ class MediaRule:
     media_types: tuple[str, ...]
     max_bytes: int
     caption: bool = True
+
+
+NO_FILES: Final = (MediaRule("file", (), 0),)
+"""`Limits.media` of a channel that takes no file: a rule no type fits. Without any rule every file would pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,7 @@ class Channel:
     proactive: bool = True  # a first message to somebody who never wrote is possible
     reactions: bool = False
     edits: bool = False
+    echoes_by_text: bool = False  # our own messages come back without our id: text and time tell
     attribute_of: Mapping[str, str] = field(default_factory=dict)  # address kind -> matching attribute (phone, email)
     private_reply: PrivateReply | None = None  # what is public here may be answered in private
     answer_rules: tuple[AnswerRule, ...] = ()  # held against the flags of the message answered
@@ -338,6 +343,19 @@ class Lookups(Protocol):
 
     async def look_up(self, message: InboundMessage) -> InboundMessage:
         """The message with what the platform tells when asked, `lookup` empty. Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
+class Moderator(Protocol):
+    """Adapters that can hide or delete public comments on what the account has posted."""
+
+    async def hide(self, external_id: str, *, hidden: bool) -> None:
+        """Show a comment to its author only, or to everybody again. Raises `SendError`."""
+        ...
+
+    async def delete(self, external_id: str) -> None:
+        """Take a comment away for good. Raises `SendError`."""
         ...
 
 

@@ -15,6 +15,7 @@ BUILT_IN = {
     "api": "adapters.api:ApiAdapter",
     "email": "adapters.email:EmailAdapter",
     "facebook": "adapters.facebook:FacebookAdapter",
+    "instagram": "adapters.instagram:InstagramAdapter",
     "line": "adapters.line:LineAdapter",
     "sms": "adapters.sms:SmsAdapter",
     "wechat": "adapters.wechat:WeChatAdapter",

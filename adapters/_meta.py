@@ -53,8 +53,8 @@ def check_json(callback: Callback) -> None:
 def read_answer(answer: HttpAnswer, errors: Mapping[str, ErrorRule], secrets: Iterable[Secret] = ()) -> dict[str, Any]:
     """The answer's object when it is a success. Raises `SendError`, by code and not by title as Meta asks.
 
-    A code is refined by its subcode ("10/2018278") where `errors` knows the pair. `secrets` are cut from
-    what is shown: Graph quotes a token it cannot parse.
+    A code is refined by its subcode ("10/2018278") where `errors` knows the pair, or the subcode with whatever code
+    ("*/2534068"). `secrets` are cut from what is shown: Graph quotes a token it cannot parse.
     """
     if answer.status < 300:
         body = answer.json()
@@ -66,8 +66,9 @@ def read_answer(answer: HttpAnswer, errors: Mapping[str, ErrorRule], secrets: It
         body = answer.json_or_empty()
     error = mapping(body, "error")
     code, subcode = text(error, "code"), text(error, "error_subcode")
-    if f"{code}/{subcode}" in errors:  # says more than its code
+    if subcode and (rule := errors.get(f"{code}/{subcode}") or errors.get(f"*/{subcode}")):  # says more than its code
         code = f"{code}/{subcode}"
+        errors = {code: rule}
     words = text(mapping(error, "error_data"), "details") or text(error, "message") or text(error, "error_user_msg")
     for secret in secrets:
         words = words.replace(secret.reveal(), "***")

@@ -51,7 +51,7 @@ MESSAGING_ERRORS: Final[Mapping[str, ErrorRule]] = {
             "100/33": "the person cannot be reached with this token",
             "200/1545041": "the person cannot get this message",
             "551": "the person has blocked us, is gone, or has messages switched off",
-            "2534037": "the person cannot be written to",  # unverified
+            "*/2534037": "the person cannot be written to",  # unverified
         },
     ),
     **_rules(
@@ -76,8 +76,9 @@ MESSAGING_ERRORS: Final[Mapping[str, ErrorRule]] = {
             "200/2069030": "not supported for this kind of Page",
             "200/2069031": "not supported for this kind of Page",
             "200/2069033": "not supported for this kind of Page",
+            "10900": "the one private reply is used",  # unverified
             "506": "the same text was just posted",
-            "2534068": "several pictures at once are not available for this account",
+            "*/2534068": "several pictures at once are not available for this account",
         },
     ),
     "1/99": ErrorRule("retry", "unknown fault, at times a missing permission"),
@@ -101,6 +102,7 @@ MESSAGING_ERRORS: Final[Mapping[str, ErrorRule]] = {
             "80001": "call rate of the Page",
             "80002": "call rate of the Instagram account",
             "80006": "rate of Messenger for this business",
+            "*/1390008": "rate of posts and comments",
         }
     ),
     # the first wait; the platform names none, and lifts such a restriction after hours at most
@@ -112,7 +114,7 @@ MESSAGING_ERRORS: Final[Mapping[str, ErrorRule]] = {
     "4/2018354": ErrorRule("throttle", "marketing sent too soon", pause="recipient", wait=timedelta(hours=24)),
     "9/2018352": ErrorRule("throttle", "marketing cap of this person", pause="recipient", wait=timedelta(hours=24)),
 }
-"""Codes, refined by their subcode after a slash."""
+"""Codes, refined by their subcode after a slash; after "*/" a subcode whose code is not documented."""
 
 KEYWORDS: Final = Keywords(
     stop=frozenset({"stop", "stopp", "stop all", "stopall", "unsubscribe", "opt out", "optout", "abmelden", "baja",

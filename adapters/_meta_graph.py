@@ -6,7 +6,7 @@ Sources: Meta, Graph API, Secure requests; Error handling, 2025-11; Messenger Pl
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -31,26 +31,39 @@ def proof_of(token: Secret, app_secret: Secret) -> str:
 class Graph:
     """The Graph API as one account may use it. Every call is one try and raises `SendError`.
 
-    `prove` sends `appsecret_proof` with each call, which an app may demand; by the first secret, the newest.
+    `token` tells the one to use now; without it the first of `tokens` is. `prove` sends `appsecret_proof` with each
+    call, which an app may demand; by the first secret, the newest.
     """
 
     def __init__(
-        self, http: Http, api_base: str, tokens: Sequence[Secret], app_secrets: Sequence[Secret], *, prove: bool
-    ) -> None:
-        self._http, self._base, self._tokens = http, api_base.rstrip("/"), tuple(tokens)
-        self._proof = Secret(proof_of(tokens[0], app_secrets[0])) if prove else None
+        self, http: Http, api_base: str, tokens: Sequence[Secret], app_secrets: Sequence[Secret], *, prove: bool,
+        token: Callable[[], Awaitable[Secret]] | None = None,
+    ) -> None:  # fmt: skip
+        self._http, self._base, self._tokens, self._token = http, api_base.rstrip("/"), tuple(tokens), token
+        self._prover = app_secrets[0] if prove else None
 
     async def get(self, path: str, errors: Mapping[str, ErrorRule], **query: str) -> dict[str, Any]:
         """The answer's object."""
-        answer = await self._http.request("GET", self._url(path, query), bearer=self._tokens[0].reveal())
-        return _meta.read_answer(answer, errors, self._secrets())
+        return await self._call("GET", path, errors, query)
 
     async def post(self, path: str, body: Mapping[str, Any], errors: Mapping[str, ErrorRule]) -> dict[str, Any]:
         """The answer's object."""
-        answer = await self._http.request(
-            "POST", self._url(path, {}), json=_encode(body), bearer=self._tokens[0].reveal()
-        )
-        return _meta.read_answer(answer, errors, self._secrets())
+        return await self._call("POST", path, errors, json=_encode(body))
+
+    async def delete(self, path: str, errors: Mapping[str, ErrorRule]) -> dict[str, Any]:
+        """The answer's object. The client library may ask a second time after a disconnect: then it is gone already."""
+        return await self._call("DELETE", path, errors)
+
+    async def _call(
+        self, method: str, path: str, errors: Mapping[str, ErrorRule], query: Mapping[str, str] | None = None,
+        **content: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        token = await self._token() if self._token is not None else self._tokens[0]
+        proof = Secret(proof_of(token, self._prover)) if self._prover is not None else None
+        asked = urlencode({**(query or {}), **({"appsecret_proof": proof.reveal()} if proof else {})}, safe=",{}")
+        url = f"{self._base}/{quote(path, safe='/')}" + (f"?{asked}" if asked else "")
+        answer = await self._http.request(method, url, bearer=token.reveal(), **content)
+        return _meta.read_answer(answer, errors, filter(None, (*self._tokens, token, proof)))
 
     async def upload(
         self, path: str, file: OutboundFile, field: str, fields: Mapping[str, str], errors: Mapping[str, ErrorRule],
@@ -67,20 +80,9 @@ class Graph:
                 form.add_field(name, value)
             form.add_field(field, content, filename=file.filename or file.kind, content_type=file.media_type)
             try:
-                answer = await self._http.request(
-                    "POST", self._url(path, {}), data=form, bearer=self._tokens[0].reveal()
-                )
-                found = text(_meta.read_answer(answer, errors, self._secrets()), wanted)
+                found = text(await self._call("POST", path, errors, data=form), wanted)
             except SendError as error:
                 raise _meta.before_sending(error) from None
         if not found:
             raise SendError("retry", "no-file-id", "the upload brought no id")
         return found
-
-    def _url(self, path: str, query: Mapping[str, str]) -> str:
-        proof = {"appsecret_proof": self._proof.reveal()} if self._proof else {}
-        asked = urlencode({**query, **proof}, safe=",{}")
-        return f"{self._base}/{quote(path, safe='/')}" + (f"?{asked}" if asked else "")
-
-    def _secrets(self) -> Iterable[Secret]:
-        return (*self._tokens, self._proof) if self._proof else self._tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adapters._base import Sent
@@ -10,26 +11,52 @@ from adapters._errors import Ambiguous, SendError
 from adapters._meta_facts import HUMAN_AGENT
 from normalizers._fields import text
 from normalizers._meta_messaging import ADDRESS_KINDS, EMOJI
-from normalizers.model import Address, Interactive, MediaKind, OutboundFile, OutboundMessage, Template
+from normalizers.model import Address, Interactive, MediaKind, OutboundFile, OutboundMessage, Purpose, Template
 
 KINDS: Final[Mapping[MediaKind, str]] = {
     "image": "image", "audio": "audio", "video": "video", "file": "file", "sticker": "image",
 }  # fmt: skip
 QUICK_REPLIES_MAX: Final = 13
-_WORDS = {emoji: word for word, emoji in EMOJI.items()}
-_PURPOSES = {"reply": "RESPONSE", "transactional": "UPDATE", "marketing": "UPDATE"}
 
 
-def body_for(message: OutboundMessage, surface: str, *, tags: bool, attachment_id: str = "") -> dict[str, Any]:
-    """The body of one send. `surface` is the private channel spoken on, `tags` whether the account may use them.
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """A private channel as one speaks on it: where Messenger and Instagram Direct differ."""
+
+    channel: str
+    purposes: Mapping[Purpose, str]  # what is told of a message within the window; empty: nothing
+    reactions: Mapping[str, str]  # emoji -> the platform's word
+    metadata: bool  # our message id may travel along, and comes back in the echo
+    uploads: bool  # takes files of our disk; else only addresses it can fetch them from
+    templates: bool = False
+    posts: bool = False  # a post may be answered in private, not only a comment
+    by_url: Mapping[str, Any] = field(default_factory=dict)  # what stands beside a file's address
+
+
+MESSENGER: Final = Surface(
+    "messenger",
+    purposes={"reply": "RESPONSE", "transactional": "UPDATE", "marketing": "UPDATE"},
+    reactions={emoji: word for word, emoji in EMOJI.items()},
+    metadata=True,
+    uploads=True,
+    templates=True,
+    posts=True,
+    by_url={"is_reusable": False},
+)
+
+
+def body_for(message: OutboundMessage, surface: Surface, *, tags: bool, attachment_id: str = "") -> dict[str, Any]:
+    """The body of one send. `tags` is whether the account may use message tags.
 
     `attachment_id` is the uploaded file's. Raises `SendError` for what cannot be said.
     """
     body: dict[str, Any] = {"recipient": _recipient(message, surface)}
     if message.reaction is not None:
-        return body | _reaction(message, message.reaction)
-    content = _content(message, attachment_id) | {"metadata": message.id}
-    body |= _kind(message, tags) | {"message": content}
+        return body | _reaction(message, message.reaction, surface)
+    content = _content(message, surface, attachment_id)
+    if surface.metadata:
+        content["metadata"] = message.id
+    body |= _kind(message, surface, tags) | {"message": content}
     if message.thread.kind != "public" and message.context is not None and message.context.reply_to:
         body["reply_to"] = {"mid": message.context.reply_to}
     return body
@@ -56,26 +83,30 @@ def answered_of(message: OutboundMessage) -> str:
     return found
 
 
-def sent_of(answer: Mapping[str, Any], message: OutboundMessage, surface: str) -> Sent:
+def sent_of(answer: Mapping[str, Any], message: OutboundMessage, channel: str) -> Sent:
     """The platform's id, and the id it knows the person by: news where a comment was answered in private."""
     external_id, person = text(answer, "message_id"), text(answer, "recipient_id")
     if not external_id and message.reaction is None:
         raise Ambiguous("no-id", "a success without a message id")
-    return Sent(external_id, addresses=(Address(surface, ADDRESS_KINDS[surface], person),) if person else ())
+    return Sent(external_id, addresses=(Address(channel, ADDRESS_KINDS[channel], person),) if person else ())
 
 
-def _recipient(message: OutboundMessage, surface: str) -> dict[str, str]:
+def _recipient(message: OutboundMessage, surface: Surface) -> dict[str, str]:
     """The person; or, for a private reply, the comment or post it answers."""
     if message.thread.kind == "public":
         answered = answered_of(message)
-        return {"post_id" if answered == message.thread.key else "comment_id": answered}
-    for kind, key in ((ADDRESS_KINDS[surface], "id"), ("user_ref", "user_ref")):
+        if answered != message.thread.key:
+            return {"comment_id": answered}
+        if not surface.posts:
+            raise refused("no-comment", "only a comment can be answered in private")
+        return {"post_id": answered}
+    for kind, key in ((ADDRESS_KINDS[surface.channel], "id"), ("user_ref", "user_ref")):
         if found := next((address.value for address in message.to if address.kind == kind), ""):
             return {key: found}
     raise SendError("bad-recipient", "no-address", "the person never wrote in private")
 
 
-def _kind(message: OutboundMessage, tags: bool) -> dict[str, str]:
+def _kind(message: OutboundMessage, surface: Surface, tags: bool) -> dict[str, str]:
     """Within the window no tag is set; a template travels as one."""
     if message.tag:
         if message.tag != HUMAN_AGENT:
@@ -85,23 +116,25 @@ def _kind(message: OutboundMessage, tags: bool) -> dict[str, str]:
         return {"messaging_type": "MESSAGE_TAG", "tag": message.tag}
     if _template_of(message) is not None:
         return {"messaging_type": "UTILITY"}
-    return {"messaging_type": _PURPOSES[message.purpose]}
+    return {"messaging_type": surface.purposes[message.purpose]} if surface.purposes else {}
 
 
-def _reaction(message: OutboundMessage, emoji: str) -> dict[str, Any]:
+def _reaction(message: OutboundMessage, emoji: str, surface: Surface) -> dict[str, Any]:
     mid = message.context.reply_to if message.context is not None else ""
     if not mid:
         raise refused("reaction", "names no message")
     if not emoji:
         return {"sender_action": "unreact", "payload": {"message_id": mid}}
-    if (word := _WORDS.get(emoji.removesuffix("\ufe0f"))) is None:
-        raise refused("reaction", f"the platform takes only {' '.join(_WORDS)}")
+    if (word := surface.reactions.get(emoji.removesuffix("\ufe0f"))) is None:
+        raise refused("reaction", f"the platform takes only {' '.join(surface.reactions)}")
     return {"sender_action": "react", "payload": {"message_id": mid, "reaction": word}}
 
 
-def _content(message: OutboundMessage, attachment_id: str) -> dict[str, Any]:
+def _content(message: OutboundMessage, surface: Surface, attachment_id: str) -> dict[str, Any]:
     """Text or a file, never both: the platform takes one of them."""
     if (template := _template_of(message)) is not None:
+        if not surface.templates:
+            raise refused("template", "the platform has no templates here")
         return {"template": _template(template)}
     if isinstance(message.content, Interactive):
         return _interactive(message.content, message.text)
@@ -110,17 +143,18 @@ def _content(message: OutboundMessage, attachment_id: str) -> dict[str, Any]:
     if (file := file_of(message)) is not None:
         if message.text:
             raise refused("caption", "no text can stand beside a file")
-        return {"attachment": _file(file, attachment_id)}
+        return {"attachment": _file(file, surface, attachment_id)}
     if not message.text:
         raise refused("empty", "nothing to send")
     return {"text": message.text}
 
 
-def _file(file: OutboundFile, attachment_id: str) -> dict[str, Any]:
-    if not (attachment_id or file.open_path or file.url):
-        raise refused("file", f"{file.filename}: neither on disk nor at an address")
-    by_url = {"url": file.url, "is_reusable": False}
-    payload = {"attachment_id": attachment_id} if attachment_id or file.open_path else by_url
+def _file(file: OutboundFile, surface: Surface, attachment_id: str) -> dict[str, Any]:
+    uploaded = attachment_id or (surface.uploads and file.open_path)
+    if not (uploaded or file.url):
+        where = "neither on disk nor at an address" if surface.uploads else "lies at no address the platform can reach"
+        raise refused("file", f"{file.filename}: {where}")
+    payload = {"attachment_id": attachment_id} if uploaded else {"url": file.url, **surface.by_url}
     return {"type": KINDS[file.kind], "payload": payload}
 
 

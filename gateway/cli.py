@@ -183,14 +183,14 @@ def table_row(entry: FoundAdapter, channel: Channel) -> tuple[str, ...]:
     window = f"{channel.window.duration // timedelta(hours=1)} h" if channel.window else "none"
     if channel.window and channel.window.template_outside:
         window += ", then templates"
-    kinds = ", ".join(dict.fromkeys(rule.kind for rule in limits.media)) or "any"
+    kinds = ", ".join(dict.fromkeys(rule.kind for rule in limits.media if rule.media_types))
     repeat = {"none": "never", "request": "by key", "message_id": "by Message-ID"}[channel.key]
     return (
         entry.name,
         channel.name,
         window,
         f"{limits.text_max} {units[limits.text_unit]}" + (", in parts" if limits.split else ""),
-        kinds,
+        kinds or ("none" if limits.media else "any"),
         ", ".join(channel.receipts) or "none",
         repeat,
         entry.origin,

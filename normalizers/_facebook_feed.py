@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from normalizers._fields import Broken, digest, mapping, need, text
@@ -37,11 +38,11 @@ from normalizers.model import (
 )
 
 _FILES: Final = frozenset({"photo", "video", "photos"})
-_POSTS: Final = frozenset({"post", "status", "photo", "video", "share", "link"})
+_ITEMS: Final = frozenset({"comment", "post", "status", "photo", "video", "share", "link", "reaction"})
 _REACTIONS: Final[Mapping[str, str]] = {**EMOJI, "haha": "😆", "care": "🤗", "sorry": "😢", "anger": "😠"}
 
 
-class _Entry(NamedTuple):
+class _Entry(msgspec.Struct, frozen=True):
     """A comment or post as its change names it."""
 
     value: Item
@@ -78,7 +79,7 @@ def change(item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
         entry = _entry(value, "comment" if text(value, "comment_id") else "post", scope, path, mention=True)
         return _VERBS.get(entry.verb, _useless)(entry)
     kind = text(value, "item")
-    if field != "feed" or kind not in ("comment", "reaction", *_POSTS):
+    if field != "feed" or kind not in _ITEMS:
         return ignored(item, scope, path, f"field {field!r} {kind!r}")
     if kind == "reaction":
         return _reaction(value, scope, path)
@@ -96,20 +97,19 @@ def _entry(value: Item, item: str, scope: Scope, path: str, *, mention: bool = F
     own = bool(name) and (name == scope.key or name in scope.own)
     thread = Thread(kind="public", key=post, parent="" if parent == post else parent)
     return _Entry(
-        value, item, ref, thread, author, own, text(value, "verb") or "add", moment_at(value, "created_time", scope.at),
+        value, item, ref, thread, author, own, text(value, "verb") or "add", moment_at(value, "created_time", scope),
         scope, path, mention,
     )  # fmt: skip
 
 
 def _author(value: Item, scope: Scope) -> Person | None:
     """Who wrote. The id is the Page's own for this person, yet not known to be one that Messenger takes."""
-    author = mapping(value, "from")
-    name = text(author, "id") or text(value, "sender_id")
-    if not name:
-        return None
-    return Person(
-        (Address(scope.channel, "commenter", name),), text(author, "name") or text(value, "sender_name")
-    )  # fmt: skip
+    author = value.get("from")
+    if type(author) is dict and (name := text(author, "id")):
+        return Person((Address(scope.channel, "commenter", name),), text(author, "name"))
+    if name := text(value, "sender_id"):
+        return Person((Address(scope.channel, "commenter", name),), text(value, "sender_name"))
+    return None
 
 
 # --- what happened to a comment or post -------------------------------------------------------------------------------
@@ -117,13 +117,13 @@ def _author(value: Item, scope: Scope) -> Person | None:
 
 def _added(entry: _Entry) -> tuple[Event, ...]:
     value, words = entry.value, text(entry.value, "message")
-    files, content = _files(entry), _shared(entry)
+    files, content = _files(entry), _shared(entry) if "link" in value else None
     kind: MessageKind = files[0].kind if files else "link" if content is not None and not words else "text"
     post = mapping(value, "post")
     context = Context(
         reply_to=entry.thread.parent or ("" if entry.ref == entry.thread.key else entry.thread.key),
-        post_text=text(post, "message"),
-        permalink=address(value.get("permalink_url")) or address(post.get("permalink_url")),
+        post_text=text(post, "message") if post else "",
+        permalink=address(value.get("permalink_url") or post.get("permalink_url")),
     )
     if entry.own:
         return (
@@ -163,7 +163,7 @@ def _nobody(entry: _Entry) -> Person:
 
 def _files(entry: _Entry) -> tuple[Attachment, ...]:
     value = entry.value
-    if entry.item not in ("photo", "video") and not _FILES & value.keys():
+    if entry.item not in ("photo", "video") and _FILES.isdisjoint(value):
         return ()
     ref = f"{'comment' if entry.item == 'comment' else 'post'}:{entry.ref}"
     found: list[tuple[MediaKind, str]] = [
@@ -248,7 +248,7 @@ def _reaction(value: Item, scope: Scope, path: str) -> tuple[Event, ...]:
     return (
         Reaction(
             id=f"{target}:{person}:{verb}:{word}:{text(value, 'created_time')}",
-            at=moment_at(value, "created_time", scope.at), routing_key=scope.key, channel=scope.channel, path=path,
+            at=moment_at(value, "created_time", scope), routing_key=scope.key, channel=scope.channel, path=path,
             target=target, emoji="" if verb == "remove" else _REACTIONS.get(word.lower(), word), sender=author,
             thread=Thread(kind="public", key=post),
         ),

@@ -7,7 +7,9 @@ Sources: Meta, Messenger Platform, messages webhook reference; Changelog, 2026-0
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+
+import msgspec
 
 from normalizers._fields import clean, items, mapping, number, plain, text
 from normalizers.model import (
@@ -29,7 +31,7 @@ Item: TypeAlias = Mapping[str, Any]
 _THUMBS = frozenset({"369239263222822", "369239343222814", "369239383222810"})
 
 
-class Part(NamedTuple):
+class Part(msgspec.Struct, frozen=True, gc=False):
     """What a message says: kind, what an agent reads, files, structured content, the story it is about."""
 
     kind: MessageKind

@@ -8,24 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+
+import msgspec
 
 from normalizers._fields import Broken, NotWellFormed, digest, load_json, moment, text
 from normalizers._meta_attachments import Item
 from normalizers.model import Event, Ignored, Received, Unreadable
 
-_SECONDS, _MILLISECONDS = range(10**8, 10**11), range(10**11, 10**14)  # what a Unix time is counted in, by its size
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class Scope(NamedTuple):
-    """What the events of one list share. `at` is the entry's moment, which stands in for one that is missing."""
+class Scope(msgspec.Struct, frozen=True, gc=False):
+    """What the events of one list share."""
 
     channel: str
     key: str  # the Page's or Instagram account's id: names the account, and is its own address
-    at: datetime
+    entry: Item
+    received_at: datetime
     own: frozenset[str]  # ids that are ourselves
     app: str = ""  # id of our own Meta app, when it is configured
     standby: bool = False  # another application holds the conversation
+
+    @property
+    def at(self) -> datetime:
+        """The entry's moment, which stands in for one that is missing. Looked at only then: most items have theirs."""
+        return _unix(self.entry, "time") or self.received_at
 
 
 Reader: TypeAlias = Callable[[Item, Scope, str], tuple[Event, ...]]
@@ -37,39 +45,38 @@ def read_entries(received: Received, platform: str, lists: Mapping[str, tuple[st
 
     `platform` is the webhook's "object"; `lists` names the channel and the reader of each list of an entry.
     """
-    at, options = received.received_at, received.account.options
-    own, app = received.account.own_addresses, options.get("app_id", "")
-    channel = lists["messaging"][0]
+    at, account = received.received_at, received.account
+    own, app = account.own_addresses, account.options.get("app_id", "")
+    first = lists["messaging"][0]
     try:
         body = load_json(received.body)
     except NotWellFormed as fault:
-        return (Unreadable(id=digest(received.body), at=at, channel=channel, path="$", problem=str(fault)),)
+        return (Unreadable(id=digest(received.body), at=at, channel=first, path="$", problem=str(fault)),)
     events: list[Event] = []
     entries = body.get("entry") if type(body) is dict and body.get("object", platform) == platform else None
     for index, entry in enumerate(entries if type(entries) is list else ()):
-        path = f"$.entry[{index}]"
         if type(entry) is not dict:
-            events.append(_unreadable(entry, Scope(channel, "", at, own), path, Broken("", "not an object")))
+            nowhere = Scope(first, "", {}, at, own)
+            events.append(_unreadable(entry, nowhere, f"$.entry[{index}]", Broken("", "not an object")))
             continue
-        key, moment_ = text(entry, "id"), moment_at(entry, "time", at)
-        for name in entry:
-            if name in lists:
-                channel_of, reader = lists[name]
-                scope = Scope(channel_of, key, moment_, own, app, name == "standby")
-                _read_list(entry[name], scope, reader, f"{path}.{name}", events)
+        key = text(entry, "id")
+        for name, listed in entry.items():
+            if (found := lists.get(name)) is None:
+                continue
+            channel, reader = found
+            scope = Scope(channel, key, entry, at, own, app, name == "standby")
+            if type(listed) is not list:
+                events.append(_unreadable(listed, scope, f"$.entry[{index}].{name}", Broken("", "not a list")))
+                continue
+            for place, item in enumerate(listed):
+                _read(item, scope, reader, f"$.entry[{index}].{name}[{place}]", events)
         if "value" in entry and "changes" in lists:  # seen for Instagram: a change without the list around it
-            _read(entry, Scope(lists["changes"][0], key, moment_, own, app), lists["changes"][1], path, events)
-    return tuple(events) or (
-        Ignored(id=digest(received.body), at=at, channel=channel, path="$", reason=f"no events of a {platform}"),
-    )
-
-
-def _read_list(listed: Any, scope: Scope, reader: Reader, path: str, events: list[Event]) -> None:
-    if type(listed) is not list:
-        events.append(_unreadable(listed, scope, path, Broken("", "not a list")))
-        return
-    for index, item in enumerate(listed):
-        _read(item, scope, reader, f"{path}[{index}]", events)
+            channel, reader = lists["changes"]
+            _read(entry, Scope(channel, key, entry, at, own, app), reader, f"$.entry[{index}]", events)
+    if not events:
+        reason = f"no events of the kind {platform!r}"
+        return (Ignored(id=digest(received.body), at=at, channel=first, path="$", reason=reason),)
+    return tuple(events)
 
 
 def _read(item: Any, scope: Scope, reader: Reader, path: str, events: list[Event]) -> None:
@@ -97,12 +104,17 @@ def ignored(item: Item, scope: Scope, path: str, reason: str) -> tuple[Ignored]:
     )  # fmt: skip
 
 
-def moment_at(item: Item, key: str, default: datetime) -> datetime:
-    """The Unix time at `key`: messaging counts milliseconds, feeds seconds, and a few samples mix the two."""
+def moment_at(item: Item, key: str, scope: Scope) -> datetime:
+    """The Unix time at `key`, else the entry's."""
+    return _unix(item, key) or scope.at
+
+
+def _unix(item: Item, key: str) -> datetime | None:
+    """Messaging counts milliseconds, feeds seconds, and a few samples mix the two: the size tells."""
     value = item.get(key)
     if type(value) is int:
-        if value in _MILLISECONDS:
+        if 100_000_000_000 <= value < 100_000_000_000_000:
             return datetime.fromtimestamp(value / 1000, UTC)
-        if value in _SECONDS:
+        if 100_000_000 <= value < 100_000_000_000:
             return datetime.fromtimestamp(value, UTC)
-    return moment(item, key, default)
+    return None if (found := moment(item, key, _NEVER)) is _NEVER else found

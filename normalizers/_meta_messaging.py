@@ -48,6 +48,9 @@ _Reader: TypeAlias = Callable[[Item, Item, Scope, str], tuple[Event, ...]]
 
 def messaging(item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
     """The events of one item. Raises `Broken` when it is not what its kind promises."""
+    message = item.get("message")
+    if type(message) is dict:  # as nearly always
+        return _message(message, item, scope, path)
     for key in item:
         reader = _READERS.get(key)
         if reader is not None:
@@ -61,12 +64,20 @@ def messaging(item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
 
 def _person(item: Item, role: str, scope: Scope) -> Person:
     """Who stands in `sender` or `recipient`: by `user_ref` until a visitor of a plugin has written."""
-    who = mapping(item, role)
+    who = item.get(role)
+    if type(who) is not dict:
+        raise Broken(f".{role}.id", "missing")
     if name := text(who, "id"):
         return Person((Address(scope.channel, ADDRESS_KINDS[scope.channel], name),))
     if name := text(who, "user_ref"):
         return Person((Address(scope.channel, "user_ref", name),))
     raise Broken(f".{role}.id", "missing")
+
+
+def _ourselves(person: Person, scope: Scope) -> bool:
+    """An entry may be named by the Page, and its sender by the Page's Instagram account."""
+    name = person.addresses[0].value
+    return name == scope.key or name in scope.own
 
 
 def referral_of(item: Item) -> Referral | None:
@@ -100,9 +111,11 @@ def _context(message: Item) -> tuple[Context | None, Story | None]:
 def _message(message: Item, item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
     mid = need(message, "mid")
     if message.get("is_echo") is True:
+        if message.get("is_self") is True:
+            return ignored(item, scope, path, "written to ourselves")
         return _echo(message, mid, item, scope, path)
-    at, sender = moment_at(item, "timestamp", scope.at), _person(item, "sender", scope)
-    if sender.addresses[0].value == scope.key:
+    at, sender = moment_at(item, "timestamp", scope), _person(item, "sender", scope)
+    if _ourselves(sender, scope):
         return ignored(item, scope, path, "sent by ourselves")
     if message.get("is_deleted") is True:
         return (
@@ -127,9 +140,14 @@ def _message(message: Item, item: Item, scope: Scope, path: str) -> tuple[Event,
         attachments=part.files,
         content=part.content,
         context=context,
-        flags=("standby",) if scope.standby else (),
+        flags=_flags(part, scope) if scope.standby or part.story is not None else (),
     )
     return (found, _held_elsewhere(found)) if scope.standby else (found,)
+
+
+def _flags(part: Part, scope: Scope) -> tuple[str, ...]:
+    """A mention in a story asks for no answer by itself; what another application holds is not ours to answer."""
+    return ("mention",) * (part.story is not None) + ("standby",) * scope.standby
 
 
 def _held_elsewhere(message: InboundMessage) -> ThreadControl:
@@ -146,7 +164,7 @@ def _echo(message: Item, mid: str, item: Item, scope: Scope, path: str) -> tuple
     An echo may be faster than the answer to its send, and is the proof of it when that answer was lost: so the second
     event. With our app's id configured, only what that app sent is taken for ours.
     """
-    recipient, at = _person(item, "recipient", scope), moment_at(item, "timestamp", scope.at)
+    recipient, at = _person(item, "recipient", scope), moment_at(item, "timestamp", scope)
     app = text(message, "app_id")
     mine = app == scope.app if scope.app else app not in _APPS
     ours = text(message, "metadata") if mine else ""
@@ -182,9 +200,9 @@ def _echo(message: Item, mid: str, item: Item, scope: Scope, path: str) -> tuple
 
 def _edit(edit: Item, item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
     mid = need(edit, "mid")
-    name, at, words = f"{mid}:{text(edit, 'num_edit')}", moment_at(item, "timestamp", scope.at), text(edit, "text")
+    name, at, words = f"{mid}:{text(edit, 'num_edit')}", moment_at(item, "timestamp", scope), text(edit, "text")
     sender = _person(item, "sender", scope)
-    if sender.addresses[0].value == scope.key:
+    if _ourselves(sender, scope):
         recipient = _person(item, "recipient", scope)
         return (
             Echo(
@@ -206,7 +224,7 @@ def _postback(postback: Item, item: Item, scope: Scope, path: str) -> tuple[Even
     referral = referral_of(postback)
     found = InboundMessage(
         id=text(postback, "mid") or digest([mapping(item, "sender"), item.get("timestamp"), postback]),
-        at=moment_at(item, "timestamp", scope.at),
+        at=moment_at(item, "timestamp", scope),
         routing_key=scope.key,
         channel=scope.channel,
         path=path,
@@ -222,11 +240,11 @@ def _postback(postback: Item, item: Item, scope: Scope, path: str) -> tuple[Even
 
 def _reaction(reaction: Item, item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
     mid, sender = need(reaction, "mid"), _person(item, "sender", scope)
-    if sender.addresses[0].value == scope.key:
+    if _ourselves(sender, scope):
         return ignored(item, scope, path, "our own reaction")
     word, action = text(reaction, "reaction"), text(reaction, "action")
     emoji = "" if action == "unreact" else text(reaction, "emoji") or EMOJI.get(word, word)
-    at = moment_at(item, "timestamp", scope.at)
+    at = moment_at(item, "timestamp", scope)
     return (
         Reaction(
             id=f"{mid}:{sender.addresses[0].value}:{action}:{text(item, 'timestamp')}", at=at, routing_key=scope.key,
@@ -241,7 +259,7 @@ def _reaction(reaction: Item, item: Item, scope: Scope, path: str) -> tuple[Even
 def _receipt(status: Literal["delivered", "read"]) -> _Reader:
     def read(receipt: Item, item: Item, scope: Scope, path: str) -> tuple[Event, ...]:
         """All of ours up to the watermark; beside it messages by id (delivery), or one and all before it (read)."""
-        person, at = _person(item, "sender", scope).addresses[0], moment_at(item, "timestamp", scope.at)
+        person, at = _person(item, "sender", scope).addresses[0], moment_at(item, "timestamp", scope)
         listed = receipt.get("mids")
         mids = [mid for mid in listed if type(mid) is str and mid] if type(listed) is list else []
         up_to = text(receipt, "mid")
@@ -253,7 +271,7 @@ def _receipt(status: Literal["delivered", "read"]) -> _Reader:
             for mid in (*mids, *filter(None, (up_to,)))
         ]  # fmt: skip
         if text(receipt, "watermark"):
-            watermark = moment_at(receipt, "watermark", scope.at)
+            watermark = moment_at(receipt, "watermark", scope)
             found.append(
                 DeliveryUpdate(
                     id=f"{person.value}:{status}:{text(receipt, 'watermark')}", at=at, routing_key=scope.key,
@@ -274,7 +292,7 @@ def _engagement(kind: str, inner: Item, item: Item, scope: Scope, path: str) -> 
     referral = referral_of(item)
     return Engagement(
         id=digest([kind, mapping(item, "sender"), item.get("timestamp"), inner]),
-        at=moment_at(item, "timestamp", scope.at),
+        at=moment_at(item, "timestamp", scope),
         routing_key=scope.key,
         channel=scope.channel,
         path=path,
@@ -311,7 +329,7 @@ def _control(action: Literal["pass", "take", "request"]) -> _Reader:
         return (
             ThreadControl(
                 id=digest([action, mapping(item, "sender"), item.get("timestamp"), control]),
-                at=moment_at(item, "timestamp", scope.at), routing_key=scope.key, channel=scope.channel, path=path,
+                at=moment_at(item, "timestamp", scope), routing_key=scope.key, channel=scope.channel, path=path,
                 person=_person(item, "sender", scope), action=action, app=_APPS.get(app, app),
             ),
         )  # fmt: skip
@@ -324,7 +342,7 @@ def _account(kind: str) -> _Reader:
         """About the account itself. A policy block calls for a person, its end does not."""
         return (
             AccountEvent(
-                id=digest([scope.key, kind, item.get("timestamp"), told]), at=moment_at(item, "timestamp", scope.at),
+                id=digest([scope.key, kind, item.get("timestamp"), told]), at=moment_at(item, "timestamp", scope),
                 routing_key=scope.key, channel=scope.channel, path=path, kind=kind, values=plain(told),
                 alarming=kind == "policy" and text(told, "action") != "unblock",
             ),

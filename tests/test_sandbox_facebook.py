@@ -118,7 +118,7 @@ def jo() -> Customer:
 
 
 def psid(customer: Customer) -> Address:
-    return Address("messenger", "psid", customer.psid)
+    return Address("messenger", "psid", customer.id)
 
 
 def reply(customer: Customer, text: str = "Tomorrow.", **fields: Any) -> OutboundMessage:
@@ -316,10 +316,24 @@ async def test_a_private_reply_is_one_and_tells_who_it_went_to(side: Side) -> No
     assert sent.addresses == (psid(jo()),)
     assert side.platform.sends[0].payload["recipient"] == {"comment_id": ref}
     assert [(echo.channel, echo.ours) for echo in side.of(Echo)] == [("messenger", "outbox-1")]
-    assert (await refused(side, under(ref, post, visibility="private")))[1] == "permanent"
+    assert await refused(side, under(ref, post, visibility="private")) == ("10900", "permanent")
     visit = await side.platform.customer_posts(jo(), "Broken shoes")
     await side.adapter.send(under(visit, visit, visibility="private"))
     assert side.platform.sends[1].payload["recipient"] == {"post_id": visit}
+
+
+async def test_comments_are_hidden_and_deleted(side: Side) -> None:
+    post = side.platform.page_post()
+    ref = await side.platform.customer_comments(jo(), "Rubbish!", post)
+    await side.adapter.hide(ref, hidden=True)
+    assert side.platform.comments[ref].hidden
+    await side.adapter.hide(ref, hidden=False)
+    assert [(event.kind, event.values) for event in side.of(Engagement)] == [
+        ("hidden", {"message": ref}), ("unhidden", {"message": ref}),
+    ]  # fmt: skip
+    await side.adapter.delete(ref)
+    assert ref not in side.platform.comments
+    assert await refused(side, under(ref, post)) == ("100/33", "permanent")
 
 
 async def test_a_private_reply_after_seven_days_is_too_late(side: Side) -> None:
@@ -384,7 +398,7 @@ async def test_profiles_are_told_where_they_may_be(side: Side) -> None:
     customer.hidden = True
     assert await side.adapter.profile(psid(customer)) == Person((psid(customer),), "Jo Example")
     assert await side.adapter.profile(Address("messenger", "psid", "1")) is None
-    assert await side.adapter.profile(Address("facebook", "commenter", customer.psid)) is None
+    assert await side.adapter.profile(Address("facebook", "commenter", customer.id)) is None
     side.platform.access_token = "another"
     with pytest.raises(SendError):
         await side.adapter.profile(psid(customer))

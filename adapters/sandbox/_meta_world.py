@@ -8,17 +8,48 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
 from adapters.sandbox._base import Webhook
 
 WINDOW_S, HUMAN_AGENT_S, PRIVATE_REPLY_S = 24 * 3600, 7 * 24 * 3600, 7 * 24 * 3600
-TEXT_MAX = 1999
-_KINDS = frozenset({"image", "audio", "video", "file", "template"})
+_MB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What one private surface takes. `media`: attachment type -> (media types, most bytes)."""
+
+    text_max: int
+    text_size: Callable[[str], int]
+    closed: int  # subcode of "outside of the allowed window"
+    media: Mapping[str, tuple[tuple[str, ...], int]]
+    other: frozenset[str] = frozenset({"template"})  # types of attachments that are no file
+    templates: bool = True
+
+
+MESSENGER: Final = Rules(
+    text_max=1999, text_size=len, closed=2018278,
+    media=dict.fromkeys(("image", "audio", "video", "file"), (("",), 25 * _MB)),
+)  # fmt: skip
+DIRECT: Final = Rules(
+    text_max=1000,
+    text_size=lambda words: len(words.encode()),
+    closed=2534022,
+    media={
+        "image": (("image/png", "image/jpeg", "image/gif"), 8 * _MB),
+        "audio": (("audio/",), 25 * _MB),
+        "video": (("video/",), 25 * _MB),
+        "file": (("application/pdf",), 25 * _MB),
+    },
+    other=frozenset({"template", "MEDIA_SHARE"}),
+    templates=False,
+)
 
 
 class Refusal(Exception):
@@ -38,10 +69,14 @@ class Refusal(Exception):
 
 @dataclass(slots=True)
 class Customer:
-    """Somebody on the platform. `last_wrote`: Unix time of their last word in private, None before the first."""
+    """Somebody on the platform, by the id the account knows them by in private (PSID, IGSID).
 
-    psid: str
+    `last_wrote`: Unix time of their last word in private, None before the first.
+    """
+
+    id: str
     name: str = "Jo Example"
+    handle: str = ""
     commenter: str = ""  # their id in public; empty: the same
     blocked: bool = False  # answers 551
     reads: bool = False
@@ -62,6 +97,7 @@ class Comment:
     hidden: bool = False
     answered: bool = False  # its one private reply is used
     attachment: Mapping[str, Any] = field(default_factory=dict)
+    live: bool = False  # below a broadcast
 
 
 @dataclass(slots=True)
@@ -73,6 +109,9 @@ class Behaviour:
     restricted: bool = False  # answers 10/1893063
     mids_in_deliveries: bool = True
     demand_proof: bool = False
+    fetches: bool = False  # files given by address are fetched and looked at
+    sends_per_second: int = 1000
+    private_replies_per_hour: int = 750
 
 
 def signed(url: str, app_secret: str, tree: Mapping[str, Any]) -> Webhook:
@@ -82,13 +121,28 @@ def signed(url: str, app_secret: str, tree: Mapping[str, Any]) -> Webhook:
     return Webhook(url, body, {"Content-Type": "application/json", "X-Hub-Signature-256": f"sha256={mac}"})
 
 
-def check_message(message: Mapping[str, Any], attachments: Mapping[str, Any]) -> None:
+class Pace:
+    """At most so many calls within a span. Raises `Refusal` 613 for one more."""
+
+    def __init__(self) -> None:
+        self._at: deque[float] = deque()
+
+    def spend(self, now: float, most: int, span_s: float) -> None:
+        """Count one call."""
+        while self._at and self._at[0] <= now - span_s:
+            self._at.popleft()
+        if len(self._at) >= most:
+            raise Refusal(613, "Calls to this api have exceeded the rate limit.")
+        self._at.append(now)
+
+
+def check_message(message: Mapping[str, Any], files: Mapping[str, Any], rules: Rules) -> None:
     """Raise `Refusal` for what can be no message: text and file together, too long, of an unknown type."""
     said = [key for key in ("text", "attachment", "template") if key in message]
-    if len(said) != 1:
+    if len(said) != 1 or (said == ["template"] and not rules.templates):
         raise Refusal(100, "param message must be non-empty, with either text or attachment", 2018015)
-    if len(str(message.get("text", ""))) > TEXT_MAX:
-        raise Refusal(100, "Length of param message[text] must be less than or equal to 2000")
+    if rules.text_size(str(message.get("text", ""))) > rules.text_max:
+        raise Refusal(100, f"Length of param message[text] must be less than or equal to {rules.text_max}")
     if len(str(message.get("metadata", ""))) >= 1000:
         raise Refusal(100, "Length of param message[metadata]")
     if len(message.get("quick_replies", ())) > 13:
@@ -96,16 +150,25 @@ def check_message(message: Mapping[str, Any], attachments: Mapping[str, Any]) ->
     attachment = message.get("attachment")
     if attachment is None:
         return
-    payload = attachment.get("payload") or {}
-    if attachment.get("type") not in _KINDS:
+    kind, payload = attachment.get("type"), attachment.get("payload") or {}
+    if kind not in rules.other and kind not in rules.media:
         raise Refusal(100, "param attachment[type]")
-    if "attachment_id" in payload and payload["attachment_id"] not in attachments:
+    if "attachment_id" in payload and payload["attachment_id"] not in files:
         raise Refusal(100, "invalid attachment id", 2018047)
-    if attachment["type"] != "template" and not (payload.get("attachment_id") or payload.get("url")):
+    if kind not in rules.other and not (payload.get("attachment_id") or payload.get("url")):
         raise Refusal(100, "upload attachment failure", 2018047)
 
 
-def check_window(customer: Customer, body: Mapping[str, Any], behaviour: Behaviour, now: float) -> None:
+def check_file(kind: str, media_type: str, size: int, rules: Rules) -> None:
+    """Raise `Refusal` for a file the surface does not take."""
+    types, most = rules.media.get(kind, ((), 0))
+    if not media_type.startswith(types):
+        raise Refusal(100, f"upload attachment failure: {media_type} is no {kind}", 2018047)
+    if size > most:
+        raise Refusal(100, "the attachment is too large", 2018109)
+
+
+def check_window(customer: Customer, body: Mapping[str, Any], behaviour: Behaviour, now: float, rules: Rules) -> None:
     """Raise `Refusal` unless the person may be written to in this way now."""
     if customer.blocked:
         raise Refusal(551, "This person isn't available right now.", 1545041)
@@ -121,4 +184,4 @@ def check_window(customer: Customer, body: Mapping[str, Any], behaviour: Behavio
         raise Refusal(10, "the app may not use this tag")
     age = float("inf") if customer.last_wrote is None else now - customer.last_wrote
     if age >= (HUMAN_AGENT_S if kind == "MESSAGE_TAG" else WINDOW_S):
-        raise Refusal(10, "This message is sent outside of allowed window.", 2018278, 403)
+        raise Refusal(10, "This message is sent outside of allowed window.", rules.closed, 403)

@@ -11,7 +11,7 @@ import msgspec
 from adapters import Channel
 from gateway.identity import consent
 from gateway.ids import micros
-from gateway.intake import filing, people
+from gateway.intake import echoes, filing, people
 from gateway.intake.context import Context, Rules
 from gateway.intake.messages import attachment_rows, echo_row, inbound_row, known_of
 from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot
@@ -293,6 +293,9 @@ def _echo(ctx: Context, row: EventRow, event: Echo) -> tuple[str, str]:
     """What the business sent outside the gateway stands in the thread too; our own messages coming back do not."""
     if event.ours or _target(ctx, row.account, event.id) is not None:
         return "ignored", "our own message"
+    if (proof := echoes.proof(ctx, row, event)) is not None:
+        ctx.changes.receipts.append(proof)
+        return "done", "our own message, by its text and time"
     if event.action != "sent":
         known = _target(ctx, row.account, event.target)
         if known is None:

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, and_, func, select
 
 from gateway import identity as values_of
+from gateway.intake import echoes
 from gateway.intake.context import Rules
 from gateway.intake.records import (
     AddressKey,
@@ -75,6 +76,7 @@ def load(connection: Connection, rows: Sequence[EventRow], rules: Rules) -> Snap
     _load_people(connection, snapshot, wanted, rules)
     _load_messages(connection, snapshot, wanted)
     _load_conversations(connection, snapshot, wanted)
+    echoes.load(connection, rows, snapshot, rules)
     if connection.execute(select(erased.c.hash).limit(1)).first() is not None:
         hashes = [rules.tokens.keyed_hash(f"{row.account}:{row.event.id}") for row in rows]
         found = connection.execute(select(erased.c.hash).where(erased.c.hash.in_(hashes)))

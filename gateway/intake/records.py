@@ -143,6 +143,16 @@ class Known:
     raw_path: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class OnItsWay:
+    """A part of a message of ours that is being sent (`unknown_at` None), or whose answer was lost then."""
+
+    id: str
+    account: str
+    words: str
+    unknown_at: int | None
+
+
 @dataclass(slots=True)
 class Merge:
     """A merge to be carried out and written into the journal. `loser` empty: a new identity was linked at once."""
@@ -173,6 +183,7 @@ class Snapshot:
     refs: dict[tuple[str, str], str] = field(default_factory=dict)  # (account, ref) -> message id
     messages: dict[str, Known] = field(default_factory=dict)
     erased: frozenset[str] = frozenset()
+    on_their_way: dict[str, list[OnItsWay]] = field(default_factory=dict)  # identity id -> what echoes may prove
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from defusedxml.ElementTree import fromstring
 
-from normalizers import api, line, sms, wechat, whatsapp, x
+from normalizers import api, facebook, instagram, line, sms, wechat, whatsapp, x
 from normalizers import email as mail
 from normalizers.model import Account, Event, Received
 from tests.bench.figures import Plan, Report, Row, Side, play, ratios
@@ -46,6 +46,8 @@ def cases() -> dict[str, tuple[Normalize, Received, Parse, bytes, str]]:
     )  # fmt: skip
     tree = json_(on_line)
     five = msgspec.json.encode(tree | {"events": tree["events"] * 5})
+    page, comment = ((PAYLOADS / "facebook" / name).read_bytes() for name in ("first_message.json", "comment.json"))
+    story, price = ((PAYLOADS / "instagram" / name).read_bytes() for name in ("story_reply.json", "comment.json"))
     envelope = {"mail-from": "ann@customer.test", "rcpt-to": "support@shop.test"}
     return {
         "whatsapp, a text": (whatsapp.normalize, _received("whatsapp", text), json_, text, "msgspec"),
@@ -55,6 +57,10 @@ def cases() -> dict[str, tuple[Normalize, Received, Parse, bytes, str]]:
         "x, a mention": (x.normalize, _received("x", mention), json_, mention, "msgspec"),
         "x, two direct messages": (x.normalize, _received("x", directs), json_, directs, "msgspec"),
         "wechat, a text": (wechat.normalize, _received("wechat", on_wechat), _xml, on_wechat, "defusedxml"),
+        "messenger, a text": (facebook.normalize, _received("facebook", page), json_, page, "msgspec"),
+        "facebook, a comment": (facebook.normalize, _received("facebook", comment), json_, comment, "msgspec"),
+        "instagram, a text": (instagram.normalize, _received("instagram", story), json_, story, "msgspec"),
+        "instagram, a comment": (instagram.normalize, _received("instagram", price), json_, price, "msgspec"),
         "sms (its form as JSON)": (sms.normalize, _received("sms", form, FORM), json_, as_json, "msgspec"),
         "api": (api.normalize, _received("api", over_api), json_, over_api, "msgspec"),
         "email, plain": (mail.normalize, _received("email", plain, envelope), stdlib, plain, "email package"),

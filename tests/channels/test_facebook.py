@@ -21,6 +21,7 @@ from adapters._media import MediaClient
 from adapters._meta import read_answer
 from adapters._meta_facts import MESSAGING_ERRORS
 from adapters._meta_graph import proof_of
+from adapters._meta_messaging import MESSENGER as SURFACE
 from adapters._meta_messaging import body_for
 from adapters.facebook import FacebookAdapter, Settings
 from adapters.testing import AdapterCase
@@ -592,7 +593,7 @@ BODIES: dict[str, tuple[OutboundMessage, dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("given", "wanted"), BODIES.values(), ids=BODIES)
 def test_bodies(given: OutboundMessage, wanted: dict[str, Any]) -> None:
-    assert body_for(given, "messenger", tags=True) == wanted
+    assert body_for(given, SURFACE, tags=True) == wanted
 
 
 UNSAYABLE = {
@@ -620,7 +621,7 @@ UNSAYABLE = {
 @pytest.mark.parametrize(("given", "code"), UNSAYABLE.values(), ids=UNSAYABLE)
 def test_what_cannot_be_said_is_refused_for_certain(given: OutboundMessage, code: str) -> None:
     with pytest.raises(SendError) as caught:
-        body_for(given, "messenger", tags=False)
+        body_for(given, SURFACE, tags=False)
     assert (caught.value.code, caught.value.certain) == (code, True)
 
 
