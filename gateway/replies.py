@@ -151,7 +151,10 @@ class _Undone(Exception):
 
 
 def window(channel: Channel, identity: RowMapping, now: datetime) -> WindowState:
-    """How long one may write freely to an identity (a row with `opened_at` and `window_used`)."""
+    """How long one may write freely to an identity (a row with `opened_at` and `window_used`).
+
+    `until` is the platform's limit; the operator's margin closes the window before it.
+    """
     rule = channel.window
     if rule is None:
         return WindowState(True)
@@ -161,7 +164,7 @@ def window(channel: Channel, identity: RowMapping, now: datetime) -> WindowState
     until = opened_at + rule.duration
     longest = max(rule.tags.values(), default=None)
     remaining = None if rule.max_messages is None else max(rule.max_messages - identity["window_used"], 0)
-    is_open = now < until and remaining != 0
+    is_open = now < until - rule.margin and remaining != 0
     return WindowState(is_open, until, remaining, None if longest is None else opened_at + longest)
 
 
@@ -236,6 +239,7 @@ def judge_draft(connection: Connection, core: Core, made: Draft, automatic: str 
         ticket_account=place.ticket["account"], identity_state=place.identity["state"],
         optouts=place.identity["optouts"], opened_at=place.identity["opened_at"],
         window_used=place.identity["window_used"], automatic=bool(automatic),
+        purpose=message.purpose, identity_id=place.identity["id"],
     )  # fmt: skip
     facts = FactSource(core.accounts).gather(connection, [subject], core.clock())[0]
     return judge(message, facts, load_rules())

@@ -219,6 +219,7 @@ class OutboxStore:
                     base, ticket_status=details.ticket_status, ticket_account=details.ticket_account,
                     identity_state=details.identity_state, optouts=details.optouts, opened_at=details.opened_at,
                     window_used=details.window_used, automatic=bool(details.automatic),
+                    purpose=message.purpose, identity_id=details.identity_id,
                 )  # fmt: skip
             subjects.append(base)
         facts = self._facts.gather(connection, subjects, now)

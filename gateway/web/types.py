@@ -344,6 +344,34 @@ class ChannelView(Out):
     capabilities: dict[str, Any]
 
 
+class RuleChange(Out):
+    """What the operator set of a rule, for a channel of an account."""
+
+    account: str
+    channel: str
+    off: bool
+    settings: dict[str, Any]
+
+
+class RuleView(Out):
+    """A rule every message passes. `settings` are its data with their defaults; null: what the adapter declares.
+
+    `kept` says why it cannot be switched off. `fallback`: after its refusal a chain goes on. `changed`: where the
+    configuration says otherwise.
+    """
+
+    name: str
+    what: str
+    decisions: list[Literal["allow", "deny", "defer", "change"]]
+    source: str
+    switchable: bool
+    kept: str
+    fallback: bool
+    origin: str
+    settings: dict[str, Any]
+    changed: list[RuleChange]
+
+
 class Pause(Out):
     """Something an account waits for."""
 
