@@ -204,7 +204,7 @@ async def test_parts_are_numbered_on_demand(tmp_path: Path) -> None:
         answer = await replies.submit(loft.core, ticket, ReplyRequest(text="word " * 12), AGENT)
         assert isinstance(answer, Submitted)
         await loft.run(loft.dispatcher())
-        assert [sent.body["text"][:6] for sent in loft.platform.sends] == ["(1/2) ", "(2/2) "]
+        assert [sent.payload["text"][:6] for sent in loft.platform.sends] == ["(1/2) ", "(2/2) "]
 
 
 # --- rules of other packages ------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ class FactSource:
         )
 
     def _approved(self, connection: Connection, account_id: str, cache: dict[str, str]) -> str:
-        """A template of the account that could be sent now, or "": the operator's first, unless the platform says no."""
+        """A template of the account that could be sent now, or "": the operator's own, unless the platform says no."""
         if account_id not in cache:
             account = self._accounts.get(account_id)
             told = {

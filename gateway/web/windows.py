@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import RowMapping
 
 from gateway import replies
 from gateway.core import Core
-from gateway.ids import micros, rfc3339
-from gateway.web import types
+from gateway.web import show, types
 
 
 def window_of(core: Core, identity: RowMapping) -> types.WindowView:
     """The window of an identity. A channel that is not configured any more has none."""
     channel = core.accounts.channel(identity["account"], identity["channel"])
-    if channel is None:
-        return types.WindowView(open=True)
-    found = replies.window(channel, identity, core.clock())
-    return types.WindowView(
-        open=found.open, until=_shown(found.until), remaining=found.remaining, tag_until=_shown(found.tag_until)
+    return (
+        types.WindowView(open=True) if channel is None else show.window(replies.window(channel, identity, core.clock()))
     )
-
-
-def _shown(moment: datetime | None) -> str | None:
-    return None if moment is None else rfc3339(micros(moment))
