@@ -70,6 +70,18 @@ class Went(msgspec.Struct, frozen=True):
     detour: Detour
 
 
+class _StepRefused(Exception):
+    """The rules refuse a step."""
+
+    def __init__(self, tried: Tried) -> None:
+        super().__init__(tried.rule)
+        self.tried = tried
+
+
+class _Stays(Exception):
+    """A message is not sent on."""
+
+
 class _Kept(msgspec.Struct, frozen=True):
     """What a queued message needs in order to go on with its chain when it is refused at the last moment."""
 
@@ -144,31 +156,30 @@ def follow(
     if not goes_on(refused):
         return None, tuple(tried)
     for position, step in enumerate(chain.steps):
-        savepoint = connection.begin_nested()
+        rest = Chain(chain.steps[position + 1 :], chain.accounts)
         try:
-            went = _take(connection, core, origin, step, Chain(chain.steps[position + 1 :], chain.accounts), tried)
+            with connection.begin_nested():  # what was made for a step that is refused goes
+                return _take(connection, core, origin, step, rest, tried), tuple(tried)
+        except _StepRefused as refusal:
+            tried.append(refusal.tried)
         except (reach.NoWay, RequestError) as error:
-            went = Tried(step.account, step.channel or origin.placed["channel"], _name(step), "address", str(error))
-        if isinstance(went, Went):
-            savepoint.commit()
-            return went, tuple(tried)
-        savepoint.rollback()
-        tried.append(went)
+            where = (step.account, step.channel or origin.placed["channel"], _name(step))
+            tried.append(Tried(*where, "address", str(error)))
     return None, tuple(tried)
 
 
 def _take(
     connection: Connection, core: Core, origin: Origin, step: FallbackRequest, rest: Chain, tried: Sequence[Tried]
-) -> Went | Tried:
+) -> Went:
     now = micros(core.clock())
     ticket, words, new = _place(connection, core, origin, step, rest, now)
     made, judgment = judged(connection, core, ticket, words)
     if judgment.decision == "deny":
-        return _tried(ticket, _name(step), judgment.verdicts)
+        raise _StepRefused(_tried(ticket, _name(step), judgment.verdicts))
     first = tried[0]
     target = {"ticket_id": ticket["id"], "number": ticket["number"], "message_id": made.message.id,
               "account": ticket["account"], "channel": ticket["channel"], "template": _name(step)}  # fmt: skip
-    story = {"rule": first.rule, "reason": first.reason, "tried": msgspec.to_builtins(tried), "to": target}
+    story = {"rule": first.rule, "reason": first.reason, "tried": msgspec.to_builtins(tried), "went_to": target}
     told = origin.ticket if origin.ticket is not None else ticket
     away = told["id"] != ticket["id"]
     back = {"fallback_from": {"ticket_id": told["id"], "number": told["number"], "rule": first.rule}} if away else {}
@@ -264,19 +275,16 @@ def take_over(
     events: list[LiveEvent] = []
     for message in rows.all():
         parcel, stop = refused[message["id"]]
-        savepoint = connection.begin_nested()
         try:
-            told = _send_on(connection, core, message, parcel, stop.judgment)
+            with connection.begin_nested():
+                told = _send_on(connection, core, message, parcel, stop.judgment)
+        except _Stays:
+            continue
         except Exception as error:
             if dialect.unavailable(error):
                 raise
-            savepoint.rollback()
             log.exception("outbox.fallback_failed", extra={"message_id": message["id"]})
             continue
-        if told is None:
-            savepoint.rollback()
-            continue
-        savepoint.commit()
         moved.add(message["id"])
         events += told
     return [(parcel, stop) for parcel, stop in stopped if parcel.message_id not in moved], events
@@ -284,12 +292,10 @@ def take_over(
 
 def _send_on(
     connection: Connection, core: Core, message: RowMapping, parcel: Parcel, judgment: Judgment
-) -> list[LiveEvent] | None:
-    if not _untouched(connection, message["id"]):
-        return None
+) -> list[LiveEvent]:
     ticket = ticket_store.load(connection, message["ticket_id"])
-    if ticket is None:
-        return None
+    if ticket is None or not _untouched(connection, message["id"]):
+        raise _Stays
     left = msgspec.json.decode(message["fallback"], type=_Kept)
     now, verdict = micros(core.clock()), judgment.verdicts[0]
     failure = Failure(verdict.rule, CLASS_OF_RULE.get(verdict.rule, "policy"), verdict.reason)  # type: ignore[arg-type]
@@ -305,7 +311,7 @@ def _send_on(
     origin = Origin(ticket, ticket, left.words, left.author, SYSTEM)
     went, _ = follow(connection, core, origin, judgment, left.chain)
     if went is None:
-        return None
+        raise _Stays
     states.promote(connection, [parcel.conversation_id], now)
     changed = states.Changed(message["id"], ticket["id"], message["account"], message["status"], "cancelled")
     return [LiveEvent(*changed.live), *went.events]

@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import NoReturn
 
-from sqlalchemy import Connection, NestedTransaction, RowMapping
+from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from gateway import proactive as first_messages
 from gateway.bus import LiveEvent
 from gateway.core import Core
-from gateway.drafts import Draft, Words
+from gateway.drafts import Draft, Record, Words
 from gateway.fallback import NO_CHAIN, Chain, Origin, Went, chain_of, follow, kept
 from gateway.ids import micros
 from gateway.posting import judge_draft, judged, live, refusal, set_status, write
 from gateway.preview import detoured, preview
 from gateway.reach import alternatives, window
 from gateway.requests import (
+    Alternative,
     AttachmentRequest,
     AuthorRequest,
     Denied,
@@ -91,23 +92,21 @@ async def dry_run(
 ) -> Judged:
     """What would become of it now. Writes nothing. Raises `RequestError` as `submit` does."""
 
-    def look(connection: Connection) -> tuple[Judged, bool]:
+    def begin(connection: Connection) -> tuple[RowMapping, Words, Chain, Draft, Judgment]:
         ticket = _ticket(connection, ticket_id)
         words = _words(core, ticket, request, actor, "")
         chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
-        made, judgment = judged(connection, core, ticket, words)
-        refused = judgment.decision == "deny"
-        found = preview(connection, core, ticket, words, made, judgment, accounts)
-        return found, refused and bool(chain.steps) and words.visibility != "note"
+        return ticket, words, chain, *judged(connection, core, ticket, words)
+
+    def look(connection: Connection) -> tuple[Judged, bool]:
+        ticket, words, chain, made, judgment = begin(connection)
+        goes_on = judgment.decision == "deny" and bool(chain.steps) and words.visibility != "note"
+        return preview(connection, core, ticket, words, made, judgment, accounts), goes_on
 
     def walk(connection: Connection) -> NoReturn:
-        ticket = _ticket(connection, ticket_id)
-        words = _words(core, ticket, request, actor, "")
-        chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
-        made, judgment = judged(connection, core, ticket, words)
-        author = _author(request.author, actor)
-        raise _Undone(detoured(connection, core, Origin(ticket, ticket, words, author, actor), made, judgment, chain,
-                                accounts))  # fmt: skip
+        ticket, words, chain, made, judgment = begin(connection)
+        origin = Origin(ticket, ticket, words, _author(request.author, actor), actor)
+        raise _Undone(detoured(connection, core, origin, made, judgment, chain, accounts))
 
     found, has_chain = await core.database.read(look)
     return await _undo(core, walk) if has_chain else found
@@ -148,38 +147,58 @@ def _first(
     connection: Connection, core: Core, request: MessageRequest, actor: Actor, accounts: Collection[str] | None
 ) -> tuple[Submitted | Denied, list[LiveEvent]]:
     now, author = micros(core.clock()), _author(request.author, actor)
-    chain, opened, savepoint = _open(connection, core, request, actor, accounts)
-    words = _first_words(opened, request, actor)
-    made, judgment = judged(connection, core, opened.ticket, words)
-    if judgment.decision != "deny" or not opened.new:
-        answer, events = file(
-            connection, core, opened.ticket, words, request.status, author, actor, chain, accounts=accounts,
-            found=(made, judgment),
-        )  # fmt: skip
-        if opened.new:
-            data = {"ticket_id": opened.ticket["id"], "number": opened.ticket["number"]}
-            events.insert(0, LiveEvent("ticket.created", data, opened.ticket["account"]))
-        return answer, events
-    others = alternatives(connection, core, opened.ticket, words, accounts)
-    savepoint.rollback()  # the ticket goes, the person stays while the chain is followed
-    origin = Origin(dict(opened.ticket), None, words, author, actor)
-    went, _ = follow(connection, core, origin, judgment, chain)
-    if went is None:
-        raise _Refused(Denied(judgment.verdicts, alternatives=others))
-    set_status(connection, went.ticket, request.status, author, actor, now, note=False)
-    return went.answer, went.events
+    chain, first = _open(connection, core, request, actor, accounts)
+    if isinstance(first, _Withdrawn):
+        went, _ = follow(connection, core, first.origin(author, actor), first.judgment, chain)
+        if went is None:
+            raise _Refused(Denied(first.judgment.verdicts, alternatives=first.alternatives))
+        set_status(connection, went.ticket, request.status, author, actor, now, note=False)
+        return went.answer, went.events
+    opened, words, made, judgment = first
+    answer, events = file(
+        connection, core, opened.ticket, words, request.status, author, actor, chain, accounts=accounts,
+        found=(made, judgment),
+    )  # fmt: skip
+    if opened.new:
+        data = {"ticket_id": opened.ticket["id"], "number": opened.ticket["number"]}
+        events.insert(0, LiveEvent("ticket.created", data, opened.ticket["account"]))
+    return answer, events
 
 
 def _open(
     connection: Connection, core: Core, request: MessageRequest, actor: Actor, accounts: Collection[str] | None
-) -> tuple[Chain, first_messages.Opened, NestedTransaction]:
-    """The chain and the ticket of a first message; a new ticket goes when the savepoint is rolled back."""
+) -> tuple[Chain, tuple[first_messages.Opened, Words, Draft, Judgment] | _Withdrawn]:
+    """The chain of a first message, its ticket, and the rules' word. A ticket made for one that is refused goes again;
+    the person stays, so that a chain can be followed."""
     now = micros(core.clock())
     account, channel = first_messages.whence(core, request)
     chain = chain_of(core, account, channel.name, request.fallback, accounts)
     identity = first_messages.recipient(connection, core, request, account, channel, now)
-    savepoint = connection.begin_nested()
-    return chain, first_messages.open_on(connection, request, identity, account, channel, actor, now), savepoint
+    try:
+        with connection.begin_nested():
+            opened = first_messages.open_on(connection, request, identity, account, channel, actor, now)
+            words = _first_words(opened, request, actor)
+            made, judgment = judged(connection, core, opened.ticket, words)
+            if judgment.decision == "deny" and opened.new:
+                others = alternatives(connection, core, opened.ticket, words, accounts)
+                raise _Withdrawn(dict(opened.ticket), words, made, judgment, others)
+    except _Withdrawn as withdrawn:
+        return chain, withdrawn
+    return chain, (opened, words, made, judgment)
+
+
+class _Withdrawn(Exception):
+    """A first message that was refused: undoes the ticket made for it."""
+
+    def __init__(
+        self, placed: Record, words: Words, made: Draft, judgment: Judgment, others: tuple[Alternative, ...]
+    ) -> None:
+        super().__init__("withdrawn")
+        self.placed, self.words, self.made, self.judgment, self.alternatives = placed, words, made, judgment, others
+
+    def origin(self, author: Actor, actor: Actor) -> Origin:
+        """Where a chain begins: on no ticket."""
+        return Origin(self.placed, None, self.words, author, actor)
 
 
 async def dry_run_proactive(
@@ -188,15 +207,15 @@ async def dry_run_proactive(
     """What would become of a first message now. Leaves nothing behind."""
 
     def job(connection: Connection) -> NoReturn:
-        chain, opened, savepoint = _open(connection, core, request, actor, accounts)
-        words = _first_words(opened, request, actor)
-        made, judgment = judged(connection, core, opened.ticket, words)
-        if judgment.decision != "deny" or not chain.steps:
-            raise _Undone(preview(connection, core, opened.ticket, words, made, judgment, accounts))
-        placed, ticket = dict(opened.ticket), None if opened.new else opened.ticket
-        if opened.new:
-            savepoint.rollback()
-        origin = Origin(placed, ticket, words, _author(request.author, actor), actor)
+        author = _author(request.author, actor)
+        chain, first = _open(connection, core, request, actor, accounts)
+        if isinstance(first, _Withdrawn):
+            origin, made, judgment = first.origin(author, actor), first.made, first.judgment
+        else:
+            opened, words, made, judgment = first
+            if judgment.decision != "deny" or not chain.steps:
+                raise _Undone(preview(connection, core, opened.ticket, words, made, judgment, accounts))
+            origin = Origin(opened.ticket, opened.ticket, words, author, actor)
         raise _Undone(detoured(connection, core, origin, made, judgment, chain, accounts))
 
     return await _undo(core, job)

@@ -38,8 +38,9 @@ from adapters import (
 )
 from adapters._media import MediaClient
 from adapters.sandbox._base import Accepted, Platform
+from config.outbox import FallbackSettings
 from config.secret import Secret
-from config.settings import AccountSettings, FallbackSettings, GatewaySettings, Settings
+from config.settings import AccountSettings, GatewaySettings, Settings
 from gateway.accounts import Accounts, BoundAccount
 from gateway.blobs import Blobs
 from gateway.bus import Bus

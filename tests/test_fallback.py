@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, insert, select, update
 
-from config.settings import FallbackSettings, FallbackStep
+from config.outbox import FallbackSettings, FallbackStep
 from gateway import replies
 from gateway.fallback import chain_of
 from gateway.ids import micros, new_id
@@ -123,7 +123,11 @@ async def test_a_template_takes_the_place_of_the_text(loft: World) -> None:
     assert (message.ticket_id, message.kind, message.text) == (ticket, "template", "[hello] | It is back")
     assert await loft.log(ticket) == ["reply.queued", "reply.fell_back", "ticket.status_changed"]
     told = await story(loft, ticket)
-    assert (told["rule"], told["to"]["template"], told["to"]["message_id"]) == ("window", "hello", answer.message_id)
+    assert (told["rule"], told["went_to"]["template"], told["went_to"]["message_id"]) == (
+        "window",
+        "hello",
+        answer.message_id,
+    )
     assert len(await loft.rows(schema.messages)) == 1
 
 
@@ -139,7 +143,7 @@ async def test_another_channel_of_the_contact_on_a_ticket_of_its_own(loft: World
     assert told["tried"] == [
         {"account": "loft", "channel": "pigeon", "template": "", "rule": "window", "reason": told["reason"]}
     ]
-    assert (told["to"]["ticket_id"], told["to"]["channel"]) == (there.id, "open")
+    assert (told["went_to"]["ticket_id"], told["went_to"]["channel"]) == (there.id, "open")
     assert await loft.log(there.id) == ["ticket.created", "reply.queued"]
     (line,) = await loft.rows(schema.ticket_events, schema.ticket_events.c.kind == "reply.queued")
     assert msgspec.json.decode(line.data)["fallback_from"] == {"ticket_id": ticket, "number": 1001, "rule": "window"}
@@ -306,7 +310,7 @@ async def test_a_first_message_goes_on_too_and_leaves_one_ticket(loft: World) ->
     assert isinstance(answer, Submitted)
     channels = sorted(row.channel for row in await loft.rows(schema.tickets))
     assert channels == ["open", "pigeon"]
-    assert (await story(loft, answer.ticket_id))["to"]["channel"] == "open"
+    assert (await story(loft, answer.ticket_id))["went_to"]["channel"] == "open"
     assert await loft.log(ticket) == []
 
 
@@ -347,7 +351,7 @@ async def test_a_window_that_closes_while_it_waits(loft: World) -> None:
     await deliver(loft)
     assert await loft.status(message) == "cancelled"
     told = await story(loft, ticket)
-    assert (told["rule"], told["to"]["channel"]) == ("window", "open")
+    assert (told["rule"], told["went_to"]["channel"]) == ("window", "open")
     assert await loft.log(ticket) == ["reply.queued", "ticket.status_changed", "reply.fell_back"]
     assert [sent.payload["text"] for sent in loft.platform.sends] == ["It is back"]
     assert [sent.to for sent in loft.platform.sends] == ["second"]
@@ -414,7 +418,7 @@ async def test_a_second_refusal_takes_the_rest_of_the_chain(loft: World) -> None
     loft.clock.forward(hours=25)
     await deliver(loft)
     assert await loft.status(second.id) == "cancelled"
-    assert (await story(loft, second.ticket_id))["to"]["channel"] == "open"
+    assert (await story(loft, second.ticket_id))["went_to"]["channel"] == "open"
     assert [sent.to for sent in loft.platform.sends] == ["second"]
 
 

@@ -11,7 +11,7 @@ import msgspec
 from gateway import replies
 from gateway.replies import AttachmentRequest, Denied, MessageRequest, ReplyRequest, RequestError, Submitted
 from gateway.store import people_views, uploads
-from gateway.web import asks, show, types
+from gateway.web import asks, plans, show, types
 from gateway.web.api.inbound import post_inbound
 from gateway.web.api.loading import detail_of, visible_message, visible_ticket
 from gateway.web.problems import PROBLEMS, Problem
@@ -34,7 +34,7 @@ def request_problems() -> Iterator[None]:
 def refused(answer: Denied) -> Problem:
     """What the rules refuse, as a problem with every verdict."""
     verdicts = [show.verdict(verdict) for verdict in answer.verdicts]
-    others = [show.alternative(other) for other in answer.alternatives]
+    others = [plans.alternative(other) for other in answer.alternatives]
     return Problem(
         "outbox_denied", verdicts[0].reason if verdicts else "", verdicts=msgspec.to_builtins(verdicts),
         alternatives=msgspec.to_builtins(others),
@@ -58,7 +58,7 @@ async def post_reply(call: Call) -> Reply:
     with request_problems():
         if call.query.get("dry_run"):
             found = await replies.dry_run(core, call.id, request, key.actor, accounts=key.accounts)
-            return Reply(show.dry_run(found))
+            return Reply(plans.dry_run(found))
         answer = await replies.submit(
             core, call.id, request, key.actor, key.id, call.idempotency_key, accounts=key.accounts
         )
@@ -85,7 +85,7 @@ async def post_message(call: Call) -> Reply:
     with request_problems():
         if call.query.get("dry_run"):
             found = await replies.dry_run_proactive(core, request, key.actor, accounts=key.accounts)
-            return Reply(show.dry_run(found))
+            return Reply(plans.dry_run(found))
         answer = await replies.proactive(core, request, key.actor, key.id, call.idempotency_key, accounts=key.accounts)
     return await _answer(call, answer)
 
