@@ -41,9 +41,14 @@ def open_ticket(connection: Connection, core: Core, request: MessageRequest, act
 
 def open_on(
     connection: Connection, request: MessageRequest, identity: RowMapping, account: str, channel: Channel,
-    actor: Actor, now: int,
+    actor: Actor, now: int, *, about: str = "",
 ) -> Opened:  # fmt: skip
-    """The open ticket of the conversation with an identity, else a new one."""
+    """The open ticket of the conversation with an identity, else a new one.
+
+    `about`: where every subject is a conversation of its own (mail), an open ticket with this subject is taken up.
+    """
+    if (ticket := _thread_about(connection, identity, channel, about)) is not None:
+        return Opened(ticket, channel, False)
     threaded = channel.key == "message_id"  # each mail with a subject of its own begins a thread
     conversation = None if threaded and request.subject else _conversation(connection, identity, account, channel)
     if conversation is not None:
@@ -65,6 +70,15 @@ def open_on(
     made = ticket_store.load(connection, ticket_id)
     assert made is not None
     return Opened(made, channel, True)
+
+
+def _thread_about(connection: Connection, identity: RowMapping, channel: Channel, subject: str) -> RowMapping | None:
+    if not subject or channel.key != "message_id":
+        return None
+    statement = select(tickets).where(
+        tickets.c.identity_id == identity["id"], tickets.c.subject == subject, tickets.c.status.in_(_OPEN)
+    )
+    return connection.execute(statement.order_by(tickets.c.id.desc()).limit(1)).mappings().first()
 
 
 def whence(core: Core, request: MessageRequest) -> tuple[str, Channel]:

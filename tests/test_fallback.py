@@ -168,6 +168,9 @@ async def test_steps_are_tried_in_order_and_each_refusal_is_told(loft: World) ->
     ]  # fmt: skip
     (part,) = await loft.rows(schema.outbox)
     assert msgspec.json.decode(part.payload)["mail"]["subject"] == "Seeds"
+    again = await reply(loft, ticket, TO_POST)
+    assert isinstance(again, Submitted)
+    assert again.ticket_id == answer.ticket_id  # the thread that was begun goes on
 
 
 async def test_an_attested_address_of_the_contact_is_enough(loft: World) -> None:

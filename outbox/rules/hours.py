@@ -12,7 +12,7 @@ from outbox.verdict import ALLOW, Verdict, defer, deny
 
 
 @rule(
-    "defer", "deny", source="47 CFR 64.1200(c)(1) for the USA; its states and all else: the configuration",
+    "defer", "deny", source="for the USA 47 CFR 64.1200(c)(1) and its states; all else: the configuration",
     settings=QuietHoursSettings,
 )  # fmt: skip
 def quiet_hours(message: OutboundMessage, facts: Facts) -> Verdict:

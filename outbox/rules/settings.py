@@ -137,7 +137,10 @@ class TextLengthSettings:
         _at_least(self, 1, "segment_max")
 
     def on(self, channel: Channel) -> Channel:
-        return replace(channel, limits=replace(channel.limits, **_given(self, "text_max", "segment_max", "split")))
+        given = _given(self, "text_max", "split")
+        if channel.limits.text_unit == "gsm":
+            given |= _given(self, "segment_max")
+        return replace(channel, limits=replace(channel.limits, **given))
 
 
 @dataclass(frozen=True, slots=True)
