@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -31,6 +32,7 @@ from gateway.store import schema
 from gateway.tickets import Actor
 from normalizers.model import OutboundMessage
 from tests.pigeon import World, world
+from tests.support.postgres import Postgres
 
 AGENT = Actor("agent", "u1", "Bo")
 LATE = timedelta(hours=24)
@@ -42,6 +44,17 @@ CONFIGURED = FallbackSettings((FallbackStep(channel="open"), FallbackStep(channe
 @pytest.fixture
 async def loft(tmp_path: Path) -> AsyncIterator[World]:
     async with world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """The same on each store."""
+    url = ""
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        url = server.empty().render_as_string(hide_password=False)
+    async with world(tmp_path, database_url=url) as made:
         yield made
 
 
@@ -131,26 +144,26 @@ async def test_a_template_takes_the_place_of_the_text(loft: World) -> None:
     assert len(await loft.rows(schema.messages)) == 1
 
 
-async def test_another_channel_of_the_contact_on_a_ticket_of_its_own(loft: World) -> None:
-    ticket = await closed(loft)
-    identity = await also_on(loft, ticket, "open")
-    answer = await reply(loft, ticket, TO_OPEN, status="pending")
+async def test_another_channel_of_the_contact_on_a_ticket_of_its_own(either: World) -> None:
+    ticket = await closed(either)
+    identity = await also_on(either, ticket, "open")
+    answer = await reply(either, ticket, TO_OPEN, status="pending")
     assert isinstance(answer, Submitted)
     assert answer.ticket_id != ticket
-    there = next(row for row in await loft.rows(schema.tickets) if row.id == answer.ticket_id)
+    there = next(row for row in await either.rows(schema.tickets) if row.id == answer.ticket_id)
     assert (there.channel, there.identity_id, there.status, there.via) == ("open", identity, "pending", "api")
-    told = await story(loft, ticket)
+    told = await story(either, ticket)
     assert told["tried"] == [
         {"account": "loft", "channel": "pigeon", "template": "", "rule": "window", "reason": told["reason"]}
     ]
     assert (told["went_to"]["ticket_id"], told["went_to"]["channel"]) == (there.id, "open")
-    assert await loft.log(there.id) == ["ticket.created", "reply.queued"]
-    (line,) = await loft.rows(schema.ticket_events, schema.ticket_events.c.kind == "reply.queued")
+    assert await either.log(there.id) == ["ticket.created", "reply.queued"]
+    (line,) = await either.rows(schema.ticket_events, schema.ticket_events.c.kind == "reply.queued")
     assert msgspec.json.decode(line.data)["fallback_from"] == {"ticket_id": ticket, "number": 1001, "rule": "window"}
-    assert (await loft.rows(schema.tickets, schema.tickets.c.id == ticket))[0].status == "pending"
-    await loft.run(loft.dispatcher())
-    assert [sent.to for sent in loft.platform.sends] == ["second"]
-    again = await reply(loft, ticket, TO_OPEN)
+    assert (await either.rows(schema.tickets, schema.tickets.c.id == ticket))[0].status == "pending"
+    await either.run(either.dispatcher())
+    assert [sent.to for sent in either.platform.sends] == ["second"]
+    again = await reply(either, ticket, TO_OPEN)
     assert isinstance(again, Submitted)
     assert again.ticket_id == there.id  # the conversation's open ticket
 
@@ -173,15 +186,15 @@ async def test_steps_are_tried_in_order_and_each_refusal_is_told(loft: World) ->
     assert again.ticket_id == answer.ticket_id  # the thread that was begun goes on
 
 
-async def test_an_attested_address_of_the_contact_is_enough(loft: World) -> None:
-    ticket = await closed(loft)
-    await knows(loft, ticket, "email", "claimed@example.com", "claimed")
-    assert isinstance(await reply(loft, ticket, TO_POST), Denied)
-    await knows(loft, ticket, "email", "ann@example.com")
-    answer = await reply(loft, ticket, TO_POST)
+async def test_an_attested_address_of_the_contact_is_enough(either: World) -> None:
+    ticket = await closed(either)
+    await knows(either, ticket, "email", "claimed@example.com", "claimed")
+    assert isinstance(await reply(either, ticket, TO_POST), Denied)
+    await knows(either, ticket, "email", "ann@example.com")
+    answer = await reply(either, ticket, TO_POST)
     assert isinstance(answer, Submitted)
-    (identity,) = await loft.rows(schema.identities, schema.identities.c.channel == "post")
-    (origin,) = await loft.rows(schema.tickets, schema.tickets.c.id == ticket)
+    (identity,) = await either.rows(schema.identities, schema.identities.c.channel == "post")
+    (origin,) = await either.rows(schema.tickets, schema.tickets.c.id == ticket)
     assert (identity.external_id, identity.contact_id) == ("ann@example.com", origin.contact_id)
 
 
@@ -264,22 +277,22 @@ async def test_the_same_key_goes_the_same_way_once(loft: World) -> None:
     assert len(await loft.rows(schema.messages)) == 1
 
 
-async def test_a_crash_in_the_transaction_leaves_nothing(loft: World) -> None:
-    ticket = await closed(loft)
-    await knows(loft, ticket, "email", "ann@example.com")
-    before = await counts(loft)
+async def test_a_crash_in_the_transaction_leaves_nothing(either: World) -> None:
+    ticket = await closed(either)
+    await knows(either, ticket, "email", "ann@example.com")
+    before = await counts(either)
 
     def job(connection: Connection) -> None:
         row = replies._ticket(connection, ticket)
-        words = replies._words(loft.core, row, ReplyRequest(text="Hi"), AGENT, "")
-        chain = chain_of(loft.core, "loft", "pigeon", [TO_POST], None)
-        answer, _ = replies.file(connection, loft.core, row, words, "pending", AGENT, AGENT, chain)
+        words = replies._words(either.core, row, ReplyRequest(text="Hi"), AGENT, "")
+        chain = chain_of(either.core, "loft", "pigeon", [TO_POST], None)
+        answer, _ = replies.file(connection, either.core, row, words, "pending", AGENT, AGENT, chain)
         assert isinstance(answer, Submitted)
         raise RuntimeError("the power goes")
 
     with pytest.raises(RuntimeError):
-        await loft.core.database.write(job)
-    assert await counts(loft) == before
+        await either.core.database.write(job)
+    assert await counts(either) == before
 
 
 # --- configured -------------------------------------------------------------------------------------------------------
@@ -317,16 +330,16 @@ async def test_a_first_message_goes_on_too_and_leaves_one_ticket(loft: World) ->
     assert await loft.log(ticket) == []
 
 
-async def test_a_first_message_nobody_can_get_leaves_nothing(loft: World) -> None:
-    before = await counts(loft)
+async def test_a_first_message_nobody_can_get_leaves_nothing(either: World) -> None:
+    before = await counts(either)
     request = MessageRequest(channel="pigeon", to="ring9", text="Hi", fallback=[TO_OPEN, TO_POST])
-    assert isinstance(await replies.proactive(loft.core, request, AGENT), Denied)
-    assert (await replies.dry_run_proactive(loft.core, request, AGENT)).decision == "deny"
-    assert await counts(loft) == before
+    assert isinstance(await replies.proactive(either.core, request, AGENT), Denied)
+    assert (await replies.dry_run_proactive(either.core, request, AGENT)).decision == "deny"
+    assert await counts(either) == before
     template = msgspec.structs.replace(request, fallback=[HELLO])
-    answer = await replies.proactive(loft.core, template, AGENT)
+    answer = await replies.proactive(either.core, template, AGENT)
     assert isinstance(answer, Submitted)
-    assert (await loft.message(answer.message_id)).kind == "template"
+    assert (await either.message(answer.message_id)).kind == "template"
 
 
 # --- at the last moment -----------------------------------------------------------------------------------------------
@@ -349,21 +362,42 @@ async def deliver(loft: World) -> None:
         await loft.run(dispatcher)
 
 
-async def test_a_window_that_closes_while_it_waits(loft: World) -> None:
-    ticket, message = await queued(loft)
-    await deliver(loft)
-    assert await loft.status(message) == "cancelled"
-    told = await story(loft, ticket)
+async def test_a_window_that_closes_while_it_waits(either: World) -> None:
+    ticket, message = await queued(either)
+    await deliver(either)
+    assert await either.status(message) == "cancelled"
+    told = await story(either, ticket)
     assert (told["rule"], told["went_to"]["channel"]) == ("window", "open")
-    assert await loft.log(ticket) == ["reply.queued", "ticket.status_changed", "reply.fell_back"]
-    assert [sent.payload["text"] for sent in loft.platform.sends] == ["It is back"]
-    assert [sent.to for sent in loft.platform.sends] == ["second"]
-    assert await loft.rows(schema.dead_letters) == []
+    assert await either.log(ticket) == ["reply.queued", "ticket.status_changed", "reply.fell_back"]
+    assert [sent.payload["text"] for sent in either.platform.sends] == ["It is back"]
+    assert [sent.to for sent in either.platform.sends] == ["second"]
+    assert await either.rows(schema.dead_letters) == []
     for call in (retry, cancel):  # nobody can send it a second time
         with pytest.raises(RequestError):
-            await call(loft.core, message, AGENT)
-    await deliver(loft)
-    assert len(loft.platform.sends) == 1
+            await call(either.core, message, AGENT)
+    await deliver(either)
+    assert len(either.platform.sends) == 1
+
+
+async def test_two_senders_take_one_detour(either: World) -> None:
+    """Both come upon the refusal at the same moment."""
+    _, message = await queued(either)
+    senders = [either.dispatcher(owner=f"s{number}", alone=False) for number in range(2)]
+    for _ in range(4):
+        await asyncio.gather(*(sender.round() for sender in senders))
+        await asyncio.gather(*(sender.settled() for sender in senders))
+    assert await either.status(message) == "cancelled"
+    assert [sent.to for sent in either.platform.sends] == ["second"]
+    assert len(await either.rows(schema.messages)) == 2
+
+
+async def test_a_cancel_at_the_same_moment(either: World) -> None:
+    """Either it was taken back before, or it has gone on: never both."""
+    _, message = await queued(either)
+    taken, _ = await asyncio.gather(cancel(either.core, message, AGENT), deliver(either), return_exceptions=True)
+    await deliver(either)
+    assert await either.status(message) == "cancelled"
+    assert len(either.platform.sends) == (1 if isinstance(taken, RequestError) else 0)
 
 
 async def test_several_parts_go_together(loft: World) -> None:
