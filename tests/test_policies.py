@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import update
 
 from adapters import Http
 from adapters._load import find
@@ -24,6 +25,7 @@ from gateway import cli, loading, replies
 from gateway.accounts import Accounts
 from gateway.policies import Policies
 from gateway.replies import Denied, ReplyRequest, Submitted
+from gateway.store import schema
 from gateway.tickets import Actor
 from outbox.judge import judge
 from outbox.policy import Policy
@@ -205,6 +207,30 @@ async def test_parts_are_numbered_on_demand(tmp_path: Path) -> None:
         assert isinstance(answer, Submitted)
         await loft.run(loft.dispatcher())
         assert [sent.payload["text"][:6] for sent in loft.platform.sends] == ["(1/2) ", "(2/2) "]
+
+
+async def test_automatic_messages_are_counted_by_person_whatever_the_channel(tmp_path: Path) -> None:
+    async with world(tmp_path, policy=Policy(settings={LoopGuardSettings: LoopGuardSettings(2, 3)})) as loft:
+        first, second, other = [await loft.ticket(channel) for channel in ("open", "keyed", "open")]
+        contact = (await loft.rows(schema.tickets, schema.tickets.c.id == first))[0].contact_id
+        for table in (schema.tickets, schema.identities):
+            named = table.c.channel == "keyed"
+            await loft.execute(update(table).where(named).values(contact_id=contact))
+
+        async def automatic(ticket: str) -> bool:
+            """Whether one more passes; it has left then."""
+            answer = await replies.submit(loft.core, ticket, ReplyRequest(text="Hi"), AGENT, automatic="generated")
+            await loft.run(loft.dispatcher())
+            return isinstance(answer, Submitted)
+
+        assert [await automatic(first), await automatic(second), await automatic(first)] == [True, True, False]
+        assert await automatic(other)  # somebody else
+        loft.clock.forward(hours=1)
+        assert [await automatic(second), await automatic(first)] == [True, False]  # three within a day
+        loft.clock.forward(hours=24)
+        assert await automatic(first)
+        agents = [await replies.submit(loft.core, first, ReplyRequest(text="Hi"), AGENT) for _ in range(4)]
+        assert all(isinstance(answer, Submitted) for answer in agents)
 
 
 # --- rules of other packages ------------------------------------------------------------------------------------------

@@ -204,23 +204,38 @@ class FactSource:
         return cache[account_id]
 
 
+_CONTACTS = select(identities.c.id, identities.c.contact_id).where(
+    identities.c.id.in_(bindparam("b_ids", expanding=True))
+)
+
+
+def _ids(subjects: Sequence[Subject]) -> dict[str, list[str]]:
+    return {"b_ids": list({subject.identity_id for subject in subjects})}
+
+
 def _automatic_counts(
     connection: Connection, subjects: Sequence[Subject], now: datetime
 ) -> dict[str, tuple[int, int, bool]]:
-    """By conversation: automatic messages of the last hour and day, and whether the customer's last one was one."""
+    """By conversation: automatic messages to its person within the last hour and day, on whatever conversation and
+    channel; and whether the customer's last one was one."""
     ids = list({subject.conversation_id for subject in subjects})
     found = {conversation: [0, 0, False] for conversation in ids}
+    contacts = {row.id: row.contact_id for row in connection.execute(_CONTACTS, _ids(subjects))}
+    people: dict[str, list[str]] = {}  # contact: conversations
+    for subject in subjects:
+        people.setdefault(contacts.get(subject.identity_id, ""), []).append(subject.conversation_id)
     hour = micros(now - _HOUR)
-    statement = select(messages.c.conversation_id, messages.c.created_at).where(
-        messages.c.conversation_id.in_(ids),
+    statement = select(messages.c.contact_id, messages.c.created_at).where(
+        messages.c.contact_id.in_(list(people)),
         messages.c.direction == "outbound",
         messages.c.automatic != "",
         messages.c.status.not_in(("failed", "cancelled", "queued", "held")),
         messages.c.created_at > micros(now - _DAY),
     )
-    for conversation, at in connection.execute(statement):
-        found[conversation][0] += at > hour
-        found[conversation][1] += 1
+    for contact, at in connection.execute(statement):
+        for conversation in set(people[contact]):
+            found[conversation][0] += at > hour
+            found[conversation][1] += 1
     last = (
         select(func.max(messages.c.id))
         .where(messages.c.conversation_id.in_(ids), messages.c.direction == "inbound")
