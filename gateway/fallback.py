@@ -9,6 +9,7 @@ another way can help (`Spec.elsewhere`): never after an opt-out, a block, a clos
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ from outbox.rules import CLASS_OF_RULE, load_rules, specs
 from outbox.verdict import Verdict
 
 log = logging.getLogger(__name__)
+_PLACE = re.compile(r"\{(?:text|name)\}")
 
 
 class Chain(msgspec.Struct, frozen=True):
@@ -234,9 +236,7 @@ def _filled(template: TemplateRequest, text: str, name: str) -> TemplateRequest:
 
     def fill(value: Any) -> Any:
         if isinstance(value, str):
-            for place, words in flat.items():
-                value = value.replace(place, words)
-            return value
+            return _PLACE.sub(lambda found: flat[found[0]], value)
         if isinstance(value, Mapping):
             return {key: fill(item) for key, item in value.items()}
         return [fill(item) for item in value] if isinstance(value, list | tuple) else value

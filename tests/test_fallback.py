@@ -144,6 +144,17 @@ async def test_a_template_takes_the_place_of_the_text(loft: World) -> None:
     assert len(await loft.rows(schema.messages)) == 1
 
 
+async def test_places_of_a_template_are_filled_once(loft: World) -> None:
+    ticket = await closed(loft)
+    step = FallbackRequest(template=TemplateRequest(name="hello", parameters={"body": ["{name}: {text}"]}))
+    answer = await reply(loft, ticket, step, text="say {name}")
+    assert isinstance(answer, Submitted)
+    (part,) = await loft.rows(schema.outbox)
+    sent = msgspec.json.decode(part.payload, type=OutboundMessage)
+    assert sent.template is not None
+    assert sent.template.parameters == {"body": ["Ann: say {name}"]}
+
+
 async def test_another_channel_of_the_contact_on_a_ticket_of_its_own(either: World) -> None:
     ticket = await closed(either)
     identity = await also_on(either, ticket, "open")

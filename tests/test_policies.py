@@ -31,7 +31,16 @@ from outbox.judge import judge
 from outbox.policy import Policy
 from outbox.rules import RULES, load_rules, spec_of, specs
 from outbox.rules.permission import loop_guard, window
-from outbox.rules.settings import LoopGuardSettings, QuietHoursSettings, TextLengthSettings, WindowSettings
+from outbox.rules.settings import (
+    LoopGuardSettings,
+    MediaSettings,
+    OptOutSettings,
+    PaceSettings,
+    PartsSettings,
+    QuietHoursSettings,
+    TextLengthSettings,
+    WindowSettings,
+)
 from outbox.verdict import ALLOW
 from tests.pigeon import PIGEON, START, world
 from tests.test_rules import DAY, FACTS, NOTE, TICK
@@ -183,6 +192,21 @@ def test_a_margin_closes_the_window_early() -> None:
     row: Any = {"opened_at": int(START.timestamp() * 1_000_000), "window_used": 0}
     state = replies.window(policy.on(PIGEON), row, edge)
     assert (state.open, state.until) == (False, START + DAY)
+
+
+def test_limits_paces_and_words_stand_in_the_place_of_the_adapters() -> None:
+    settings: list[Any] = [
+        TextLengthSettings(50, 3, False), MediaSettings(2000, 7000), PartsSettings(2, 10),
+        PaceSettings(2.5, 6, 3, 100), OptOutSettings(stop=("Halt ",), start=("los",), help=("Was?",)),
+    ]  # fmt: skip
+    channel = Policy(settings={type(entry): entry for entry in settings}).on(PIGEON)
+    limits, pace, words = channel.limits, channel.pace, channel.keywords
+    assert (limits.text_max, limits.segment_max, limits.split) == (50, None, False)  # segments are for SMS
+    assert ([rule.max_bytes for rule in limits.media], limits.total_bytes) == ([1000, 1000, 2000], 7000)
+    assert (limits.files_per_message, limits.caption_max) == (2, 10)
+    assert (pace.per_second, pace.pair_seconds, pace.pair_burst, pace.daily) == (2.5, 6, 3, 100)
+    assert [sorted(found) for found in (words.stop, words.start, words.help)] == [["halt"], ["los"], ["was?"]]
+    assert Policy(settings={TextLengthSettings: TextLengthSettings()}).on(PIGEON) == PIGEON
 
 
 def test_counts_of_automatic_messages() -> None:

@@ -84,16 +84,19 @@ class LoopGuardSettings:
 
 @dataclass(frozen=True, slots=True)
 class PaceSettings:
+    per_second: float | None = None  # messages or segments of an account; its `rate` goes before it
     pair_seconds: float | None = None  # least time between two messages to one person
     pair_burst: int | None = None
     daily: int | None = None  # messages of an account
 
     def __post_init__(self) -> None:
         _at_least(self, 0, "pair_seconds")
+        _at_least(self, 0.001, "per_second")
         _at_least(self, 1, "pair_burst", "daily")
 
     def on(self, channel: Channel) -> Channel:
-        return replace(channel, pace=replace(channel.pace, **_given(self, "pair_seconds", "pair_burst", "daily")))
+        given = _given(self, "per_second", "pair_seconds", "pair_burst", "daily")
+        return replace(channel, pace=replace(channel.pace, **given))
 
 
 @dataclass(frozen=True, slots=True)
