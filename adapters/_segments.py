@@ -18,6 +18,8 @@ _BASIC = (
 _EXTENDED = "^{}\\[~]|€\f"  # an escape and a character: two septets that stay together
 _SEPTETS: Final = dict.fromkeys(_BASIC, 1) | dict.fromkeys(_EXTENDED, 2)
 
+_ONE_SEPTET = frozenset(_BASIC)
+
 Alphabet = Literal["gsm", "ucs2"]
 _SINGLE: Final[dict[Alphabet, int]] = {"gsm": 160, "ucs2": 70}  # units of a message that is one segment
 _PART: Final[dict[Alphabet, int]] = {"gsm": 153, "ucs2": 67}  # units of one among several: six bytes tell them apart
@@ -60,8 +62,12 @@ def _utf16(char: str) -> int:
 
 def count(text: str) -> Segments:
     """The segments the text takes as it stands; one character outside of GSM 7-bit makes the whole of it UCS-2."""
-    gsm = all(char in _SEPTETS for char in text)
-    tally = _Tally("gsm" if gsm else "ucs2")
+    chars = set(text)
+    alphabet: Alphabet = "gsm" if chars <= _SEPTETS.keys() else "ucs2"
+    if chars <= _ONE_SEPTET or (alphabet == "ucs2" and max(chars) <= "\uffff"):  # nothing that must not be torn
+        size = len(text)
+        return Segments(alphabet, size, -(-size // _PART[alphabet]) if size > _SINGLE[alphabet] else min(size, 1))
+    tally = _Tally(alphabet)
     for char in text:
-        tally.add(_SEPTETS[char] if gsm else _utf16(char))
-    return Segments("gsm" if gsm else "ucs2", tally.units, tally.segments)
+        tally.add(_SEPTETS[char] if alphabet == "gsm" else _utf16(char))
+    return Segments(alphabet, tally.units, tally.segments)

@@ -226,8 +226,8 @@ def test_a_number_that_may_be_anywhere_waits_for_everywhere() -> None:
 # --- with a store -----------------------------------------------------------------------------------------------------
 
 
-async def _sell(loft: World, number: str = "ring77") -> str:
-    request = MessageRequest(channel="open", to=number, text="Sale!", purpose="marketing")
+async def _sell(loft: World, text: str = "Sale!") -> str:
+    request = MessageRequest(channel="open", to="ring77", text=text, purpose="marketing")
     answer = await replies.proactive(loft.core, request, AGENT)
     assert isinstance(answer, Submitted)
     return answer.message_id
@@ -242,7 +242,7 @@ async def test_marketing_is_held_until_the_morning_of_the_contact(tmp_path: Path
         (part,) = await loft.rows(schema.outbox)
         assert part.not_before == int(at("2026-03-03T09:00").timestamp() * 1_000_000)
         await loft.execute(update(schema.contacts).values(attributes=json.dumps({"timezone": "America/Los_Angeles"})))
-        second = await _sell(loft)
+        second = await _sell(loft, "Another sale!")
         assert await loft.status(second) == "queued"  # 10:00 there
         await loft.execute(update(schema.contacts).values(attributes="{}"))
         await loft.execute(update(schema.identities).values(profile=json.dumps({"timezone": "Asia/Tokyo"})))
