@@ -55,6 +55,7 @@ class Window:
     tags: Mapping[str, timedelta] = field(default_factory=dict)
     max_messages: int | None = None  # business messages allowed per opening
     allowances: Mapping[str, Allowance] = field(default_factory=dict)  # `Engagement` kind -> a smaller right, not added
+    margin: timedelta = timedelta(0)  # kept free before its end; the operator's, no fact of the platform
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 from urllib.parse import urlsplit
 
+from config.outbox import FallbackSettings, RuleTables
 from config.secret import Secret
 
 
@@ -101,6 +102,7 @@ class AccountSettings:
     templates: tuple[Mapping[str, Any], ...] = ()
     region: str = ""
     index: int = 0
+    rules: Mapping[str, Any] = field(default_factory=dict)  # see `RuleTables`
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class Settings:
     tickets: TicketSettings = field(default_factory=TicketSettings)
     accounts: tuple[AccountSettings, ...] = ()
     sinks: tuple[Mapping[str, Any], ...] = ()
+    rules: RuleTables = field(default_factory=RuleTables)
+    fallback: tuple[FallbackSettings, ...] = ()
     base_dir: Path = Path()  # of the file; relative paths start here
 
     @property
@@ -128,7 +132,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "retention": RetentionSettings,
     "tickets": TicketSettings,
 }
-_COMMON = {"id", "adapter", "rate", "templates", "region"}
+_COMMON = {"id", "adapter", "rate", "templates", "region", "rules"}
 _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
@@ -152,7 +156,7 @@ def parse(
 ) -> Settings:
     """Settings from a decoded TOML tree. Raises `ConfigError` with every fault."""
     reader = _Reader(base_dir, os.environ if environ is None else environ)
-    known = {*_SECTIONS, "accounts", "sinks"}
+    known = {*_SECTIONS, "accounts", "sinks", "rules", "channels", "fallback"}
     for name in tree:
         if name not in known:
             reader.fault(name, f"unknown section; known are {', '.join(sorted(known))}")
@@ -161,6 +165,9 @@ def parse(
     }
     accounts = reader.accounts(tree.get("accounts", []), adapters)
     sinks = reader.sinks(tree.get("sinks", []), {account.id for account in accounts})
+    tables = RuleTables(reader.table(tree.get("rules", {}), "rules"), reader.channel_rules(tree.get("channels", {})))
+    blocks = reader.blocks(tree.get("fallback", []), "fallback")
+    fallback = [reader.build(FallbackSettings, block, f"fallback[{index}]") for index, block in enumerate(blocks)]
     gateway = sections.get("gateway")
     if isinstance(gateway, GatewaySettings):
         _check_gateway(gateway, reader)
@@ -169,7 +176,15 @@ def parse(
         reader.endpoint("smtp.listen", smtp.listen)
     if reader.faults:
         raise ConfigError(*reader.faults)
-    return Settings(**sections, accounts=accounts, sinks=sinks, base_dir=base_dir)
+    return Settings(
+        **sections, accounts=accounts, sinks=sinks, rules=tables, fallback=tuple(fallback), base_dir=base_dir
+    )
+
+
+def build(kind: type[Any], table: Mapping[str, Any], where: str, base_dir: Path) -> tuple[Any, list[Fault]]:
+    """An instance of the dataclass `kind` from a decoded table, or None and what is wrong with it."""
+    reader = _Reader(base_dir, os.environ)
+    return reader.build(kind, table, where), reader.faults
 
 
 def _check_gateway(gateway: GatewaySettings, reader: _Reader) -> None:
@@ -205,7 +220,7 @@ class _Reader:
 
     def accounts(self, blocks: Any, adapters: Mapping[str, type[Any]]) -> tuple[AccountSettings, ...]:
         found: list[AccountSettings] = []
-        for index, block in enumerate(self._blocks(blocks, "accounts")):
+        for index, block in enumerate(self.blocks(blocks, "accounts")):
             where = f"accounts[{index}]"
             account_id = self._id(block, where, {account.id: f"accounts[{account.index}]" for account in found})
             name = self.build_value(str, block.get("adapter"), f"{where}.adapter") if "adapter" in block else None
@@ -220,12 +235,15 @@ class _Reader:
             if rate is not None and rate <= 0:
                 self.fault(f"{where}.rate", "must be above 0")
             region = self.build_value(str, block.get("region", ""), f"{where}.region")
-            templates = self._blocks(block.get("templates", []), f"{where}.templates")
+            templates = self.blocks(block.get("templates", []), f"{where}.templates")
+            rules = self.table(block.get("rules", {}), f"{where}.rules")
             own = {key: value for key, value in block.items() if key not in _COMMON}
             before = len(self.faults)
             options = self.build(adapters[name], own, where)
             if len(self.faults) == before:
-                found.append(AccountSettings(account_id, name, options, rate, tuple(templates), region or "", index))
+                found.append(
+                    AccountSettings(account_id, name, options, rate, tuple(templates), region or "", index, rules)
+                )
             elif account_id:
                 found.append(AccountSettings(account_id, name, None, index=index))
         return tuple(found)
@@ -233,7 +251,7 @@ class _Reader:
     def sinks(self, blocks: Any, taken: set[str]) -> tuple[Mapping[str, Any], ...]:
         found: list[Mapping[str, Any]] = []
         ids = dict.fromkeys(taken, "accounts")
-        for index, block in enumerate(self._blocks(blocks, "sinks")):
+        for index, block in enumerate(self.blocks(blocks, "sinks")):
             where = f"sinks[{index}]"
             sink_id = self._id(block, where, ids)
             ids[sink_id] = where
@@ -242,7 +260,24 @@ class _Reader:
             found.append(types.MappingProxyType(dict(block)))
         return tuple(found)
 
-    def _blocks(self, value: Any, where: str) -> list[dict[str, Any]]:
+    def table(self, value: Any, where: str) -> dict[str, Any]:
+        """A table as it stands; a fault and an empty one for anything else."""
+        if isinstance(value, dict):
+            return value
+        self.fault(where, "must be a table")
+        return {}
+
+    def channel_rules(self, value: Any) -> dict[str, dict[str, Any]]:
+        """`[channels.NAME]`, which has rules and nothing else."""
+        found: dict[str, dict[str, Any]] = {}
+        for name, entry in self.table(value, "channels").items():
+            block = self.table(entry, f"channels.{name}")
+            for key in (key for key in block if key != "rules"):
+                self.fault(f"channels.{name}.{key}", "unknown setting; known are rules")
+            found[name] = self.table(block.get("rules", {}), f"channels.{name}.rules")
+        return found
+
+    def blocks(self, value: Any, where: str) -> list[dict[str, Any]]:
         if not isinstance(value, list) or not all(isinstance(block, dict) for block in value):
             self.fault(where, f"must be a list of tables: [[{where}]]")
             return []

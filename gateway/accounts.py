@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from adapters import Adapter, Channel
 from config.settings import AccountSettings
+from outbox.policy import USUAL, Policy
 
 
 @dataclass(frozen=True, slots=True)
 class BoundAccount:
-    """An account with its adapter, ready to work."""
+    """An account with its adapter, ready to work. `channels` are as the operator's `policies` leave them."""
 
     id: str
     adapter: Adapter
     settings: AccountSettings
     channels: Mapping[str, Channel]
+    policies: Mapping[str, Policy] = field(default_factory=dict)  # by channel
 
 
 class Accounts:
@@ -48,6 +50,11 @@ class Accounts:
         """What the account's adapter declares of the channel."""
         account = self._by_id.get(account_id)
         return account.channels.get(name) if account else None
+
+    def policy(self, account_id: str, channel: str) -> Policy:
+        """What the operator says about the rules of the account's channel."""
+        account = self._by_id.get(account_id)
+        return account.policies.get(channel, USUAL) if account else USUAL
 
     def serving(self, channel: str) -> list[BoundAccount]:
         """The accounts that serve a channel, in the order of the configuration."""

@@ -7,7 +7,7 @@ import asyncio
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from gateway.control import COMMANDS, CommandError, ask_running
 from gateway.ids import rfc3339
 from gateway.loading import bind, settings_types
 from gateway.lock import DataLock, Locked
+from gateway.policies import described
 from gateway.scaffold import ScaffoldError, new_adapter
 from gateway.secret_key import secret_keys
 from gateway.store import dialect, migrate
+from outbox.rules import Rule, Spec, load_rules, specs
 
 EXAMPLE = Path(configuration.__file__).with_name("gateway.example.toml")
 PROBE_TIMEOUT_S = 10.0
@@ -164,15 +166,36 @@ def channels(parsed: argparse.Namespace) -> int:
         found = find()
     except AdapterLoadError as error:
         raise CommandFailed(str(error)) from None
+    rules = specs(_rules())
     if parsed.json:
-        print(json.dumps({"adapters": [describe(entry) for entry in found.values()]}, indent=2))
+        adapters = [describe(entry) for entry in found.values()]
+        print(json.dumps({"adapters": adapters, "rules": [described(spec) for spec in rules]}, indent=2))
         return 0
     rows = [table_row(entry, channel) for entry in found.values() for channel in entry.channels]
-    header = ("adapter", "channel", "window", "text", "files", "receipts", "repeat", "from")
+    _print_table(("adapter", "channel", "window", "text", "files", "receipts", "repeat", "from"), rows)
+    print()
+    _print_table(("rule", "says", "settings", "off", "from"), [rule_row(spec) for spec in rules])
+    return 0
+
+
+def _rules() -> Sequence[Rule]:
+    """Raises `CommandFailed` for a package whose rule cannot be used, whatever it raises."""
+    try:
+        return load_rules()
+    except Exception as error:
+        raise CommandFailed(f"an installed rule cannot be used: {error}") from error
+
+
+def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     for row in (header, *rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return 0
+
+
+def rule_row(spec: Spec) -> tuple[str, ...]:
+    """One line of the table of rules."""
+    names = ", ".join(described(spec)["settings"])
+    return spec.name, ", ".join(spec.may), names or "none", "never" if spec.kept else "may be", spec.origin
 
 
 def table_row(entry: FoundAdapter, channel: Channel) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -44,12 +44,16 @@ _PREFIX = re.compile(
 _read_context = msgspec.json.Decoder(Context).decode
 
 
+Record: TypeAlias = RowMapping | dict[str, Any]
+"""A row of the store, or one as it would be."""
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where a message goes: the rows of its ticket, conversation and identity, and the customer's last message."""
 
-    ticket: RowMapping
-    conversation: RowMapping
-    identity: RowMapping
+    ticket: Record
+    conversation: Record
+    identity: Record
     addresses: tuple[Address, ...]
     last: RowMapping | None
 
@@ -105,6 +109,38 @@ def place_of(connection: Connection, ticket: RowMapping, channel: Channel | None
         _reachable(connection.execute(_addresses, identity), channel),
         connection.execute(_last_inbound, conversation).mappings().first(),
     )
+
+
+def place_at(connection: Connection, ticket: Record, identity: RowMapping, channel: Channel) -> Place:
+    """The place another identity would be written to at, without writing anything: its latest private conversation, or
+    one as it would be begun."""
+    found = (
+        connection.execute(
+            select(conversations)
+            .where(
+                conversations.c.identity_id == identity["id"],
+                conversations.c.account == identity["account"],
+                conversations.c.channel == identity["channel"],
+                conversations.c.kind.in_(("private", "mail")),
+            )
+            .order_by(conversations.c.id.desc())
+            .limit(1)
+        )
+        .mappings()
+        .first()
+    )
+    begun: dict[str, Any] = {
+        "id": "",
+        "kind": "mail" if channel.key == "message_id" else "private",
+        "key": identity["id"],
+    }
+    there = dict(ticket) | {
+        "account": identity["account"], "channel": identity["channel"], "identity_id": identity["id"],
+        "status": "open", "channel_info": "{}",
+    }  # fmt: skip
+    rows = connection.execute(_addresses, {"b_id": identity["id"]})
+    last = connection.execute(_last_inbound, {"b_id": found["id"]}).mappings().first() if found is not None else None
+    return Place(there, begun if found is None else found, identity, _reachable(rows, channel), last)
 
 
 def _reachable(rows: Iterable[Any], channel: Channel | None) -> tuple[Address, ...]:

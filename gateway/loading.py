@@ -11,7 +11,9 @@ from adapters import Adapter, Http, SettingsError, TokenCache, TokenHolder
 from adapters._load import FoundAdapter
 from config.settings import AccountSettings, ConfigError, Fault, Settings
 from gateway.accounts import Accounts, BoundAccount
+from gateway.policies import Policies
 from normalizers.model import Account
+from outbox.rules import load_rules
 
 BUILT_IN_ACCOUNTS = ("api",)  # there without being configured, under the adapter's own name
 _HOSTS = ("api_base", "data_base")
@@ -29,12 +31,17 @@ def bind(settings: Settings, found: Mapping[str, FoundAdapter], make_http: MakeH
     """Every configured account with its adapter, and the built-in ones. Raises `ConfigError` with every fault."""
     faults: list[Fault] = []
     bound: list[BoundAccount] = []
+    try:
+        policies = Policies(settings, load_rules(), {ch.name for entry in found.values() for ch in entry.channels})
+    except Exception as error:
+        raise ConfigError(Fault("rules", f"an installed rule cannot be used: {error}")) from error
+    faults += policies.faults
     configured = [*settings.accounts, *(AccountSettings(name, name, None) for name in BUILT_IN_ACCOUNTS)]
     for account in configured:
         if account.options is None and account.id not in BUILT_IN_ACCOUNTS:
             continue
         try:
-            bound.append(_bind(account, settings, found[account.adapter].adapter, make_http))
+            bound.append(_bind(account, settings, found[account.adapter].adapter, make_http, policies))
         except SettingsError as error:
             faults.append(Fault(f"accounts[{account.index}].{error.key}", error.problem))
         except ValueError as error:
@@ -42,17 +49,22 @@ def bind(settings: Settings, found: Mapping[str, FoundAdapter], make_http: MakeH
     taken = [account for account in settings.accounts if account.id in BUILT_IN_ACCOUNTS]
     faults += [Fault(f"accounts[{account.index}].id", f"{account.id!r} is built in") for account in taken]
     faults += _clashes(bound)
+    faults += _dead_ends(settings, bound)
     if faults:
         raise ConfigError(*faults)
     _share_own_addresses(bound)
     return Accounts(bound)
 
 
-def _bind(account: AccountSettings, settings: Settings, kind: type[Any], make_http: MakeHttp) -> BoundAccount:
+def _bind(
+    account: AccountSettings, settings: Settings, kind: type[Any], make_http: MakeHttp, policies: Policies
+) -> BoundAccount:
     hosts = tuple(host for name in _HOSTS if (host := getattr(account.options, name, "")))
     identity = Account(account.id, account.adapter, region=account.region or settings.gateway.region)
     adapter: Adapter = kind(identity, account.options, make_http(hosts))
-    return BoundAccount(account.id, adapter, account, {channel.name: channel for channel in adapter.channels})
+    own = {channel.name: policies.of(account, channel.name) for channel in adapter.channels}
+    channels = {channel.name: own[channel.name].on(channel) for channel in adapter.channels}
+    return BoundAccount(account.id, adapter, account, channels, own)
 
 
 def _clashes(bound: list[BoundAccount]) -> list[Fault]:
@@ -64,6 +76,22 @@ def _clashes(bound: list[BoundAccount]) -> list[Fault]:
             first = owner.setdefault((account.adapter.name, key), account.id)
             if first != account.id:
                 faults.append(Fault(f"accounts[{account.settings.index}]", f"{key} is served by {first!r} already"))
+    return faults
+
+
+def _dead_ends(settings: Settings, bound: list[BoundAccount]) -> list[Fault]:
+    """Chains that name an account or a channel nobody serves."""
+    serves = {account.id: account.channels for account in bound}
+    channels = {name for account in bound for name in account.channels}
+    faults: list[Fault] = []
+    for index, chain in enumerate(settings.fallback):
+        places = [(f"fallback[{index}]", chain.account, chain.channel)]
+        places += [(f"fallback[{index}].steps[{n}]", step.account, step.channel) for n, step in enumerate(chain.steps)]
+        for where, account, channel in places:
+            if account and account not in serves:
+                faults.append(Fault(f"{where}.account", f"no account {account!r}"))
+            elif channel and channel not in (serves[account] if account else channels):
+                faults.append(Fault(f"{where}.channel", f"no account serves {channel!r}"))
     return faults
 
 

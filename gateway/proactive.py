@@ -34,8 +34,21 @@ class Opened(msgspec.Struct, frozen=True):
 
 def open_ticket(connection: Connection, core: Core, request: MessageRequest, actor: Actor, now: int) -> Opened:
     """The open ticket of the conversation with the person, else a new one. Raises `RequestError`."""
-    account, channel = _account(core, request)
-    identity = _identity(connection, core, request, account, channel, now)
+    account, channel = whence(core, request)
+    identity = recipient(connection, core, request, account, channel, now)
+    return open_on(connection, request, identity, account, channel, actor, now)
+
+
+def open_on(
+    connection: Connection, request: MessageRequest, identity: RowMapping, account: str, channel: Channel,
+    actor: Actor, now: int, *, about: str = "",
+) -> Opened:  # fmt: skip
+    """The open ticket of the conversation with an identity, else a new one.
+
+    `about`: where every subject is a conversation of its own (mail), an open ticket with this subject is taken up.
+    """
+    if (ticket := _thread_about(connection, identity, channel, about)) is not None:
+        return Opened(ticket, channel, False)
     threaded = channel.key == "message_id"  # each mail with a subject of its own begins a thread
     conversation = None if threaded and request.subject else _conversation(connection, identity, account, channel)
     if conversation is not None:
@@ -59,7 +72,17 @@ def open_ticket(connection: Connection, core: Core, request: MessageRequest, act
     return Opened(made, channel, True)
 
 
-def _account(core: Core, request: MessageRequest) -> tuple[str, Channel]:
+def _thread_about(connection: Connection, identity: RowMapping, channel: Channel, subject: str) -> RowMapping | None:
+    if not subject or channel.key != "message_id":
+        return None
+    statement = select(tickets).where(
+        tickets.c.identity_id == identity["id"], tickets.c.subject == subject, tickets.c.status.in_(_OPEN)
+    )
+    return connection.execute(statement.order_by(tickets.c.id.desc()).limit(1)).mappings().first()
+
+
+def whence(core: Core, request: MessageRequest) -> tuple[str, Channel]:
+    """The account and channel to write from. Raises `RequestError`."""
     if request.account:
         account = core.accounts.get(request.account)
         if account is None:
@@ -79,20 +102,29 @@ def _account(core: Core, request: MessageRequest) -> tuple[str, Channel]:
     return serving[0].id, serving[0].channels[request.channel]
 
 
-def _identity(
+def recipient(
     connection: Connection, core: Core, request: MessageRequest, account: str, channel: Channel, now: int
 ) -> RowMapping:
+    """The identity to write to, made where it is new. Raises `RequestError`."""
     if bool(request.to) == bool(request.contact):
         raise RequestError(422, "invalid", 'exactly one of "to" and "contact" must be given', "to")
     found = _known(connection, request.contact, account, channel) if request.contact else None
     if found is None:
         value = request.to or _value_of(connection, request.contact, channel)
         address = _address(core, value, account, channel)
-        person = Person((address,), name=request.name)
-        found = ensure_identity(connection, rules_of(core), channel.name, account, person, now)
+        return identity_at(connection, core, address, account, channel, now, request.contact, request.name)
+    return connection.execute(select(identities).where(identities.c.id == found)).mappings().one()
+
+
+def identity_at(
+    connection: Connection, core: Core, address: Address, account: str, channel: Channel, now: int,
+    contact_id: str = "", name: str = "",
+) -> RowMapping:  # fmt: skip
+    """The identity of an address; a new one becomes the contact's, where one is given."""
+    found = ensure_identity(connection, rules_of(core), channel.name, account, Person((address,), name=name), now)
     row = connection.execute(select(identities).where(identities.c.id == found)).mappings().one()
-    if request.contact and row["contact_id"] != request.contact and row["created_at"] == now:
-        _give_to(connection, row, request.contact)
+    if contact_id and row["contact_id"] != contact_id and row["created_at"] == now:
+        _give_to(connection, row, contact_id)
         row = connection.execute(select(identities).where(identities.c.id == found)).mappings().one()
     return row
 

@@ -6,50 +6,50 @@ the message leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any, NoReturn
+from collections.abc import Callable, Collection
+from typing import NoReturn
 
-import msgspec
 from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
-from adapters import Channel
 from gateway import proactive as first_messages
 from gateway.bus import LiveEvent
 from gateway.core import Core
-from gateway.drafts import Draft, Words, draft, place_of
-from gateway.ids import micros, moment
+from gateway.drafts import Draft, Record, Words
+from gateway.fallback import NO_CHAIN, Chain, Origin, Went, chain_of, follow, kept
+from gateway.ids import micros
+from gateway.posting import judge_draft, judged, live, refusal, set_status, write
+from gateway.preview import detoured, preview
+from gateway.reach import alternatives, window
 from gateway.requests import (
+    Alternative,
     AttachmentRequest,
     AuthorRequest,
     Denied,
+    FallbackRequest,
     Judged,
     MessageRequest,
+    Planned,
     ReplyRequest,
     RequestError,
     Submitted,
     TemplateRequest,
+    Tried,
     WindowState,
     not_found,
 )
 from gateway.settling import cancel, leave, replay_dead, retry
 from gateway.store import tickets as ticket_store
-from gateway.store.enqueue import add_message, add_parts, answered, fingerprint, message_row, remember
-from gateway.store.facts import FactSource, Subject
-from gateway.tickets import Actor, Entry, Patch, TicketClosed
+from gateway.store.enqueue import answered, fingerprint, remember
+from gateway.tickets import Actor
 from normalizers.model import Purpose, Visibility
-from outbox.facts import NOWHERE, Facts
-from outbox.judge import Judgment, judge
-from outbox.ports import recipient_of
-from outbox.rules import load_rules
-from outbox.rules.content import empty
-from outbox.verdict import Verdict
+from outbox.judge import Judgment
 
 __all__ = [
-    "AttachmentRequest", "AuthorRequest", "Denied", "Judged", "MessageRequest", "ReplyRequest", "RequestError",
-    "Submitted", "TemplateRequest", "WindowState", "cancel", "dry_run", "dry_run_proactive", "leave", "proactive",
-    "replay_dead", "retry", "submit", "window",
+    "AttachmentRequest", "AuthorRequest", "Denied", "FallbackRequest", "Judged", "MessageRequest", "Planned",
+    "ReplyRequest", "RequestError", "Submitted", "TemplateRequest", "WindowState", "cancel", "dry_run",
+    "dry_run_proactive", "file", "judge_draft", "leave", "proactive", "refusal", "replay_dead", "retry", "submit",
+    "window",
 ]  # fmt: skip
 
 
@@ -62,8 +62,10 @@ async def submit(
     idempotency_key: str = "",
     *,
     automatic: str = "",
+    accounts: Collection[str] | None = None,
 ) -> Submitted | Denied:
     """Queue a reply, or write a note. `automatic` names what made it when no person did (generated, ooo).
+    `accounts` are those the caller may write from and know of; None: all.
 
     The same key with the same request gives the same answer. Raises `RequestError`: not_found, idempotency_conflict,
     ticket_closed, unknown_upload, invalid.
@@ -76,26 +78,48 @@ async def submit(
             return known, []
         ticket = _ticket(connection, ticket_id)
         words = _words(core, ticket, request, actor, automatic)
-        answer, events = file(connection, core, ticket, words, request.status, _author(request.author, actor), actor)
+        chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
+        author = _author(request.author, actor)
+        answer, events = file(connection, core, ticket, words, request.status, author, actor, chain, accounts=accounts)
         remember(connection, api_key_id, idempotency_key, print_, answer, now)
         return answer, events
 
     return await _carry_out(core, job)
 
 
-async def dry_run(core: Core, ticket_id: str, request: ReplyRequest, actor: Actor) -> Judged:
-    """What the rules would say now. Writes nothing. Raises `RequestError` as `submit` does."""
+async def dry_run(
+    core: Core, ticket_id: str, request: ReplyRequest, actor: Actor, *, accounts: Collection[str] | None = None
+) -> Judged:
+    """What would become of it now. Writes nothing. Raises `RequestError` as `submit` does."""
 
-    def job(connection: Connection) -> Judged:
+    def begin(connection: Connection) -> tuple[RowMapping, Words, Chain, Draft, Judgment]:
         ticket = _ticket(connection, ticket_id)
-        _, judgment = _judged(connection, core, ticket, _words(core, ticket, request, actor, ""))
-        return Judged(judgment.decision, judgment.verdicts)
+        words = _words(core, ticket, request, actor, "")
+        chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
+        return ticket, words, chain, *judged(connection, core, ticket, words)
 
-    return await core.database.read(job)
+    def look(connection: Connection) -> tuple[Judged, bool]:
+        ticket, words, chain, made, judgment = begin(connection)
+        goes_on = judgment.decision == "deny" and bool(chain.steps) and words.visibility != "note"
+        return preview(connection, core, ticket, words, made, judgment, accounts), goes_on
+
+    def walk(connection: Connection) -> NoReturn:
+        ticket, words, chain, made, judgment = begin(connection)
+        origin = Origin(ticket, ticket, words, _author(request.author, actor), actor)
+        raise _Undone(detoured(connection, core, origin, made, judgment, chain, accounts))
+
+    found, has_chain = await core.database.read(look)
+    return await _undo(core, walk) if has_chain else found
 
 
 async def proactive(
-    core: Core, request: MessageRequest, actor: Actor, api_key_id: str = "", idempotency_key: str = ""
+    core: Core,
+    request: MessageRequest,
+    actor: Actor,
+    api_key_id: str = "",
+    idempotency_key: str = "",
+    *,
+    accounts: Collection[str] | None = None,
 ) -> Submitted | Denied:
     """Write to somebody first: on the conversation's open ticket, else on a new one (status pending, via "api").
 
@@ -108,61 +132,116 @@ async def proactive(
         now = micros(core.clock())
         if (known := answered(connection, api_key_id, idempotency_key, print_)) is not None:
             return known, []
-        opened = first_messages.open_ticket(connection, core, request, actor, now)
-        words = _first_words(opened, request, actor)
-        author = _author(request.author, actor)
-        answer, events = file(connection, core, opened.ticket, words, request.status, author, actor)
-        if isinstance(answer, Denied) and opened.new:
-            raise _Undone(Judgment("deny", answer.verdicts, ()))
-        if opened.new:
-            data = {"ticket_id": opened.ticket["id"], "number": opened.ticket["number"]}
-            events.insert(0, LiveEvent("ticket.created", data, opened.ticket["account"]))
+        answer, events = _first(connection, core, request, actor, accounts)
         remember(connection, api_key_id, idempotency_key, print_, answer, now)
         return answer, events
 
     try:
         return await _carry_out(core, job)
-    except _Undone as undone:
-        denied = Denied(undone.judgment.verdicts)
-        _count(core, denied)
-        return denied
+    except _Refused as refused:
+        _count(core, refused.denied)
+        return refused.denied
 
 
-async def dry_run_proactive(core: Core, request: MessageRequest, actor: Actor) -> Judged:
-    """What the rules would say of a first message now. Leaves nothing behind."""
+def _first(
+    connection: Connection, core: Core, request: MessageRequest, actor: Actor, accounts: Collection[str] | None
+) -> tuple[Submitted | Denied, list[LiveEvent]]:
+    now, author = micros(core.clock()), _author(request.author, actor)
+    chain, first = _open(connection, core, request, actor, accounts)
+    if isinstance(first, _Withdrawn):
+        went, _ = follow(connection, core, first.origin(author, actor), first.judgment, chain)
+        if went is None:
+            raise _Refused(Denied(first.judgment.verdicts, alternatives=first.alternatives))
+        set_status(connection, went.ticket, request.status, author, actor, now, note=False)
+        return went.answer, went.events
+    opened, words, made, judgment = first
+    answer, events = file(
+        connection, core, opened.ticket, words, request.status, author, actor, chain, accounts=accounts,
+        found=(made, judgment),
+    )  # fmt: skip
+    if opened.new:
+        data = {"ticket_id": opened.ticket["id"], "number": opened.ticket["number"]}
+        events.insert(0, LiveEvent("ticket.created", data, opened.ticket["account"]))
+    return answer, events
+
+
+def _open(
+    connection: Connection, core: Core, request: MessageRequest, actor: Actor, accounts: Collection[str] | None
+) -> tuple[Chain, tuple[first_messages.Opened, Words, Draft, Judgment] | _Withdrawn]:
+    """The chain of a first message, its ticket, and the rules' word. A ticket made for one that is refused goes again;
+    the person stays, so that a chain can be followed."""
+    now = micros(core.clock())
+    account, channel = first_messages.whence(core, request)
+    chain = chain_of(core, account, channel.name, request.fallback, accounts)
+    identity = first_messages.recipient(connection, core, request, account, channel, now)
+    try:
+        with connection.begin_nested():
+            opened = first_messages.open_on(connection, request, identity, account, channel, actor, now)
+            words = _first_words(opened, request, actor)
+            made, judgment = judged(connection, core, opened.ticket, words)
+            if judgment.decision == "deny" and opened.new:
+                others = alternatives(connection, core, opened.ticket, words, accounts)
+                raise _Withdrawn(dict(opened.ticket), words, made, judgment, others)
+    except _Withdrawn as withdrawn:
+        return chain, withdrawn
+    return chain, (opened, words, made, judgment)
+
+
+class _Withdrawn(Exception):
+    """A first message that was refused: undoes the ticket made for it."""
+
+    def __init__(
+        self, placed: Record, words: Words, made: Draft, judgment: Judgment, others: tuple[Alternative, ...]
+    ) -> None:
+        super().__init__("withdrawn")
+        self.placed, self.words, self.made, self.judgment, self.alternatives = placed, words, made, judgment, others
+
+    def origin(self, author: Actor, actor: Actor) -> Origin:
+        """Where a chain begins: on no ticket."""
+        return Origin(self.placed, None, self.words, author, actor)
+
+
+async def dry_run_proactive(
+    core: Core, request: MessageRequest, actor: Actor, *, accounts: Collection[str] | None = None
+) -> Judged:
+    """What would become of a first message now. Leaves nothing behind."""
 
     def job(connection: Connection) -> NoReturn:
-        opened = first_messages.open_ticket(connection, core, request, actor, micros(core.clock()))
-        _, judgment = _judged(connection, core, opened.ticket, _first_words(opened, request, actor))
-        raise _Undone(judgment)
+        author = _author(request.author, actor)
+        chain, first = _open(connection, core, request, actor, accounts)
+        if isinstance(first, _Withdrawn):
+            origin, made, judgment = first.origin(author, actor), first.made, first.judgment
+        else:
+            opened, words, made, judgment = first
+            if judgment.decision != "deny" or not chain.steps:
+                raise _Undone(preview(connection, core, opened.ticket, words, made, judgment, accounts))
+            origin = Origin(opened.ticket, opened.ticket, words, author, actor)
+        raise _Undone(detoured(connection, core, origin, made, judgment, chain, accounts))
 
-    try:
-        await core.database.write(job)
-    except _Undone as undone:
-        return Judged(undone.judgment.decision, undone.judgment.verdicts)
+    return await _undo(core, job)
 
 
 class _Undone(Exception):
-    """Carries a judgment out of a job whose writes are to be undone."""
+    """Carries what was found out of a job whose writes are to be undone."""
 
-    def __init__(self, judgment: Judgment) -> None:
+    def __init__(self, judged: Judged) -> None:
         super().__init__("undone")
-        self.judgment = judgment
+        self.judged = judged
 
 
-def window(channel: Channel, identity: RowMapping, now: datetime) -> WindowState:
-    """How long one may write freely to an identity (a row with `opened_at` and `window_used`)."""
-    rule = channel.window
-    if rule is None:
-        return WindowState(True)
-    if identity["opened_at"] is None:
-        return WindowState(False, remaining=0 if rule.max_messages is not None else None)
-    opened_at = moment(identity["opened_at"])
-    until = opened_at + rule.duration
-    longest = max(rule.tags.values(), default=None)
-    remaining = None if rule.max_messages is None else max(rule.max_messages - identity["window_used"], 0)
-    is_open = now < until and remaining != 0
-    return WindowState(is_open, until, remaining, None if longest is None else opened_at + longest)
+class _Refused(Exception):
+    """Undoes a first message that was refused, and all that was made for it."""
+
+    def __init__(self, denied: Denied) -> None:
+        super().__init__("refused")
+        self.denied = denied
+
+
+async def _undo(core: Core, job: Callable[[Connection], NoReturn]) -> Judged:
+    try:
+        await core.database.write(job)
+    except _Undone as undone:
+        return undone.judged
 
 
 # --- one transaction --------------------------------------------------------------------------------------------------
@@ -218,29 +297,6 @@ def _author(request: AuthorRequest | None, actor: Actor) -> Actor:
     return actor if request is None else Actor(request.type, request.id, request.name)
 
 
-def _judged(connection: Connection, core: Core, ticket: RowMapping, words: Words) -> tuple[Draft, Judgment]:
-    channel = core.accounts.channel(ticket["account"], ticket["channel"])
-    place = place_of(connection, ticket, channel)
-    made = draft(connection, core, place, channel, words)
-    if words.visibility == "note":
-        return made, judge(made.message, Facts(now=core.clock(), channel=channel or NOWHERE), (empty,))
-    return made, judge_draft(connection, core, made, words.automatic)
-
-
-def judge_draft(connection: Connection, core: Core, made: Draft, automatic: str = "") -> Judgment:
-    """The rules' word on a message that is not queued yet."""
-    place, message = made.place, made.message
-    subject = Subject(
-        account=message.account, channel=message.channel, conversation_id=place.conversation["id"],
-        recipient=recipient_of(message), template=message.template, ticket_status=place.ticket["status"],
-        ticket_account=place.ticket["account"], identity_state=place.identity["state"],
-        optouts=place.identity["optouts"], opened_at=place.identity["opened_at"],
-        window_used=place.identity["window_used"], automatic=bool(automatic),
-    )  # fmt: skip
-    facts = FactSource(core.accounts).gather(connection, [subject], core.clock())[0]
-    return judge(message, facts, load_rules())
-
-
 def file(
     connection: Connection,
     core: Core,
@@ -249,45 +305,31 @@ def file(
     status: str | None,
     author: Actor,
     actor: Actor,
+    chain: Chain = NO_CHAIN,
+    *,
+    accounts: Collection[str] | None = None,
+    found: tuple[Draft, Judgment] | None = None,
 ) -> tuple[Submitted | Denied, list[LiveEvent]]:
-    """Judge and write one message: its rows, the ticket's new status, its event log; and what to tell of it."""
+    """Judge and write one message: its rows, the ticket's new status, its event log; and what to tell of it.
+
+    Refused, it goes the way of its chain; without one, or when no step of it passes, the refusal is on the ticket.
+    `found`: it was judged already.
+    """
     now = micros(core.clock())
-    made, judgment = _judged(connection, core, ticket, words)
+    made, judgment = found or judged(connection, core, ticket, words)
     note = words.visibility == "note"
-    if judgment.decision == "deny":
-        ticket_store.log(connection, ticket["id"], [refusal(author, judgment.verdicts)], now)
-        return Denied(judgment.verdicts, ticket["id"]), [_live("ticket.updated", ticket)]
-    state = "sent" if note else "held" if judgment.decision == "defer" else "queued"
-    row = message_row(made, author, state, words.automatic, now)
-    if note:
-        row |= {"kind": "text", "html": made.message.html, "external_id": ""}
-    add_message(connection, row, made.files)
-    details: dict[str, Any] = {"message_id": row["id"]}
-    if not note:
-        details["parts"] = len(add_parts(connection, core, made, judgment, now, bulk=words.purpose == "marketing"))
-        if judgment.verdicts:
-            details["verdicts"] = msgspec.to_builtins(judgment.verdicts)
-    ticket_store.log(connection, ticket["id"], [Entry("note.added" if note else "reply.queued", author, details)], now)
-    wanted = status or ("open" if author.type == "agent" and not note and ticket["status"] == "new" else None)
-    if wanted is not None:
-        try:
-            ticket_store.change(connection, ticket["id"], Patch(status=wanted), actor, now)  # type: ignore[arg-type]
-        except TicketClosed:
-            raise RequestError(409, "ticket_closed", "a closed ticket takes no further change", "status") from None
-    answer = Submitted(row["id"], ticket["id"], state, judgment.verdicts)
-    return answer, [_live("message.created", ticket, row["id"], state), _live("ticket.updated", ticket)]
-
-
-def refusal(author: Actor, verdicts: Sequence[Verdict]) -> Entry:
-    """The line in a ticket's log that tells of a refused reply: the rule, the reason, the way out."""
-    strongest = verdicts[0]
-    data = {"rule": strongest.rule, "reason": strongest.reason, "remedy": strongest.remedy,
-            "verdicts": msgspec.to_builtins(verdicts)}  # fmt: skip
-    return Entry("reply.refused", author, data)
-
-
-def _live(kind: str, ticket: RowMapping, message_id: str = "", status: str = "") -> LiveEvent:
-    data: dict[str, Any] = {"ticket_id": ticket["id"]}
-    if message_id:
-        data |= {"message_id": message_id, "status": status}
-    return LiveEvent(kind, data, ticket["account"])
+    if judgment.decision != "deny":
+        left = kept(chain, words, author)
+        answer, events = write(connection, core, ticket, made, judgment, words, author, fallback=left)
+        set_status(connection, ticket, status, author, actor, now, note=note)
+        return answer, [*events, live("ticket.updated", ticket)]
+    went: Went | None = None
+    tried: tuple[Tried, ...] = ()
+    if chain.steps and not note:
+        went, tried = follow(connection, core, Origin(ticket, ticket, words, author, actor), judgment, chain)
+    if went is not None:
+        set_status(connection, ticket, status, author, actor, now, note=False)
+        return went.answer, went.events
+    ticket_store.log(connection, ticket["id"], [refusal(author, judgment.verdicts, tried[1:])], now)
+    others = () if note else alternatives(connection, core, ticket, words, accounts)
+    return Denied(judgment.verdicts, ticket["id"], others), [live("ticket.updated", ticket)]

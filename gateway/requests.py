@@ -11,7 +11,7 @@ from msgspec import Meta
 from gateway.tickets import Status
 from outbox.verdict import Decision, Verdict
 
-TEXT_MAX, HTML_MAX, FILES_MAX = 1_000_000, 2_000_000, 100
+TEXT_MAX, HTML_MAX, FILES_MAX, STEPS_MAX = 1_000_000, 2_000_000, 100, 10
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -42,6 +42,17 @@ class AuthorRequest(_Request, frozen=True, kw_only=True):
     name: Annotated[str, Meta(max_length=200)] = ""
 
 
+class FallbackRequest(_Request, frozen=True, kw_only=True):
+    """A step to take when the rules refuse: a template in place of the text, or another channel of the same contact.
+
+    In a template's parameters "{text}" stands for what was written and "{name}" for the contact's name.
+    """
+
+    channel: Annotated[str, Meta(max_length=32)] = ""
+    account: Annotated[str, Meta(max_length=64)] = ""
+    template: TemplateRequest | None = None
+
+
 class ReplyRequest(_Request, frozen=True, kw_only=True):
     """A reply or note on a ticket. Without `visibility` it is seen as the ticket's channel shows it."""
 
@@ -52,6 +63,7 @@ class ReplyRequest(_Request, frozen=True, kw_only=True):
     status: Status | None = None
     author: AuthorRequest | None = None
     visibility: Literal["private", "public", "note"] | None = None
+    fallback: Annotated[list[FallbackRequest], Meta(max_length=STEPS_MAX)] | None = None  # None: as configured
 
 
 class MessageRequest(_Request, frozen=True, kw_only=True):
@@ -71,6 +83,7 @@ class MessageRequest(_Request, frozen=True, kw_only=True):
     purpose: Literal["reply", "transactional", "marketing"] = "transactional"
     status: Status | None = None
     author: AuthorRequest | None = None
+    fallback: Annotated[list[FallbackRequest], Meta(max_length=STEPS_MAX)] | None = None  # None: as configured
 
 
 class Submitted(msgspec.Struct, frozen=True, tag=True):
@@ -82,18 +95,57 @@ class Submitted(msgspec.Struct, frozen=True, tag=True):
     verdicts: tuple[Verdict, ...] = ()
 
 
+class Alternative(msgspec.Struct, frozen=True):
+    """Another address of the same contact, where the rules would let the message pass now.
+
+    `until` is when its window ends, `remaining` how many messages it still takes; None: there is no such limit.
+    """
+
+    account: str
+    channel: str
+    identity_id: str
+    until: datetime | None = None
+    remaining: int | None = None
+
+
 class Denied(msgspec.Struct, frozen=True, tag=True):
     """The rules refuse it; nothing was queued."""
 
     verdicts: tuple[Verdict, ...]
     ticket_id: str = ""
+    alternatives: tuple[Alternative, ...] = ()
 
 
-class Judged(msgspec.Struct, frozen=True):
-    """What the rules would say, the strongest verdict first. Nothing was written."""
+class Tried(msgspec.Struct, frozen=True):
+    """A step that was refused: by which rule, and why. `rule` is "address" where there was nobody to write to."""
 
-    decision: Decision
-    verdicts: tuple[Verdict, ...] = ()
+    account: str
+    channel: str
+    template: str
+    rule: str
+    reason: str
+
+
+class Detour(msgspec.Struct, frozen=True):
+    """Where a fallback chain leads, and what was tried before. `ticket_id` "": a new ticket."""
+
+    account: str
+    channel: str
+    template: str
+    ticket_id: str
+    tried: tuple[Tried, ...]
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """One message as the platform would get it. `length` in the channel's unit; `segments` where SMS counts them."""
+
+    text: str
+    template: str
+    tag: str
+    files: tuple[str, ...]
+    length: int
+    unit: str
+    segments: int | None
 
 
 class WindowState(msgspec.Struct, frozen=True):
@@ -103,6 +155,20 @@ class WindowState(msgspec.Struct, frozen=True):
     until: datetime | None = None
     remaining: int | None = None  # messages, where the platform counts them
     tag_until: datetime | None = None  # with the longest of the channel's tags
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What would become of a message now, the strongest verdict first. Nothing was written.
+
+    `parts` are what would leave, `window` is how long it stays so, `detour` where a chain would lead.
+    """
+
+    decision: Decision
+    verdicts: tuple[Verdict, ...] = ()
+    parts: tuple[Planned, ...] = ()
+    window: WindowState = WindowState(True)
+    alternatives: tuple[Alternative, ...] = ()
+    detour: Detour | None = None
 
 
 class RequestError(Exception):

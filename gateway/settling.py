@@ -182,6 +182,7 @@ def _objections(
             recipient=recipient_of(payload), template=payload.template, ticket_status=known.ticket_status,
             ticket_account=known.ticket_account, identity_state=known.identity_state, optouts=known.optouts,
             opened_at=known.opened_at, window_used=known.window_used, automatic=bool(known.automatic),
+            purpose=payload.purpose, identity_id=known.identity_id,
         )  # fmt: skip
         judgment = judge(payload, source.gather(connection, [subject], core.clock())[0], load_rules())
         found += [verdict for verdict in judgment.verdicts if verdict not in found]

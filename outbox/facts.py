@@ -8,6 +8,8 @@ from typing import Literal
 import msgspec
 
 from adapters import Channel, Limits, Pace
+from outbox.policy import USUAL, Policy
+from outbox.quiet import NOWHERE_KNOWN, Whereabouts
 
 NOWHERE = Channel("", "", Limits(2**31, "no channel"), Pace(1e9, "no channel"))
 """Stands in for the channel of an account that is not configured: nothing is known, so nothing else is judged."""
@@ -50,3 +52,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     automatic_hour: int = 0  # automatic messages to this person within the last hour
     automatic_day: int = 0
     answers_automatic: bool = False  # the customer's last message was itself automatic
+    policy: Policy = USUAL
+    where: Whereabouts = NOWHERE_KNOWN  # gathered for marketing only

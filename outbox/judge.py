@@ -10,7 +10,7 @@ import msgspec
 
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
-from outbox.rules import RULES, Rule
+from outbox.rules import RULES, Rule, spec_of
 from outbox.verdict import STRENGTH, Change, Decision, Verdict, deny
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,12 @@ class Judgment(msgspec.Struct, frozen=True):
 
 def judge(message: OutboundMessage, facts: Facts, rules: Sequence[Rule] = RULES) -> Judgment:
     """Judge a message. A rule that fails itself denies: what nobody could judge does not leave."""
+    off = facts.policy.off
     found: list[Verdict] = []
     parts: tuple[OutboundMessage, ...] = (message,)
     for rule in rules:
+        if off and spec_of(rule).name in off:
+            continue
         made: list[OutboundMessage] = []
         for part in parts:
             word = _ask(rule, part, facts)
@@ -52,6 +55,6 @@ def _ask(rule: Rule, message: OutboundMessage, facts: Facts) -> Verdict | Change
     try:
         return rule(message, facts)
     except Exception as error:
-        name = getattr(rule, "__name__", type(rule).__name__)
+        name = spec_of(rule).name
         log.exception("rule.failed", extra={"rule": name})
         return deny(name, f"the rule failed ({type(error).__name__})", "tell the operator")

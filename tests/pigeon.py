@@ -38,6 +38,7 @@ from adapters import (
 )
 from adapters._media import MediaClient
 from adapters.sandbox._base import Accepted, Platform
+from config.outbox import FallbackSettings
 from config.secret import Secret
 from config.settings import AccountSettings, GatewaySettings, Settings
 from gateway.accounts import Accounts, BoundAccount
@@ -52,6 +53,7 @@ from gateway.store.outbox import OutboxStore
 from gateway.tokens import Tokens
 from normalizers.model import Account, Event, OutboundMessage, Received
 from outbox.dispatcher import Dispatcher
+from outbox.policy import USUAL, Policy
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 ERRORS = {
@@ -305,6 +307,8 @@ async def world(
     rate: float | None = None,
     adapters: dict[str, type[Any]] | None = None,
     database_url: str = "",
+    policy: Policy = USUAL,
+    fallback: tuple[FallbackSettings, ...] = (),
     **gateway: Any,
 ) -> AsyncIterator[World]:
     """A gateway with the accounts `loft` and `tower` (or `adapters`), its platform running.
@@ -325,10 +329,14 @@ async def world(
             account = Account(name, "pigeon", frozenset({f"{name}@loft.example", name}))
             settings = PigeonSettings(platform.url)
             made = adapter(account, settings, Http(session, [platform.url], media, timeout_s=1.0))
-            channels = {channel.name: channel for channel in adapter.channels}
-            bound.append(BoundAccount(name, made, AccountSettings(name, "pigeon", settings, rate), channels))
+            channels = {channel.name: policy.on(channel) for channel in adapter.channels}
+            policies = dict.fromkeys(channels, policy)
+            bound.append(BoundAccount(name, made, AccountSettings(name, "pigeon", settings, rate), channels, policies))
         core = Core(
-            Settings(gateway=GatewaySettings(public_url="https://gw.example", **gateway), base_dir=directory),
+            Settings(
+                gateway=GatewaySettings(public_url="https://gw.example", **gateway), base_dir=directory,
+                fallback=fallback,
+            ),
             database, Accounts(bound), Bus(), clock, Tokens([Secret("key")]), Blobs(directory / "media"), Metrics(),
         )  # fmt: skip
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from datetime import timedelta
 from typing import Any
 
@@ -13,10 +12,9 @@ from msgspec.structs import replace
 
 from adapters import Limits
 from normalizers.model import OutboundMessage
-from outbox import measure
+from outbox import measure, splitting
 from outbox.facts import NOWHERE, Facts
 from outbox.judge import judge
-from outbox.rules import RULES, load_rules
 from outbox.verdict import ALLOW, Verdict, change, defer, deny
 from tests.pigeon import START
 from tests.test_rules import DAY, FACTS, NOTE
@@ -68,7 +66,7 @@ def test_an_account_that_is_gone_is_the_only_objection() -> None:
 @given(st.text(max_size=400), st.integers(4, 60), st.sampled_from(["chars", "utf16", "bytes", "gsm", "weighted"]))
 def test_no_part_is_too_long_and_no_word_is_lost(text: str, most: int, unit: Any) -> None:
     limits = Limits(most, "", text_unit=unit, segment_max=3 if unit == "gsm" else None)
-    parts = measure.split(text, limits)
+    parts = splitting.split(text, limits)
     assert all(measure.fits(part, limits) for part in parts if len(part) > 1)
     if unit != "gsm":  # there the text is composed first
         assert "".join("".join(parts).split()) == "".join(text.split())
@@ -81,15 +79,3 @@ def test_what_was_judged_once_passes_again(text: str) -> None:
     for part in first.parts:
         again = judge(part, FACTS)
         assert (again.decision, again.parts) == (("allow", (part,)) if part.text.strip() else ("deny", (part,)))
-
-
-def test_another_package_brings_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Point:
-        def load(self) -> Any:
-            return always(NO)
-
-    monkeypatch.setattr("outbox.rules.entry_points", lambda group: [Point()])
-    rules = load_rules("test.rules")
-    assert len(rules) == len(RULES) + 1
-    assert judge(NOTE, FACTS, rules).decision == "deny"
-    assert importlib.metadata is not None

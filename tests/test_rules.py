@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from adapters import Limits, Window
 from normalizers.model import Address, Context, OutboundFile, OutboundMessage, Template, Thread
-from outbox import measure
+from outbox import measure, splitting
 from outbox.facts import NOWHERE, Facts, TemplateFacts
 from outbox.rules import FORM, PERMISSION, content, permission
 from outbox.verdict import Change
@@ -212,14 +212,14 @@ CUTS: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("text", "most", "unit", "parts"), CUTS.values(), ids=CUTS)
 def test_cuts(text: str, most: int, unit: Any, parts: tuple[str, ...]) -> None:
-    assert measure.split(text, Limits(most, "", text_unit=unit)) == parts
+    assert splitting.split(text, Limits(most, "", text_unit=unit)) == parts
 
 
 def test_sms_is_cut_by_segments_too() -> None:
     limits = Limits(1600, "", text_unit="gsm", segment_max=2)
     assert measure.fits("x" * 306, limits)
     assert not measure.fits("x" * 307, limits)
-    assert [measure.segments(part) for part in measure.split("word " * 100, limits)] == [2, 2]
+    assert [measure.segments(part) for part in splitting.split("word " * 100, limits)] == [2, 2]
 
 
 def test_forms_come_last() -> None:

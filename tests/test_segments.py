@@ -1,16 +1,12 @@
-"""Segments of an SMS: the platform's figures, and properties of every cut."""
+"""Segments of an SMS: the platform's figures, and properties of every count."""
 
 from __future__ import annotations
 
-import unicodedata
-
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters._segments import Segments, count, split
-
-FAMILY = "👨‍👩‍👧‍👦"
+from adapters._segments import Segments, count
 
 COUNTS = {  # name of the case -> (text, segments)
     "nothing": ("", Segments("gsm", 0, 0)),
@@ -41,51 +37,7 @@ def test_counts(text: str, segments: Segments) -> None:
     assert count(text) == segments
 
 
-CUTS = {  # name of the case -> (text, characters, segments, messages)
-    "nothing": ("", 1600, 10, ()),
-    "only blanks": (" \n ", 1600, 10, ()),
-    "short": ("Hello", 1600, 10, ("Hello",)),
-    "at the last blank": ("one two three", 9, 10, ("one two", "three")),
-    "a blank right after the end": ("one two three", 7, 10, ("one two", "three")),
-    "no blank at all": ("abcdef", 4, 10, ("abcd", "ef")),
-    "several blanks": ("one  \n two", 5, 10, ("one", "two")),
-    "by segments": ("a" * 161, 1600, 1, ("a" * 160, "a")),
-    "by characters": ("a" * 1601, 1600, 100, ("a" * 1600, "a")),
-    "ten segments": ("a" * 1531, 1600, 10, ("a" * 1530, "a")),
-    "ten segments of UCS-2": ("ж" * 671, 1600, 10, ("ж" * 670, "ж")),
-    "the emoji goes alone": ("a" * 800 + "😀", 1600, 10, ("a" * 800, "😀")),
-    "a mark stays with its letter": ("aaax\u0323", 4, 10, ("aaa", "x\u0323")),
-    "composed first": ("e\u0301", 2, 10, ("é",)),
-    "a family stays together": ("aa" + FAMILY, 12, 10, ("aa", FAMILY)),
-    "a flag stays together": ("aa🇫🇷🇩🇪", 8, 10, ("aa🇫🇷", "🇩🇪")),
-    "a skin tone stays": ("aaa👍🏽", 6, 10, ("aaa", "👍🏽")),
-    "too large to stay together": (FAMILY, 5, 10, ("👨\u200d👩", "\u200d👧\u200d", "👦")),
-}
-
-
-@pytest.mark.parametrize(("text", "chars", "segments", "messages"), CUTS.values(), ids=CUTS)
-def test_cuts(text: str, chars: int, segments: int, messages: tuple[str, ...]) -> None:
-    assert split(text, max_chars=chars, max_segments=segments) == messages
-
-
-def test_limits_that_hold_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least"):
-        split("a", max_chars=1)
-
-
 TEXTS = st.text(st.sampled_from("aB1 \n€{[жçx\u0301\u200d😀👍🏽🇫🇷각ᆨ") | st.characters(codec="utf-8"), max_size=300)
-
-
-@given(TEXTS, st.integers(2, 200), st.integers(1, 4))
-@example("€" * 81, 200, 1)
-@example("😀" * 36, 200, 1)
-def test_property_every_message_fits_and_nothing_is_lost(text: str, chars: int, segments: int) -> None:
-    messages = split(text, max_chars=chars, max_segments=segments)
-    for message in messages:
-        assert 0 < len(message.encode("utf-16-le")) // 2 <= chars
-        assert count(message).segments <= segments
-        assert message == message.strip()
-    assert "".join("".join(messages).split()) == "".join(unicodedata.normalize("NFC", text).split())
 
 
 @given(TEXTS)

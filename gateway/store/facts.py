@@ -7,17 +7,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, case, func, select
 
 from gateway.accounts import Accounts
 from gateway.ids import micros, moment
 from gateway.store.schema import account_states, identities, messages, templates, tickets
+from gateway.store.whereabouts import whereabouts
 from normalizers.model import Template
 from outbox.facts import NOWHERE, Facts, TemplateFacts
 from outbox.ports import scopes_of
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _NO_OPTOUTS: frozenset[str] = frozenset()
+_is_approved = func.lower(templates.c.status) == "approved"
 _STATES = ("active", "opted_out", "blocked")
 
 
@@ -37,6 +39,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     window_used: int = 0
     automatic: bool = False
     queued: bool = False
+    purpose: str = ""
+    identity_id: str = ""
 
 
 ABOUT = (
@@ -85,7 +89,8 @@ class FactSource:
         automatic = [subject for subject in subjects if subject.automatic]
         counts = _automatic_counts(connection, automatic, now) if automatic else {}
         approved: dict[str, str] = {}
-        return [self._facts(connection, subject, now, pauses, known, counts, approved) for subject in subjects]
+        found = [self._facts(connection, subject, now, pauses, known, counts, approved) for subject in subjects]
+        return whereabouts(connection, subjects, found)
 
     def _facts(
         self, connection: Connection, subject: Subject, now: datetime,
@@ -102,7 +107,8 @@ class FactSource:
         opened_at = None if subject.opened_at is None else moment(subject.opened_at)
         remedy = ""
         window = channel.window if channel is not None else None
-        if window is not None and window.template_outside and (opened_at is None or now - opened_at >= window.duration):
+        closed = window is not None and (opened_at is None or now - opened_at >= window.duration - window.margin)
+        if window is not None and window.template_outside and closed:
             remedy = self._approved(connection, subject.account, approved)
         return Facts(
             now=now,
@@ -124,6 +130,7 @@ class FactSource:
             automatic_hour=hour,
             automatic_day=day,
             answers_automatic=answers,
+            policy=self._accounts.policy(subject.account, subject.channel),
         )
 
     def _pauses(
@@ -179,38 +186,56 @@ class FactSource:
         )
 
     def _approved(self, connection: Connection, account_id: str, cache: dict[str, str]) -> str:
-        """A template of the account that could be sent now, or ""."""
+        """A template of the account that could be sent now, or "": the operator's own, unless the platform says no."""
         if account_id not in cache:
             account = self._accounts.get(account_id)
+            told = {
+                row.name: row.approved
+                for row in connection.execute(
+                    select(templates.c.name, func.max(case((_is_approved, 1), else_=0)).label("approved"))
+                    .where(templates.c.account == account_id)
+                    .group_by(templates.c.name)
+                    .order_by(templates.c.name)
+                )
+            }
             configured = [str(entry.get("name", "")) for entry in (account.settings.templates if account else ())]
-            cache[account_id] = (configured or [""])[0] or (
-                connection.execute(
-                    select(func.min(templates.c.name)).where(
-                        templates.c.account == account_id, func.lower(templates.c.status) == "approved"
-                    )
-                ).scalar()
-                or ""
-            )
+            names = [name for name in configured if told.get(name, 1)] + [name for name, good in told.items() if good]
+            cache[account_id] = (names or [""])[0]
         return cache[account_id]
+
+
+_CONTACTS = select(identities.c.id, identities.c.contact_id).where(
+    identities.c.id.in_(bindparam("b_ids", expanding=True))
+)
+
+
+def _ids(subjects: Sequence[Subject]) -> dict[str, list[str]]:
+    return {"b_ids": list({subject.identity_id for subject in subjects})}
 
 
 def _automatic_counts(
     connection: Connection, subjects: Sequence[Subject], now: datetime
 ) -> dict[str, tuple[int, int, bool]]:
-    """By conversation: automatic messages of the last hour and day, and whether the customer's last one was one."""
+    """By conversation: automatic messages to its person within the last hour and day, on whatever conversation and
+    channel; and whether the customer's last one was one."""
     ids = list({subject.conversation_id for subject in subjects})
     found = {conversation: [0, 0, False] for conversation in ids}
+    contacts = {row.id: row.contact_id for row in connection.execute(_CONTACTS, _ids(subjects))}
+    people: dict[str, list[str]] = {}  # contact: conversations
+    for subject in subjects:
+        people.setdefault(contacts.get(subject.identity_id, ""), []).append(subject.conversation_id)
     hour = micros(now - _HOUR)
-    statement = select(messages.c.conversation_id, messages.c.created_at).where(
-        messages.c.conversation_id.in_(ids),
+    statement = select(messages.c.contact_id, messages.c.created_at).where(
+        messages.c.contact_id.in_(list(people)),
         messages.c.direction == "outbound",
         messages.c.automatic != "",
         messages.c.status.not_in(("failed", "cancelled", "queued", "held")),
         messages.c.created_at > micros(now - _DAY),
     )
-    for conversation, at in connection.execute(statement):
-        found[conversation][0] += at > hour
-        found[conversation][1] += 1
+    for contact, at in connection.execute(statement):
+        for conversation in set(people[contact]):
+            found[conversation][0] += at > hour
+            found[conversation][1] += 1
     last = (
         select(func.max(messages.c.id))
         .where(messages.c.conversation_id.in_(ids), messages.c.direction == "inbound")

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, case, func, select, text, upd
 from adapters import Pace, Sent
 from gateway.bus import LiveEvent
 from gateway.core import Core
+from gateway.fallback import take_over
 from gateway.ids import micros, moment, new_id
 from gateway.store import dialect, outcomes, states
 from gateway.store.facts import FactSource, Subject, about
@@ -77,12 +78,15 @@ class OutboxStore:
 
     async def claim(self, room: Room, decide: Decide, owner: str, now: datetime) -> Sequence[Parcel]:
         """See `outbox.ports.Store`."""
-        parcels, changed, refused = await self._write(
+        parcels, changed, refused, detours = await self._write(
             lambda connection: self._claim(connection, room, decide, owner, now)
         )
         for channel, rule in refused:
             self._core.metrics.refusals.labels(channel, rule).inc()
         self._tell(changed)
+        if detours:
+            self._core.bus.publish(detours)
+            self.wake()
         return parcels
 
     async def record(self, batch: Sequence[Outcome], now: datetime) -> None:
@@ -165,7 +169,7 @@ class OutboxStore:
 
     def _claim(
         self, connection: Connection, room: Room, decide: Decide, owner: str, now: datetime
-    ) -> tuple[list[Parcel], list[states.Changed], list[tuple[str, str]]]:
+    ) -> tuple[list[Parcel], list[states.Changed], list[tuple[str, str]], list[LiveEvent]]:
         paused = {pause.account: pause for pause in _account_pauses(connection, now)}
         heads: list[Row[Any]] = []
         owners: list[str] = []
@@ -175,7 +179,7 @@ class OutboxStore:
                 heads += found
                 owners += [account] * len(found)
         if not heads:
-            return [], [], []
+            return [], [], [], []
         candidates = self._candidates(connection, heads, owners, now)
         going: list[Parcel] = []
         stopped: list[tuple[Parcel, Stop]] = []
@@ -185,11 +189,12 @@ class OutboxStore:
                 going.append(_claimed(candidate.parcel, ruling, now))
             elif isinstance(ruling, Stop):
                 stopped.append((candidate.parcel, ruling))
+        refused = [(parcel.channel, stop.judgment.verdicts[0].rule) for parcel, stop in stopped]
+        stopped, detours = take_over(connection, self._core, stopped)
         changed = outcomes.stop(connection, stopped, micros(now)) if stopped else []
         if going:
             changed += _commit_sending(connection, going, owner, now)
-        refused = [(parcel.channel, stop.judgment.verdicts[0].rule) for parcel, stop in stopped]
-        return going, changed, refused
+        return going, changed, refused, detours
 
     def _candidates(
         self, connection: Connection, heads: Sequence[Row[Any]], owners: Sequence[str], now: datetime
@@ -219,6 +224,7 @@ class OutboxStore:
                     base, ticket_status=details.ticket_status, ticket_account=details.ticket_account,
                     identity_state=details.identity_state, optouts=details.optouts, opened_at=details.opened_at,
                     window_used=details.window_used, automatic=bool(details.automatic),
+                    purpose=message.purpose, identity_id=details.identity_id,
                 )  # fmt: skip
             subjects.append(base)
         facts = self._facts.gather(connection, subjects, now)

@@ -334,6 +334,7 @@ messages = Table(
     _text("full_text"),
     Column("content", Text),
     Column("context", Text),
+    Column("fallback", Text),  # what is left of its chain, while it may still be refused
     _id("in_reply_to"),
     _json("author"),
     _text("purpose", 16),

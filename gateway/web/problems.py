@@ -78,7 +78,10 @@ PROBLEMS: dict[str, Kind] = {
 
 
 class ProblemDetails(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """RFC 9457 problem details. `code` is stable; `field` names what was wrong ("attachments[0].upload")."""
+    """RFC 9457 problem details. `code` is stable; `field` names what was wrong ("attachments[0].upload").
+
+    `verdicts` (`VerdictView`) and `alternatives` (`AlternativeView`) stand beside the code outbox_denied.
+    """
 
     type: str
     title: str
@@ -87,6 +90,7 @@ class ProblemDetails(msgspec.Struct, kw_only=True, omit_defaults=True):
     detail: str = ""
     field: str = ""
     verdicts: list[dict[str, Any]] | None = None
+    alternatives: list[dict[str, Any]] | None = None
 
 
 class Problem(Exception):
@@ -99,10 +103,12 @@ class Problem(Exception):
         *,
         field: str = "",
         verdicts: list[dict[str, Any]] | None = None,
+        alternatives: list[dict[str, Any]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code, self.detail, self.field, self.verdicts = code, detail, field, verdicts
+        self.alternatives = alternatives
         self.headers = dict(headers or {})
         self.status = PROBLEMS[code].status
 
@@ -121,6 +127,7 @@ class Problem(Exception):
             detail=self.detail,
             field=self.field,
             verdicts=self.verdicts,
+            alternatives=self.alternatives,
         )
         return web.Response(
             status=kind.status, body=msgspec.json.encode(body), content_type=CONTENT_TYPE, headers=self.headers

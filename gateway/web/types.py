@@ -213,16 +213,6 @@ class VerdictView(Out):
     remedy: str = ""
 
 
-class DryRun(Out):
-    """What the rules would say: every verdict that is not "allow", the strongest first."""
-
-    decision: Literal["allow", "deny", "defer", "change"]
-    verdicts: list[VerdictView]
-
-
-# --- contacts ---------------------------------------------------------------------------------------------------------
-
-
 class WindowView(Out):
     """How long the business may still write freely. A channel without window is always open."""
 
@@ -230,6 +220,69 @@ class WindowView(Out):
     until: Moment | None = None
     remaining: int | None = None
     tag_until: Moment | None = None
+
+
+class AlternativeView(Out):
+    """Another open address of the same contact: the rules would let the message pass there now.
+
+    `until`: when its window ends; `remaining`: how many messages it takes; null: there is no such limit.
+    """
+
+    account: str
+    channel: str
+    identity_id: str
+    until: Moment | None = None
+    remaining: int | None = None
+
+
+class PlannedPart(Out):
+    """One message as the platform would get it. `length` is in the channel's `unit`; `segments` only of SMS."""
+
+    text: str
+    template: str | None
+    tag: str | None
+    files: list[str]
+    length: int
+    unit: str
+    segments: int | None
+
+
+class TriedStep(Out):
+    """A step that was refused, by which rule. Rule "address": there was nobody to write to."""
+
+    account: str
+    channel: str
+    template: str | None
+    rule: str
+    reason: str
+
+
+class DetourView(Out):
+    """Where a fallback chain leads. `ticket_id` null: a new ticket. `tried`: what was refused before, in order."""
+
+    account: str
+    channel: str
+    template: str | None
+    ticket_id: str | None
+    tried: list[TriedStep]
+
+
+class DryRun(Out):
+    """What would become of the message: every verdict that is not "allow", the strongest first.
+
+    `parts` are the messages that would leave, `window` says how long one may write freely, `alternatives` where else a
+    refused message would pass. With `detour` all of it is about the step the fallback chain would take.
+    """
+
+    decision: Literal["allow", "deny", "defer", "change"]
+    verdicts: list[VerdictView]
+    parts: list[PlannedPart]
+    window: WindowView
+    alternatives: list[AlternativeView]
+    detour: DetourView | None
+
+
+# --- contacts ---------------------------------------------------------------------------------------------------------
 
 
 class Identity(Out):
@@ -348,6 +401,34 @@ class ChannelView(Out):
     adapter: str
     accounts: list[str]
     capabilities: dict[str, Any]
+
+
+class RuleChange(Out):
+    """What the operator set of a rule, for a channel of an account."""
+
+    account: str
+    channel: str
+    off: bool
+    settings: dict[str, Any]
+
+
+class RuleView(Out):
+    """A rule every message passes. `settings` are its data with their defaults; null: what the adapter declares.
+
+    `kept` says why it cannot be switched off. `fallback`: after its refusal a chain goes on. `changed`: where the
+    configuration says otherwise.
+    """
+
+    name: str
+    what: str
+    decisions: list[Literal["allow", "deny", "defer", "change"]]
+    source: str
+    switchable: bool
+    kept: str
+    fallback: bool
+    origin: str
+    settings: dict[str, Any]
+    changed: list[RuleChange]
 
 
 class Pause(Out):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import RowMapping
 
 from gateway import replies
 from gateway.core import Core
-from gateway.ids import micros, rfc3339
-from gateway.web import types
+from gateway.web import plans, types
 
 
 def window_of(core: Core, identity: RowMapping) -> types.WindowView:
@@ -17,11 +14,4 @@ def window_of(core: Core, identity: RowMapping) -> types.WindowView:
     channel = core.accounts.channel(identity["account"], identity["channel"])
     if channel is None:
         return types.WindowView(open=True)
-    found = replies.window(channel, identity, core.clock())
-    return types.WindowView(
-        open=found.open, until=_shown(found.until), remaining=found.remaining, tag_until=_shown(found.tag_until)
-    )
-
-
-def _shown(moment: datetime | None) -> str | None:
-    return None if moment is None else rfc3339(micros(moment))
+    return plans.window(replies.window(channel, identity, core.clock()))

@@ -1,18 +1,21 @@
 """The rules a reply passes before it leaves: one objection, one function, one line in `RULES`.
 
-A rule is `(message, facts) -> Verdict | Change`, pure. Another package adds its own by the entry-point group
-`channel_gateway.rules`; they run before those that bring the message into its final form.
+A rule is `(message, facts) -> Verdict | Change`, pure; `@rule` declares what an operator may know and set of it.
+Another package adds its own by the entry-point group `channel_gateway.rules`, under the entry point's name; they run
+before those that bring the message into its final form.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.rules.content import empty, media, parts, text_length
+from outbox.rules.declare import Spec, installed, rule, spec_of
+from outbox.rules.hours import quiet_hours
 from outbox.rules.permission import (
     account,
     blocked,
@@ -28,6 +31,8 @@ from outbox.rules.permission import (
 )
 from outbox.verdict import Change, Verdict
 
+__all__ = ["CLASS_OF_RULE", "FORM", "PERMISSION", "RULES", "Rule", "Spec", "load_rules", "rule", "spec_of", "specs"]
+
 Rule = Callable[[OutboundMessage, Facts], Verdict | Change]
 
 PERMISSION: tuple[Rule, ...] = (
@@ -40,6 +45,7 @@ PERMISSION: tuple[Rule, ...] = (
     window,
     template,
     loop_guard,
+    quiet_hours,
     empty,
     paused,
     pace,
@@ -66,5 +72,24 @@ CLASS_OF_RULE = {
 
 @functools.cache
 def load_rules(group: str = "channel_gateway.rules") -> tuple[Rule, ...]:
-    """The built-in rules and those of installed packages. Raises whatever a package raises on import."""
-    return PERMISSION + tuple(point.load() for point in entry_points(group=group)) + FORM
+    """The built-in rules and those of installed packages.
+
+    Raises whatever a package raises on import, and ValueError for a name that is taken or settings without defaults.
+    """
+    found: list[Rule] = []
+    taken = {spec_of(check).name for check in RULES}
+    for point in entry_points(group=group):
+        package = point.dist.name if point.dist is not None else point.value
+        if point.name in taken:
+            raise ValueError(f"the rule {point.name!r} of {package} has a name that is taken")
+        taken.add(point.name)
+        check = installed(point.load(), point.name, package)
+        if check.spec.settings is not None:
+            check.spec.settings()
+        found.append(check)
+    return PERMISSION + tuple(found) + FORM
+
+
+def specs(rules: Sequence[Rule]) -> tuple[Spec, ...]:
+    """The declarations of rules, in the order they run in."""
+    return tuple(spec_of(check) for check in rules)

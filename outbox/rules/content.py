@@ -10,7 +10,12 @@ from adapters import MediaRule
 from normalizers.model import Context, OutboundFile, OutboundMessage
 from outbox import measure
 from outbox.facts import Facts
+from outbox.rules.declare import rule
+from outbox.rules.settings import MediaSettings, PartsSettings, TextLengthSettings
+from outbox.splitting import split
 from outbox.verdict import ALLOW, Change, Verdict, change, deny
+
+_REFUSED = "the platform refuses what does not fit"
 
 
 def files_of(message: OutboundMessage) -> tuple[OutboundFile, ...]:
@@ -18,6 +23,7 @@ def files_of(message: OutboundMessage) -> tuple[OutboundFile, ...]:
     return (message.file, *message.files) if message.file is not None else message.files
 
 
+@rule("deny", kept="an empty message says nothing")
 def empty(message: OutboundMessage, facts: Facts) -> Verdict:
     """There is something to say."""
     said = message.text.strip() or message.html.strip() or message.file or message.files
@@ -26,6 +32,7 @@ def empty(message: OutboundMessage, facts: Facts) -> Verdict:
     return deny("empty", "the message is empty", "write something or attach a file")
 
 
+@rule("deny", "change", source="the adapter's limits", kept=_REFUSED, settings=MediaSettings, elsewhere=True)
 def media(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     """Every file is of a type and size the channel takes; what is too large as a picture may still go as a file."""
     limits, files = facts.channel.limits, files_of(message)
@@ -81,6 +88,7 @@ def _with_files(message: OutboundMessage, files: Sequence[OutboundFile]) -> Outb
     return replace(message, file=files[0] if single else None, files=tuple(files[1:] if single else files))
 
 
+@rule("deny", "change", source="the adapter's limits", kept=_REFUSED, settings=PartsSettings, elsewhere=True)
 def parts(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     """Not more files in one message than the platform takes, and no text beside a file that carries none."""
     limits, files = facts.channel.limits, files_of(message)
@@ -117,6 +125,7 @@ def _carrying(message: OutboundMessage, group: Sequence[OutboundFile], text: str
     return replace(message, text=text, file=None, files=tuple(group))
 
 
+@rule("deny", "change", source="the adapter's limits", kept=_REFUSED, settings=TextLengthSettings, elsewhere=True)
 def text_length(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     """A text over the channel's limit goes in several messages where the channel allows it, else not at all."""
     limits = facts.channel.limits
@@ -126,7 +135,7 @@ def text_length(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     if not limits.split:
         reason = f"the text has {size} characters; {facts.channel.title} takes {limits.text_max}"
         return deny("text_length", reason, f"shorten it by {size - limits.text_max}", source=limits.source)
-    texts = measure.split(message.text, limits)
+    texts = split(message.text, limits, counter=facts.policy.of(TextLengthSettings).counter)
     later = replace(message, html="", context=_without_reply(message.context), file=None, files=())
     made = [replace(message if index == 0 else later, text=text) for index, text in enumerate(texts)]
     return change("text_length", f"sent as {len(made)} messages", *made, source=limits.source)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from adapters import Window
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
+from outbox.rules.declare import rule
+from outbox.rules.settings import LoopGuardSettings, OptOutSettings, PaceSettings, WindowSettings
 from outbox.verdict import ALLOW, Verdict, defer, deny
 
-AUTOMATIC_PER_HOUR = 5  # to one person; RFC 3834 asks for a limit and names none
-AUTOMATIC_PER_DAY = 20
 _APPROVED = frozenset({"", "approved", "active", "active - quality pending"})
 
 
+@rule("deny", kept="a reply leaves from the account its ticket shows")
 def account(message: OutboundMessage, facts: Facts) -> Verdict:
     """A reply leaves only from the account its ticket shows, and only while that account is configured (S2)."""
     if not facts.configured:
@@ -23,6 +24,7 @@ def account(message: OutboundMessage, facts: Facts) -> Verdict:
     return ALLOW
 
 
+@rule("deny", kept="a closed ticket takes nothing but notes")
 def closed_ticket(message: OutboundMessage, facts: Facts) -> Verdict:
     """Nothing is said on a closed ticket. What was accepted while it was open still leaves."""
     if facts.ticket_status != "closed" or facts.queued:
@@ -30,6 +32,7 @@ def closed_ticket(message: OutboundMessage, facts: Facts) -> Verdict:
     return deny("closed_ticket", "the ticket is closed", "write in a new ticket")
 
 
+@rule("deny", kept="what is private must not be seen in public")
 def visibility(message: OutboundMessage, facts: Facts) -> Verdict:
     """A reply is seen as its channel shows it: a private one is not heard in public, nor the other way round."""
     if not facts.configured or message.visibility == ("private" if facts.channel.private else "public"):
@@ -40,6 +43,7 @@ def visibility(message: OutboundMessage, facts: Facts) -> Verdict:
     )
 
 
+@rule("deny", kept="without an address nothing can be sent", elsewhere=True)
 def recipient(message: OutboundMessage, facts: Facts) -> Verdict:
     """There is an address to send to; only who wrote once can be written to where the channel starts nothing."""
     if not facts.configured or message.thread.kind in ("public", "group", "session"):
@@ -51,6 +55,7 @@ def recipient(message: OutboundMessage, facts: Facts) -> Verdict:
     return ALLOW
 
 
+@rule("deny", kept="who has blocked an account is left alone")
 def blocked(message: OutboundMessage, facts: Facts) -> Verdict:
     """Who has blocked the account hears nothing from it."""
     if facts.identity_state != "blocked":
@@ -58,46 +63,64 @@ def blocked(message: OutboundMessage, facts: Facts) -> Verdict:
     return deny("blocked", "the person has blocked this account", "use another channel of the contact")
 
 
+def is_marketing(message: OutboundMessage, facts: Facts) -> bool:
+    """Whether the message, or the template it is made from, is meant to sell."""
+    return sells(message.purpose, facts)
+
+
+def sells(purpose: str, facts: Facts) -> bool:
+    """The same of a purpose, before there is a message."""
+    template = facts.template
+    return purpose == "marketing" or (template is not None and template.category.lower() == "marketing")
+
+
+@rule(
+    "deny", source="the person's word; the channel's keywords", kept="who opted out is left alone: it is the law",
+    settings=OptOutSettings,
+)  # fmt: skip
 def opt_out(message: OutboundMessage, facts: Facts) -> Verdict:
     """Who opted out is left alone, as far as the opt-out goes: everything, marketing, or automatic messages."""
     if facts.identity_state == "opted_out":
         return deny("opt_out", "the person opted out of all messages", "wait until the person opts in again")
-    template = facts.template
-    marketing = message.purpose == "marketing" or (template is not None and template.category.lower() == "marketing")
-    if marketing and "marketing" in facts.optouts:
+    if is_marketing(message, facts) and "marketing" in facts.optouts:
         return deny("opt_out", "the person opted out of marketing", "send it as a reply, if it is one")
     if facts.automatic and "automatic" in facts.optouts:
         return deny("opt_out", "the person opted out of automatic messages", "let a person write")
     return ALLOW
 
 
+@rule(
+    "deny", source="the adapter's window", kept="the platform refuses what comes after its window",
+    settings=WindowSettings, elsewhere=True,
+)  # fmt: skip
 def window(message: OutboundMessage, facts: Facts) -> Verdict:
     """Free text only within the platform's window after the person's last word; an approved template may pass."""
-    rule = facts.channel.window
-    if rule is None or message.visibility == "public" or (message.template is not None and rule.template_outside):
+    own = facts.channel.window
+    if own is None or message.visibility == "public" or (message.template is not None and own.template_outside):
         return ALLOW
     if facts.opened_at is None:
-        return deny("window", "the person has not written yet", _way_in(rule, facts), source=rule.source)
-    until = facts.opened_at + rule.duration
-    if facts.now >= until:
-        hours = f"{rule.duration.total_seconds() / 3600:g}"
+        return deny("window", "the person has not written yet", _way_in(own, facts), source=own.source)
+    until = facts.opened_at + own.duration
+    if facts.now >= until - own.margin:
+        hours = f"{own.duration.total_seconds() / 3600:g}"
         reason = f"more than {hours} hours have passed since the person's last message"
-        return deny("window", reason, _way_in(rule, facts), source=rule.source, until=until)
-    if rule.max_messages is not None and facts.window_used >= rule.max_messages:
-        reason = (
-            f"{rule.max_messages} messages were sent since the person's last word, which is all the platform allows"
-        )
-        return deny("window", reason, _way_in(rule, facts), source=rule.source, until=until)
+        if facts.now < until:
+            reason = f"the window of {hours} hours ends within the {own.margin.total_seconds():g} s kept as a margin"
+        return deny("window", reason, _way_in(own, facts), source=own.source, until=until)
+    if own.max_messages is not None and facts.window_used >= own.max_messages:
+        reason = f"{own.max_messages} messages were sent since the person's last word, which is all the platform allows"
+        return deny("window", reason, _way_in(own, facts), source=own.source, until=until)
     return ALLOW
 
 
-def _way_in(rule: Window, facts: Facts) -> str:
-    if not rule.template_outside:
+def _way_in(own: Window, facts: Facts) -> str:
+    if not own.template_outside:
         return "wait until the person writes"
     named = f", such as {facts.approved_template!r}" if facts.approved_template else ""
     return f"send an approved template{named}, or wait until the person writes"
 
 
+@rule("deny", source="the platform's catalogue; `[[accounts.templates]]`", elsewhere=True)
 def template(message: OutboundMessage, facts: Facts) -> Verdict:
     """A template the catalogue knows must be approved and get as many texts as it has places. Unknown names pass."""
     wanted, known = message.template, facts.template
@@ -123,6 +146,10 @@ def _body_parameters(parameters: object) -> int | None:
     return len(body) if isinstance(body, tuple | list) else None
 
 
+@rule(
+    "deny", source="RFC 3834, which asks for a limit and names none", settings=LoopGuardSettings,
+    kept="machines that answer each other never end; its counts can be set",
+)  # fmt: skip
 def loop_guard(message: OutboundMessage, facts: Facts) -> Verdict:
     """Nobody writes to himself, and machines do not talk to machines. An agent's message is never counted."""
     if any(address.value.lower() in facts.own_addresses for address in message.to):
@@ -131,12 +158,14 @@ def loop_guard(message: OutboundMessage, facts: Facts) -> Verdict:
         return ALLOW
     if facts.answers_automatic:
         return deny("loop_guard", "an automatic message would answer an automatic message", "let a person write")
-    if facts.automatic_hour >= AUTOMATIC_PER_HOUR or facts.automatic_day >= AUTOMATIC_PER_DAY:
+    most = facts.policy.of(LoopGuardSettings)
+    if facts.automatic_hour >= most.per_hour or facts.automatic_day >= most.per_day:
         reason = f"{facts.automatic_day} automatic messages to this person within a day"
         return deny("loop_guard", reason, "let a person write")
     return ALLOW
 
 
+@rule("defer", source="the platform's answers", kept="a platform that said 'wait' refuses what does not")
 def paused(message: OutboundMessage, facts: Facts) -> Verdict:
     """While the platform makes an account or a recipient wait, messages wait too."""
     if facts.paused_until is None or facts.paused_until <= facts.now:
@@ -144,6 +173,10 @@ def paused(message: OutboundMessage, facts: Facts) -> Verdict:
     return defer("paused", facts.pause_reason or "the account is paused", facts.paused_until)
 
 
+@rule(
+    "defer", source="the adapter's pace", kept="the platform refuses what comes faster; its values can be set",
+    settings=PaceSettings,
+)  # fmt: skip
 def pace(message: OutboundMessage, facts: Facts) -> Verdict:
     """Not faster to one person than the platform takes it."""
     if facts.pair_until is None or facts.pair_until <= facts.now:

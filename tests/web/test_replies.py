@@ -19,10 +19,13 @@ AGENT = {"type": "agent", "id": "u1", "name": "Bo"}
 async def test_a_reply_is_queued_and_shown(gateway: Gateway) -> None:
     ticket = await gateway.customer_writes()
     path = f"{V1}/tickets/{ticket['id']}/replies"
-    assert await gateway.ok("POST", f"{path}?dry_run=true", json={"text": "Hi"}) == {
-        "decision": "allow",
-        "verdicts": [],
-    }
+    dry = await gateway.ok("POST", f"{path}?dry_run=true", json={"text": "Hi"})
+    assert (dry["decision"], dry["verdicts"], dry["alternatives"], dry["detour"]) == ("allow", [], [], None)
+    assert dry["parts"] == [
+        {"text": "Hi", "template": None, "tag": None, "files": [], "length": 2, "unit": "chars", "segments": None}
+    ]
+    assert dry["window"]["open"] is True
+    assert dry["window"]["until"].endswith("Z")
     assert (await gateway.ok("GET", f"{V1}/outbox"))["items"] == []
     message = await gateway.ok("POST", path, 202, json={"text": "Hi", "author": AGENT, "status": "pending"})
     shown = {"text": "Hi", "direction": "outbound", "status": "queued", "visibility": "private", "author": AGENT}
@@ -143,3 +146,41 @@ async def test_a_limited_key_writes_from_its_accounts_only(gateway: Gateway) -> 
         "POST", f"{V1}/messages", key=key, json={"channel": "echo", "contact": theirs["contact_id"], "text": "x"}
     )
     assert (answer.status, answer.json["code"]) == (422, "unknown_contact")
+
+
+async def test_a_refusal_shows_other_ways_and_goes_one_when_asked_to(gateway: Gateway) -> None:
+    ticket = await gateway.customer_writes()
+    other = await gateway.customer_writes(account="echo-b", sender="+4915112345679")
+    await gateway.ok("POST", f"{V1}/contacts/{other['contact_id']}/merge", json={"into": ticket["contact_id"]})
+    late = micros(gateway.core.clock() - timedelta(days=2))
+    closes = update(identities).where(identities.c.account == "echo-a").values(opened_at=late)
+    await gateway.core.database.write(lambda c: c.execute(closes))
+    path = f"{V1}/tickets/{ticket['id']}/replies"
+    refused = await gateway.call("POST", path, json={"text": "Hi"})
+    assert (refused.status, refused.json["code"]) == (422, "outbox_denied")
+    [way] = refused.json["alternatives"]
+    assert (way["account"], way["channel"], way["identity_id"]) == ("echo-b", "echo", other["identity_id"])
+    assert way["until"].endswith("Z")
+    body = {"text": "Hi", "fallback": [{"channel": "echo", "account": "echo-b"}]}
+    dry = await gateway.ok("POST", f"{path}?dry_run=true", json=body)
+    assert (dry["decision"], dry["detour"]["account"], dry["detour"]["tried"][0]["rule"]) == (
+        "allow",
+        "echo-b",
+        "window",
+    )
+    message = await gateway.ok("POST", path, 202, json=body)
+    assert (message["account"], message["ticket_id"]) == ("echo-b", other["id"])
+    events = (await gateway.ok("GET", f"{V1}/tickets/{ticket['id']}/events"))["items"]
+    assert [e["data"]["went_to"]["message_id"] for e in events if e["kind"] == "reply.fell_back"] == [message["id"]]
+    key = await gateway.make_key("tenant", "agent", ["echo-a"])
+    answer = await gateway.call("POST", path, key=key, json=body)
+    assert (answer.status, answer.json["code"], answer.json["field"]) == (422, "unknown_account", "fallback[0].account")
+    answer = await gateway.call("POST", path, key=key, json={"text": "Hi"})
+    assert answer.json["alternatives"] == []
+
+
+async def test_the_rules_are_listed(gateway: Gateway) -> None:
+    rules = {entry["name"]: entry for entry in (await gateway.ok("GET", f"{V1}/rules"))["items"]}
+    assert rules["loop_guard"]["settings"] == {"per_hour": 5, "per_day": 20}
+    assert (rules["opt_out"]["switchable"], bool(rules["opt_out"]["kept"])) == (False, True)
+    assert (rules["quiet_hours"]["switchable"], rules["window"]["fallback"]) == (True, True)

@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 from adapters import Channel
+from gateway.policies import described, differences
 from gateway.store import queue_views
 from gateway.web import show, types
 from gateway.web.routes import Call, Reply, Route
+from outbox.rules import Spec, load_rules, specs
 
 
 def plain(value: Any) -> Any:
@@ -80,11 +82,31 @@ async def list_accounts(call: Call) -> Reply:
     return Reply(types.Items[types.AccountView](items=items))
 
 
+async def list_rules(call: Call) -> Reply:
+    """The rules of the outbox in the order they run in, and what the configuration says about each."""
+    items = [types.RuleView(**described(spec), changed=_changed(call, spec)) for spec in specs(load_rules())]
+    return Reply(types.Items[types.RuleView](items=items))
+
+
+def _changed(call: Call, spec: Spec) -> list[types.RuleChange]:
+    found: list[types.RuleChange] = []
+    for account in call.core.accounts:
+        for channel, policy in account.policies.items() if call.key.sees(account.id) else ():
+            off, settings = spec.name in policy.off, differences(policy, spec)
+            if off or settings:
+                found.append(types.RuleChange(account=account.id, channel=channel, off=off, settings=plain(settings)))
+    return found
+
+
 _TAG = "Gateway"
 ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/api/v1/channels", list_channels, "Channels and what they can do", _TAG,
         answers={200: types.Items[types.ChannelView]},
+    ),
+    Route(
+        "GET", "/api/v1/rules", list_rules, "The rules of the outbox", _TAG,
+        answers={200: types.Items[types.RuleView]},
     ),
     Route(
         "GET", "/api/v1/accounts", list_accounts, "Configured accounts", _TAG,

@@ -11,7 +11,7 @@ import msgspec
 from gateway import replies
 from gateway.replies import AttachmentRequest, Denied, MessageRequest, ReplyRequest, RequestError, Submitted
 from gateway.store import people_views, uploads
-from gateway.web import asks, show, types
+from gateway.web import asks, plans, show, types
 from gateway.web.api.inbound import post_inbound
 from gateway.web.api.loading import detail_of, visible_message, visible_ticket
 from gateway.web.problems import PROBLEMS, Problem
@@ -34,7 +34,11 @@ def request_problems() -> Iterator[None]:
 def refused(answer: Denied) -> Problem:
     """What the rules refuse, as a problem with every verdict."""
     verdicts = [show.verdict(verdict) for verdict in answer.verdicts]
-    return Problem("outbox_denied", verdicts[0].reason if verdicts else "", verdicts=msgspec.to_builtins(verdicts))
+    others = [plans.alternative(other) for other in answer.alternatives]
+    return Problem(
+        "outbox_denied", verdicts[0].reason if verdicts else "", verdicts=msgspec.to_builtins(verdicts),
+        alternatives=msgspec.to_builtins(others),
+    )  # fmt: skip
 
 
 async def _answer(call: Call, answer: Submitted | Denied) -> Reply:
@@ -45,11 +49,6 @@ async def _answer(call: Call, answer: Submitted | Denied) -> Reply:
     return Reply(await call.read(lambda connection: detail_of(connection, message_id, call.key.accounts)), 202)
 
 
-def _judged(judged: replies.Judged) -> Reply:
-    verdicts = [show.verdict(verdict) for verdict in judged.verdicts]
-    return Reply(types.DryRun(decision=judged.decision, verdicts=verdicts))
-
-
 async def post_reply(call: Call) -> Reply:
     """Answer the customer, or leave a note. The rules of the channel decide; a refusal is an event on the ticket."""
     request: ReplyRequest = call.body
@@ -58,8 +57,11 @@ async def post_reply(call: Call) -> Reply:
     core, key = call.core, call.key
     with request_problems():
         if call.query.get("dry_run"):
-            return _judged(await replies.dry_run(core, call.id, request, key.actor))
-        answer = await replies.submit(core, call.id, request, key.actor, key.id, call.idempotency_key)
+            found = await replies.dry_run(core, call.id, request, key.actor, accounts=key.accounts)
+            return Reply(plans.dry_run(found))
+        answer = await replies.submit(
+            core, call.id, request, key.actor, key.id, call.idempotency_key, accounts=key.accounts
+        )
     return await _answer(call, answer)
 
 
@@ -82,8 +84,9 @@ async def post_message(call: Call) -> Reply:
     core, key = call.core, call.key
     with request_problems():
         if call.query.get("dry_run"):
-            return _judged(await replies.dry_run_proactive(core, request, key.actor))
-        answer = await replies.proactive(core, request, key.actor, key.id, call.idempotency_key)
+            found = await replies.dry_run_proactive(core, request, key.actor, accounts=key.accounts)
+            return Reply(plans.dry_run(found))
+        answer = await replies.proactive(core, request, key.actor, key.id, call.idempotency_key, accounts=key.accounts)
     return await _answer(call, answer)
 
 
@@ -145,8 +148,9 @@ def _which(tree: Any) -> Any:
 
 _TAG = "Messages"
 _PATH = "/api/v1/messages"
-_WRITING = ("outbox_denied", "idempotency_conflict", "duplicate_header", "ticket_closed", "unknown_upload", "conflict")
-_FIRST = ("unknown_channel", "unknown_account", "unknown_contact", "no_address")
+_WRITING = ("outbox_denied", "idempotency_conflict", "duplicate_header", "ticket_closed", "unknown_upload", "conflict",
+            "unknown_channel", "unknown_account")  # fmt: skip
+_FIRST = ("unknown_contact", "no_address")
 _SETTLED = {202: types.MessageDetail}
 ROUTES: tuple[Route, ...] = (
     Route(

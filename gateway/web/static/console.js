@@ -268,7 +268,8 @@ function line(event) {
     return make("li", { class: "event refused" }, `${kind.replaceAll(".", " ")} · ${reasons.join(" / ")} · ${clock(event.at)}`);
   }
   const change = "to" in data ? ` ${String(data.from ?? "") || "nothing"} → ${String(data.to ?? "") || "nothing"}` : data.reason ? `: ${data.reason}` : "";
-  return make("li", { class: "event" }, `${kind.replaceAll(".", " ").replaceAll("_", " ")}${change} · ${who} · ${clock(event.at)}`);
+  const detour = data.went_to ? `; went by ${data.went_to.template ? `template ${data.went_to.template}` : data.went_to.channel}` : "";
+  return make("li", { class: "event" }, `${kind.replaceAll(".", " ").replaceAll("_", " ")}${change}${detour} · ${who} · ${clock(event.at)}`);
 }
 
 // --- replying ---
@@ -280,11 +281,15 @@ function draft() {
   return body;
 }
 
-function showVerdicts(verdicts) {
-  $("verdicts").replaceChildren(...verdicts.map((verdict) =>
+function showVerdicts(verdicts, alternatives) {
+  const rows = verdicts.map((verdict) =>
     make("li", { class: verdict.decision, "data-rule": verdict.rule },
       make("b", {}, `${verdict.rule} (${verdict.decision})`), " ",
-      [verdict.reason, verdict.until ? `${verdict.decision === "deny" ? "the limit was" : "until"} ${clock(verdict.until)}` : "", verdict.remedy].filter(Boolean).join(" · "))));
+      [verdict.reason, verdict.until ? `${verdict.decision === "deny" ? "the limit was" : "until"} ${clock(verdict.until)}` : "", verdict.remedy].filter(Boolean).join(" · ")));
+  if (alternatives?.length)
+    rows.push(make("li", { class: "change", "data-rule": "alternatives" }, make("b", {}, "also open"), " ",
+      alternatives.map((other) => `${other.channel} (${other.account})${other.until ? ` until ${clock(other.until)}` : ""}`).join(" · ")));
+  $("verdicts").replaceChildren(...rows);
 }
 
 let asked = 0;
@@ -294,7 +299,7 @@ const ask = later(350, async () => {
   if (!ticket || !$("text").value.trim()) return $("verdicts").replaceChildren();
   try {
     const answer = await call(`/tickets/${ticket.id}/replies?dry_run=true`, { method: "POST", body: draft() });
-    if (run === asked && state.ticket?.id === ticket.id) showVerdicts(answer.verdicts);
+    if (run === asked && state.ticket?.id === ticket.id) showVerdicts(answer.verdicts, answer.alternatives);
   } catch (error) {
     if (run === asked && error instanceof Refused) showVerdicts([{ rule: error.problem.code, decision: "deny", reason: error.message }]);
   }
@@ -316,7 +321,7 @@ async function send(submitted) {
   } catch (error) {
     if (!(error instanceof Refused)) return showVerdicts([{ rule: "connection", decision: "deny", reason: "no answer; sending again is safe" }]);
     pendingKey = "";
-    showVerdicts(error.problem.verdicts || [{ rule: error.problem.code, decision: "deny", reason: error.message }]);
+    showVerdicts(error.problem.verdicts || [{ rule: error.problem.code, decision: "deny", reason: error.message }], error.problem.alternatives);
   } finally {
     $("send").disabled = false;
   }

@@ -425,6 +425,7 @@ def upgrade() -> None:
         sa.Column("full_text", sa.Text(), server_default="", nullable=False),
         sa.Column("content", sa.Text(), nullable=True),
         sa.Column("context", sa.Text(), nullable=True),
+        sa.Column("fallback", sa.Text(), nullable=True),
         sa.Column("in_reply_to", sa.String(length=32), nullable=True),
         sa.Column("author", sa.Text(), server_default="{}", nullable=False),
         sa.Column("purpose", sa.String(length=16), server_default="", nullable=False),
