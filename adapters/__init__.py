@@ -3,7 +3,9 @@
 from adapters._base import (
     OK,
     Adapter,
+    Allowance,
     Answer,
+    AnswerRule,
     Callback,
     Channel,
     Handshake,
@@ -17,6 +19,7 @@ from adapters._base import (
     Probe,
     Profiles,
     Reconciler,
+    RepeatRule,
     Sent,
     Subscriber,
     Window,
@@ -39,8 +42,9 @@ from adapters._errors import (
 from adapters._http import Http, HttpAnswer
 
 __all__ = [
-    "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
-    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
-    "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
-    "Sent", "SettingsError", "Subscriber", "Throttled", "Unreachable", "VerificationError", "Window", "platform_error",
+    "OK", "Adapter", "AdapterError", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Callback", "Channel",
+    "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups",
+    "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles",
+    "Reconciler", "RepeatRule", "SendError", "Sent", "SettingsError", "Subscriber", "Throttled", "Unreachable",
+    "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

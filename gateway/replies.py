@@ -36,7 +36,8 @@ from gateway.requests import (
 from gateway.settling import cancel, leave, replay_dead, retry
 from gateway.store import tickets as ticket_store
 from gateway.store.enqueue import add_message, add_parts, answered, fingerprint, message_row, remember
-from gateway.store.facts import FactSource, Subject
+from gateway.store.facts import FactSource, Subject, answered_of
+from gateway.store.tickets import to_json
 from gateway.tickets import Actor, Entry, Patch, TicketClosed
 from normalizers.model import Purpose, Visibility
 from outbox.facts import NOWHERE, Facts
@@ -44,6 +45,8 @@ from outbox.judge import Judgment, judge
 from outbox.ports import recipient_of
 from outbox.rules import load_rules
 from outbox.rules.content import empty
+from outbox.rules.repeats import words_key
+from outbox.rules.windows import open_until
 from outbox.verdict import Verdict
 
 __all__ = [
@@ -88,7 +91,8 @@ async def dry_run(core: Core, ticket_id: str, request: ReplyRequest, actor: Acto
 
     def job(connection: Connection) -> Judged:
         ticket = _ticket(connection, ticket_id)
-        _, judgment = _judged(connection, core, ticket, _words(core, ticket, request, actor, ""))
+        words = _words(core, ticket, request, actor, "")
+        _, judgment = _judged(connection, core, ticket, words, _author(request.author, actor))
         return Judged(judgment.decision, judgment.verdicts)
 
     return await core.database.read(job)
@@ -133,7 +137,8 @@ async def dry_run_proactive(core: Core, request: MessageRequest, actor: Actor) -
 
     def job(connection: Connection) -> NoReturn:
         opened = first_messages.open_ticket(connection, core, request, actor, micros(core.clock()))
-        _, judgment = _judged(connection, core, opened.ticket, _first_words(opened, request, actor))
+        words = _first_words(opened, request, actor)
+        _, judgment = _judged(connection, core, opened.ticket, words, _author(request.author, actor))
         raise _Undone(judgment)
 
     try:
@@ -151,18 +156,20 @@ class _Undone(Exception):
 
 
 def window(channel: Channel, identity: RowMapping, now: datetime) -> WindowState:
-    """How long one may write freely to an identity (a row with `opened_at` and `window_used`)."""
+    """How long one may write freely to an identity (a row with `opened_at`, `window_used` and `allowed_until`)."""
     rule = channel.window
     if rule is None:
         return WindowState(True)
-    if identity["opened_at"] is None:
-        return WindowState(False, remaining=0 if rule.max_messages is not None else None)
-    opened_at = moment(identity["opened_at"])
-    until = opened_at + rule.duration
+    opened_at = None if identity["opened_at"] is None else moment(identity["opened_at"])
+    allowed_until = None if identity["allowed_until"] is None else moment(identity["allowed_until"])
+    until = open_until(rule, opened_at, allowed_until)
+    in_time = until is not None and now < until
+    remaining = None
+    if rule.max_messages is not None:
+        remaining = max(rule.max_messages - identity["window_used"], 0) if in_time else 0
     longest = max(rule.tags.values(), default=None)
-    remaining = None if rule.max_messages is None else max(rule.max_messages - identity["window_used"], 0)
-    is_open = now < until and remaining != 0
-    return WindowState(is_open, until, remaining, None if longest is None else opened_at + longest)
+    tag_until = None if longest is None or opened_at is None else opened_at + longest
+    return WindowState(in_time and remaining != 0, until, remaining, tag_until)
 
 
 # --- one transaction --------------------------------------------------------------------------------------------------
@@ -218,24 +225,32 @@ def _author(request: AuthorRequest | None, actor: Actor) -> Actor:
     return actor if request is None else Actor(request.type, request.id, request.name)
 
 
-def _judged(connection: Connection, core: Core, ticket: RowMapping, words: Words) -> tuple[Draft, Judgment]:
+def _judged(
+    connection: Connection, core: Core, ticket: RowMapping, words: Words, author: Actor
+) -> tuple[Draft, Judgment]:
     channel = core.accounts.channel(ticket["account"], ticket["channel"])
     place = place_of(connection, ticket, channel)
     made = draft(connection, core, place, channel, words)
     if words.visibility == "note":
         return made, judge(made.message, Facts(now=core.clock(), channel=channel or NOWHERE), (empty,))
-    return made, judge_draft(connection, core, made, words.automatic)
+    return made, judge_draft(connection, core, made, author, words.automatic)
 
 
-def judge_draft(connection: Connection, core: Core, made: Draft, automatic: str = "") -> Judgment:
+def judge_draft(connection: Connection, core: Core, made: Draft, author: Actor, automatic: str = "") -> Judgment:
     """The rules' word on a message that is not queued yet."""
     place, message = made.place, made.message
+    last = place.last if place.conversation["kind"] == "public" else None
+    answered = None
+    if last is not None:
+        answered = answered_of(last["id"], last["sent_at"], last["flags"], last["deleted_at"] is not None)
     subject = Subject(
+        message=message, author=to_json(author), answered=answered, identity_id=place.identity["id"],
         account=message.account, channel=message.channel, conversation_id=place.conversation["id"],
         recipient=recipient_of(message), template=message.template, ticket_status=place.ticket["status"],
         ticket_account=place.ticket["account"], identity_state=place.identity["state"],
         optouts=place.identity["optouts"], opened_at=place.identity["opened_at"],
-        window_used=place.identity["window_used"], automatic=bool(automatic),
+        window_used=place.identity["window_used"], allowed_until=place.identity["allowed_until"],
+        automatic=bool(automatic),
     )  # fmt: skip
     facts = FactSource(core.accounts).gather(connection, [subject], core.clock())[0]
     return judge(message, facts, load_rules())
@@ -252,7 +267,7 @@ def file(
 ) -> tuple[Submitted | Denied, list[LiveEvent]]:
     """Judge and write one message: its rows, the ticket's new status, its event log; and what to tell of it."""
     now = micros(core.clock())
-    made, judgment = _judged(connection, core, ticket, words)
+    made, judgment = _judged(connection, core, ticket, words, author)
     note = words.visibility == "note"
     if judgment.decision == "deny":
         ticket_store.log(connection, ticket["id"], [refusal(author, judgment.verdicts)], now)
@@ -261,6 +276,8 @@ def file(
     row = message_row(made, author, state, words.automatic, now)
     if note:
         row |= {"kind": "text", "html": made.message.html, "external_id": ""}
+    elif (channel := core.accounts.channel(ticket["account"], ticket["channel"])) is not None and channel.repeats:
+        row["words"] = words_key(channel.name, made.message.text)
     add_message(connection, row, made.files)
     details: dict[str, Any] = {"message_id": row["id"]}
     if not note:

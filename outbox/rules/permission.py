@@ -1,15 +1,17 @@
-"""May this be said to this person at all? Consent, window, template, ticket, account, loops."""
+"""May this be said to this person at all? Consent, template, ticket, account, loops."""
 
 from __future__ import annotations
 
-from adapters import Window
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.verdict import ALLOW, Verdict, defer, deny
 
 AUTOMATIC_PER_HOUR = 5  # to one person; RFC 3834 asks for a limit and names none
 AUTOMATIC_PER_DAY = 20
-_APPROVED = frozenset({"", "approved", "active", "active - quality pending"})
+PING_PONG = 3  # automatic messages answered within seconds: the fourth is not sent
+# "flagged" warns of low quality, "reinstated" ends a pause (both unverified)
+_APPROVED = frozenset({"", "approved", "active", "active - quality pending", "flagged", "reinstated"})
+_NOT_FOR_MARKETING = frozenset({"utility", "authentication"})
 
 
 def account(message: OutboundMessage, facts: Facts) -> Verdict:
@@ -71,33 +73,6 @@ def opt_out(message: OutboundMessage, facts: Facts) -> Verdict:
     return ALLOW
 
 
-def window(message: OutboundMessage, facts: Facts) -> Verdict:
-    """Free text only within the platform's window after the person's last word; an approved template may pass."""
-    rule = facts.channel.window
-    if rule is None or message.visibility == "public" or (message.template is not None and rule.template_outside):
-        return ALLOW
-    if facts.opened_at is None:
-        return deny("window", "the person has not written yet", _way_in(rule, facts), source=rule.source)
-    until = facts.opened_at + rule.duration
-    if facts.now >= until:
-        hours = f"{rule.duration.total_seconds() / 3600:g}"
-        reason = f"more than {hours} hours have passed since the person's last message"
-        return deny("window", reason, _way_in(rule, facts), source=rule.source, until=until)
-    if rule.max_messages is not None and facts.window_used >= rule.max_messages:
-        reason = (
-            f"{rule.max_messages} messages were sent since the person's last word, which is all the platform allows"
-        )
-        return deny("window", reason, _way_in(rule, facts), source=rule.source, until=until)
-    return ALLOW
-
-
-def _way_in(rule: Window, facts: Facts) -> str:
-    if not rule.template_outside:
-        return "wait until the person writes"
-    named = f", such as {facts.approved_template!r}" if facts.approved_template else ""
-    return f"send an approved template{named}, or wait until the person writes"
-
-
 def template(message: OutboundMessage, facts: Facts) -> Verdict:
     """A template the catalogue knows must be approved and get as many texts as it has places. Unknown names pass."""
     wanted, known = message.template, facts.template
@@ -109,6 +84,9 @@ def template(message: OutboundMessage, facts: Facts) -> Verdict:
         return ALLOW
     if known.status.lower() not in _APPROVED:
         return deny("template", f"the template {known.name!r} is {known.status.lower()}", "use an approved template")
+    if message.purpose == "marketing" and known.category.lower() in _NOT_FOR_MARKETING:
+        reason = f"the template {known.name!r} is of the category {known.category.lower()}, which is not for marketing"
+        return deny("template", reason, "use a template of the category marketing")
     given = _body_parameters(wanted.parameters)
     if facts.channel.template_parameters and None not in (known.parameters, given) and known.parameters != given:
         reason = f"the template {known.name!r} takes {known.parameters} parameters, not {given}"
@@ -133,6 +111,9 @@ def loop_guard(message: OutboundMessage, facts: Facts) -> Verdict:
         return deny("loop_guard", "an automatic message would answer an automatic message", "let a person write")
     if facts.automatic_hour >= AUTOMATIC_PER_HOUR or facts.automatic_day >= AUTOMATIC_PER_DAY:
         reason = f"{facts.automatic_day} automatic messages to this person within a day"
+        return deny("loop_guard", reason, "let a person write")
+    if facts.ping_pong >= PING_PONG:
+        reason = f"{facts.ping_pong} automatic messages in a row were answered within seconds, as by another machine"
         return deny("loop_guard", reason, "let a person write")
     return ALLOW
 

@@ -1,0 +1,72 @@
+"""What may be said in answer to one message of a customer: in public, in private, by a machine, by its reply token."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from normalizers.model import Context, OutboundMessage
+from outbox.facts import Facts
+from outbox.verdict import ALLOW, Change, Verdict, change, deny
+
+
+def answerable(message: OutboundMessage, facts: Facts) -> Verdict:
+    """A public post or comment that is still there, and that the platform lets us answer."""
+    answered = facts.answered
+    if message.thread.kind != "public" or answered is None:
+        return ALLOW
+    if answered.deleted:
+        return deny("answerable", "what it answers was deleted", "wait until the person writes again")
+    for rule in facts.channel.answer_rules:
+        if (rule.flag in answered.flags) == rule.absent:
+            return deny("answerable", rule.reason, rule.remedy, source=rule.source)
+    return ALLOW
+
+
+def private_reply(message: OutboundMessage, facts: Facts) -> Verdict:
+    """A private answer to a public post or comment: so many for each, for a time after it was written.
+
+    One that may have been sent counts as sent.
+    """
+    rule, answered = facts.private_reply, facts.answered
+    if rule is None:
+        return ALLOW
+    if answered is None:
+        return deny("private_reply", "there is no post or comment to answer in private", "answer in public")
+    until = answered.at + rule.duration
+    if facts.now >= until:
+        reason = f"it was written more than {rule.duration.total_seconds() / 86_400:g} days ago"
+        return deny("private_reply", reason, "answer in public", source=rule.source, until=until)
+    if facts.private_used >= rule.per_item:
+        times = "once" if rule.per_item == 1 else f"{rule.per_item} times"
+        reason = f"the platform lets a post or comment be answered in private {times}, and that was done"
+        remedy = "answer in public, or wait for the person's private answer and go on there"
+        return deny("private_reply", reason, remedy, source=rule.source)
+    return ALLOW
+
+
+def automatic_answers(message: OutboundMessage, facts: Facts) -> Verdict:
+    """So many answers of machines to one message of a customer; a person's are not counted."""
+    most = facts.channel.automatic_per_message
+    if most is None or facts.human or facts.answered is None or facts.answered_automatic < most:
+        return ALLOW
+    reason = f"automatic answers this message has had: {facts.answered_automatic}, as many as the platform allows"
+    return deny("automatic_answers", reason, "let a person write", source=_source(facts))
+
+
+def reply_token(message: OutboundMessage, facts: Facts) -> Verdict | Change:
+    """At the last moment a message takes the newest one-time right to answer; one that is over is dropped."""
+    if facts.channel.reply_token_valid is None or not facts.queued:
+        return ALLOW
+    until = facts.reply_token_until
+    token = facts.reply_token if until is not None and facts.now < until else ""
+    context = message.context or Context()
+    if context.reply_token == token:
+        return ALLOW
+    made = replace(message, context=replace(context, reply_token=token))
+    if token:
+        return Change(ALLOW, (made,))
+    return change("reply_token", "its reply token is used or over: it leaves as an ordinary message", made)
+
+
+def _source(facts: Facts) -> str:
+    return facts.channel.sources[-1] if facts.channel.sources else ""
