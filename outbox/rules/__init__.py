@@ -26,7 +26,7 @@ from outbox.rules.permission import (
     template,
     visibility,
 )
-from outbox.rules.repeats import duplicate, repeats
+from outbox.rules.repeats import duplicate, repeated
 from outbox.rules.windows import window, window_messages
 from outbox.verdict import Change, Verdict
 
@@ -46,7 +46,7 @@ PERMISSION: tuple[Rule, ...] = (
     loop_guard,
     automatic_answers,
     duplicate,
-    repeats,
+    repeated,
     empty,
     links,
     paused,

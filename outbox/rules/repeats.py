@@ -25,14 +25,14 @@ def words_key(channel: str, text: str) -> str:
     return hashlib.blake2b(f"{channel}\0{words}".encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
-def repeats(message: OutboundMessage, facts: Facts) -> Verdict:
+def repeated(message: OutboundMessage, facts: Facts) -> Verdict:
     """The same words go to so many people and then to no more, where the platform takes that for spam."""
     rule = facts.channel.repeats
     if rule is None or facts.repeated_to < rule.recipients:
         return ALLOW
     hours = f"{rule.duration.total_seconds() / 3600:g}"
     reason = f"the same words went to {facts.repeated_to} people within {hours} hours"
-    return deny("repeats", reason, "say it in other words", source=rule.source)
+    return deny("repeated", reason, "say it in other words", source=rule.source)
 
 
 def duplicate(message: OutboundMessage, facts: Facts) -> Verdict:
