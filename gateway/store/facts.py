@@ -92,22 +92,23 @@ def subject_of(
     message: OutboundMessage, account: str, channel: str, conversation_id: str, known: Any, *, queued: bool
 ) -> Subject:
     """A part of a message as its row of the outbox has it; `known` is its row of `about`, None when that is gone."""
-    base = Subject(
-        message=message, account=account, channel=channel, conversation_id=conversation_id,
-        recipient=recipient_of(message), template=message.template, queued=queued,
-    )  # fmt: skip
     if known is None:
-        return base
+        return Subject(
+            message=message, account=account, channel=channel, conversation_id=conversation_id,
+            recipient=recipient_of(message), template=message.template, queued=queued,
+        )  # fmt: skip
     answered = None
     if known.answered_id is not None:
         answered = answered_of(
             known.answered_id, known.answered_at, known.answered_flags, known.answered_deleted is not None
         )
-    return msgspec.structs.replace(
-        base, message_id=known.message_id, author=known.author, answered=answered, identity_id=known.identity_id,
-        ticket_status=known.ticket_status, ticket_account=known.ticket_account, identity_state=known.identity_state,
-        optouts=known.optouts, opened_at=known.opened_at, window_used=known.window_used,
-        allowed_until=known.allowed_until, automatic=bool(known.automatic),
+    return Subject(
+        message=message, account=account, channel=channel, conversation_id=conversation_id,
+        recipient=recipient_of(message), template=message.template, queued=queued, message_id=known.message_id,
+        author=known.author, answered=answered, identity_id=known.identity_id, ticket_status=known.ticket_status,
+        ticket_account=known.ticket_account, identity_state=known.identity_state, optouts=known.optouts,
+        opened_at=known.opened_at, window_used=known.window_used, allowed_until=known.allowed_until,
+        automatic=bool(known.automatic),
     )  # fmt: skip
 
 

@@ -50,16 +50,27 @@ def rights_of(
 ) -> list[Rights]:  # fmt: skip
     """The rights of each message, in order."""
     more: dict[int, dict[str, Any]] = {}
-    for concerned, gather in _KINDS:
-        chosen = [
-            (index, subject, channel)
-            for index, (subject, channel) in enumerate(asked)
-            if channel is not None and concerned(subject, channel)
-        ]
+    special = [
+        (index, subject, channel)
+        for index, (subject, channel) in enumerate(asked)
+        if channel is not None and not (subject.queued and _counts_nothing(channel))
+    ]
+    for concerned, gather in _KINDS if special else ():
+        chosen = [entry for entry in special if concerned(entry[1], entry[2])]
         if chosen:
             for index, values in gather(connection, chosen, now):
                 more.setdefault(index, {}).update(values)
     return [Rights(**more[index]) if index in more else _NOTHING for index in range(len(asked))]
+
+
+def _counts_nothing(channel: Channel) -> bool:
+    """Whether no message of the channel uses anything up by leaving, as on most."""
+    return (
+        channel.reply_token_valid is None
+        and channel.private_reply is None
+        and channel.automatic_per_message is None
+        and channel.repeats is None
+    )
 
 
 def _conversations(chosen: Iterable[_Asked]) -> list[str]:
