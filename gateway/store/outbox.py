@@ -200,7 +200,7 @@ class OutboxStore:
         changed = outcomes.stop(connection, stopped, micros(now)) if stopped else []
         if going:
             as_queued = {candidate.parcel.id: candidate.parcel.message for candidate in candidates}
-            _keep_form(connection, [parcel for parcel in going if parcel.message != as_queued[parcel.id]])
+            _keep_form(connection, [parcel for parcel in going if parcel.message is not as_queued[parcel.id]])
             changed += _commit_sending(connection, going, owner, now)
         refused = [(parcel.channel, stop.judgment.verdicts[0].rule) for parcel, stop in stopped]
         return going, changed, refused

@@ -50,7 +50,7 @@ def automatic_answers(message: OutboundMessage, facts: Facts) -> Verdict:
     if most is None or facts.human or facts.answered is None or facts.answered_automatic < most:
         return ALLOW
     reason = f"automatic answers this message has had: {facts.answered_automatic}, as many as the platform allows"
-    return deny("automatic_answers", reason, "let a person write", source=_source(facts))
+    return deny("automatic_answers", reason, "let a person write", source="; ".join(facts.channel.sources))
 
 
 def reply_token(message: OutboundMessage, facts: Facts) -> Verdict | Change:
@@ -66,7 +66,3 @@ def reply_token(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     if token:
         return Change(ALLOW, (made,))
     return change("reply_token", "its reply token is used or over: it leaves as an ordinary message", made)
-
-
-def _source(facts: Facts) -> str:
-    return facts.channel.sources[-1] if facts.channel.sources else ""
