@@ -95,17 +95,12 @@ def perhaps_sent(
             again = None
     elif channel.key == "message_id" and parcel.unknowns < len(MAIL_REPEATS):
         again = now + MAIL_REPEATS[parcel.unknowns]
-    elif channel.key == "none" and on_unknown == "resend_once" and not parcel.unknowns and not _once(parcel):
-        again = now + RESEND_ONCE
+    elif channel.key == "none" and on_unknown == "resend_once" and not parcel.unknowns:
+        again = None if is_private_reply(parcel.message) else now + RESEND_ONCE  # the one there may be is used up
     return Outcome(
         parcel=parcel, state="unknown" if again is None else "queued", word="unknown", at=now, not_before=again,
         error=Failure(failure.code, "unknown", failure.detail), request_id=request_id,
     )  # fmt: skip
-
-
-def _once(parcel: Parcel) -> bool:
-    """Whether the platform takes only one such message: a private reply that was perhaps sent is used up."""
-    return is_private_reply(parcel.message)
 
 
 def optout_scope(channel: Channel) -> str:
