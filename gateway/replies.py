@@ -36,16 +36,13 @@ from gateway.requests import (
 from gateway.settling import cancel, leave, replay_dead, retry
 from gateway.store import tickets as ticket_store
 from gateway.store.enqueue import add_message, add_parts, answered, fingerprint, message_row, remember
-from gateway.store.facts import FactSource, Subject, answered_of
-from gateway.store.tickets import to_json
+from gateway.store.facts import FactSource, subject_of_draft
 from gateway.tickets import Actor, Entry, Patch, TicketClosed
 from normalizers.model import Purpose, Visibility
 from outbox.facts import NOWHERE, Facts
 from outbox.judge import Judgment, judge
-from outbox.ports import recipient_of
 from outbox.rules import load_rules
 from outbox.rules.content import empty
-from outbox.rules.repeats import words_key
 from outbox.rules.windows import open_until
 from outbox.verdict import Verdict
 
@@ -91,8 +88,7 @@ async def dry_run(core: Core, ticket_id: str, request: ReplyRequest, actor: Acto
 
     def job(connection: Connection) -> Judged:
         ticket = _ticket(connection, ticket_id)
-        words = _words(core, ticket, request, actor, "")
-        _, judgment = _judged(connection, core, ticket, words, _author(request.author, actor))
+        _, judgment = _judged(connection, core, ticket, _words(core, ticket, request, actor, ""))
         return Judged(judgment.decision, judgment.verdicts)
 
     return await core.database.read(job)
@@ -137,8 +133,7 @@ async def dry_run_proactive(core: Core, request: MessageRequest, actor: Actor) -
 
     def job(connection: Connection) -> NoReturn:
         opened = first_messages.open_ticket(connection, core, request, actor, micros(core.clock()))
-        words = _first_words(opened, request, actor)
-        _, judgment = _judged(connection, core, opened.ticket, words, _author(request.author, actor))
+        _, judgment = _judged(connection, core, opened.ticket, _first_words(opened, request, actor))
         raise _Undone(judgment)
 
     try:
@@ -206,18 +201,20 @@ def _words(core: Core, ticket: RowMapping, request: ReplyRequest, actor: Actor, 
     channel = core.accounts.channel(ticket["account"], ticket["channel"])
     own: Visibility = "private" if channel is None or channel.private else "public"
     purpose: Purpose = "reply"
+    author = _author(request.author, actor)
     return Words(
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
-        visibility=request.visibility or own, purpose=purpose, author_name=_author(request.author, actor).name,
-        automatic=automatic,
+        visibility=request.visibility or own, purpose=purpose, author_name=author.name,
+        human=author.type == "agent", automatic=automatic,
     )  # fmt: skip
 
 
 def _first_words(opened: first_messages.Opened, request: MessageRequest, actor: Actor) -> Words:
+    author = _author(request.author, actor)
     return Words(
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
         visibility="private" if opened.channel.private else "public", purpose=request.purpose,
-        author_name=_author(request.author, actor).name, first=opened.new,
+        author_name=author.name, human=author.type == "agent", first=opened.new,
     )  # fmt: skip
 
 
@@ -225,35 +222,20 @@ def _author(request: AuthorRequest | None, actor: Actor) -> Actor:
     return actor if request is None else Actor(request.type, request.id, request.name)
 
 
-def _judged(
-    connection: Connection, core: Core, ticket: RowMapping, words: Words, author: Actor
-) -> tuple[Draft, Judgment]:
+def _judged(connection: Connection, core: Core, ticket: RowMapping, words: Words) -> tuple[Draft, Judgment]:
     channel = core.accounts.channel(ticket["account"], ticket["channel"])
     place = place_of(connection, ticket, channel)
     made = draft(connection, core, place, channel, words)
     if words.visibility == "note":
         return made, judge(made.message, Facts(now=core.clock(), channel=channel or NOWHERE), (empty,))
-    return made, judge_draft(connection, core, made, author, words.automatic)
+    return made, judge_draft(connection, core, made, words.automatic)
 
 
-def judge_draft(connection: Connection, core: Core, made: Draft, author: Actor, automatic: str = "") -> Judgment:
+def judge_draft(connection: Connection, core: Core, made: Draft, automatic: str = "") -> Judgment:
     """The rules' word on a message that is not queued yet."""
-    place, message = made.place, made.message
-    last = place.last if place.conversation["kind"] == "public" else None
-    answered = None
-    if last is not None:
-        answered = answered_of(last["id"], last["sent_at"], last["flags"], last["deleted_at"] is not None)
-    subject = Subject(
-        message=message, author=to_json(author), answered=answered, identity_id=place.identity["id"],
-        account=message.account, channel=message.channel, conversation_id=place.conversation["id"],
-        recipient=recipient_of(message), template=message.template, ticket_status=place.ticket["status"],
-        ticket_account=place.ticket["account"], identity_state=place.identity["state"],
-        optouts=place.identity["optouts"], opened_at=place.identity["opened_at"],
-        window_used=place.identity["window_used"], allowed_until=place.identity["allowed_until"],
-        automatic=bool(automatic),
-    )  # fmt: skip
+    subject = subject_of_draft(made, automatic)
     facts = FactSource(core.accounts).gather(connection, [subject], core.clock())[0]
-    return judge(message, facts, load_rules())
+    return judge(made.message, facts, load_rules())
 
 
 def file(
@@ -267,7 +249,7 @@ def file(
 ) -> tuple[Submitted | Denied, list[LiveEvent]]:
     """Judge and write one message: its rows, the ticket's new status, its event log; and what to tell of it."""
     now = micros(core.clock())
-    made, judgment = _judged(connection, core, ticket, words, author)
+    made, judgment = _judged(connection, core, ticket, words)
     note = words.visibility == "note"
     if judgment.decision == "deny":
         ticket_store.log(connection, ticket["id"], [refusal(author, judgment.verdicts)], now)
@@ -276,8 +258,6 @@ def file(
     row = message_row(made, author, state, words.automatic, now)
     if note:
         row |= {"kind": "text", "html": made.message.html, "external_id": ""}
-    elif (channel := core.accounts.channel(ticket["account"], ticket["channel"])) is not None and channel.repeats:
-        row["words"] = words_key(channel.name, made.message.text)
     add_message(connection, row, made.files)
     details: dict[str, Any] = {"message_id": row["id"]}
     if not note:

@@ -55,6 +55,7 @@ def message_row(draft: Draft, author: Actor, status: str, automatic: str, now: i
         "status": status,
         "sent_at": now if status == "sent" else None,
         "created_at": now,
+        "words": "" if message.visibility == "note" else draft.words,
     }
 
 

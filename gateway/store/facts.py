@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from adapters import Channel
 from gateway.accounts import Accounts
+from gateway.drafts import Draft
 from gateway.ids import micros, moment
 from gateway.store.rights import Rights, rights_of
 from gateway.store.schema import account_states, identities, messages, templates, tickets
@@ -31,7 +32,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
     message: OutboundMessage
     message_id: str = ""  # of the message as the ticket shows it; "" before there is one
-    author: str = "{}"  # JSON
+    human: bool = False  # a person wrote it
     answered: Answered | None = None
     account: str
     channel: str
@@ -88,6 +89,13 @@ def about(connection: Connection, message_ids: Sequence[str]) -> dict[str, Any]:
     return {row.message_id: row for row in connection.execute(_ABOUT, {"b_ids": list(message_ids)})}
 
 
+class _Author(msgspec.Struct, frozen=True):
+    type: str = ""
+
+
+_read_author = msgspec.json.Decoder(_Author).decode
+
+
 def subject_of(
     message: OutboundMessage, account: str, channel: str, conversation_id: str, known: Any, *, queued: bool
 ) -> Subject:
@@ -105,10 +113,27 @@ def subject_of(
     return Subject(
         message=message, account=account, channel=channel, conversation_id=conversation_id,
         recipient=recipient_of(message), template=message.template, queued=queued, message_id=known.message_id,
-        author=known.author, answered=answered, identity_id=known.identity_id, ticket_status=known.ticket_status,
-        ticket_account=known.ticket_account, identity_state=known.identity_state, optouts=known.optouts,
-        opened_at=known.opened_at, window_used=known.window_used, allowed_until=known.allowed_until,
-        automatic=bool(known.automatic),
+        human=_read_author(known.author).type == "agent", answered=answered, identity_id=known.identity_id,
+        ticket_status=known.ticket_status, ticket_account=known.ticket_account, identity_state=known.identity_state,
+        optouts=known.optouts, opened_at=known.opened_at, window_used=known.window_used,
+        allowed_until=known.allowed_until, automatic=bool(known.automatic),
+    )  # fmt: skip
+
+
+def subject_of_draft(made: Draft, automatic: str = "") -> Subject:
+    """A message that is not queued yet."""
+    message, place = made.message, made.place
+    last = place.last if place.conversation["kind"] == "public" else None
+    answered = None
+    if last is not None:
+        answered = answered_of(last["id"], last["sent_at"], last["flags"], last["deleted_at"] is not None)
+    identity = place.identity
+    return Subject(
+        message=message, account=message.account, channel=message.channel, conversation_id=place.conversation["id"],
+        recipient=recipient_of(message), template=message.template, human=made.human, answered=answered,
+        identity_id=identity["id"], ticket_status=place.ticket["status"], ticket_account=place.ticket["account"],
+        identity_state=identity["state"], optouts=identity["optouts"], opened_at=identity["opened_at"],
+        window_used=identity["window_used"], allowed_until=identity["allowed_until"], automatic=bool(automatic),
     )  # fmt: skip
 
 
@@ -117,13 +142,6 @@ def answered_of(message_id: str, at: int | None, flags: str, deleted: bool) -> A
     return Answered(
         message_id, moment(at or 0), _NO_FLAGS if flags == "[]" else frozenset(msgspec.json.decode(flags)), deleted
     )
-
-
-class _Author(msgspec.Struct, frozen=True):
-    type: str = ""
-
-
-_read_author = msgspec.json.Decoder(_Author).decode
 
 
 class FactSource:
@@ -195,7 +213,7 @@ class FactSource:
             automatic_day=day,
             answers_automatic=answers,
             ping_pong=ping_pong,
-            human=not subject.automatic and _read_author(subject.author).type == "agent",
+            human=subject.human and not subject.automatic,
             answered=subject.answered,
             answered_automatic=right.answered_automatic,
             private_reply=channel.private_reply if channel is not None and is_private_reply(subject.message) else None,
