@@ -22,7 +22,7 @@ from gateway.ids import micros
 from normalizers.model import Address, Context, OutboundFile, OutboundMessage, Template, Thread
 from outbox.facts import Answered, Facts, TemplateFacts, private_side
 from outbox.judge import judge
-from outbox.rules import CLASS_OF_RULE, FORM, PERMISSION, answers, content, permission, repeats, windows
+from outbox.rules import CLASS_OF_RULE, answers, content, permission, repeats, windows
 from outbox.verdict import Change, Verdict
 from tests.pigeon import PIGEON, START
 
@@ -432,11 +432,3 @@ def test_the_window_shows_what_is_left_and_how_long_a_tag_lasts() -> None:
     assert seen(TAGGED, START + DAY).tag_until == START + 7 * DAY
     never = seen(TAGGED, START, opened=None)
     assert (never.open, never.until, never.tag_until) == (False, None, None)
-
-
-def test_every_rule_that_stops_a_message_has_an_error_class_of_its_own() -> None:
-    changing = {"media", "parts", "text_length", "window_messages", "reply_token"}
-    policy = {"automatic_answers", "repeated", "loop_guard", "paused", "pace"}  # the default
-    for rule in (*PERMISSION, *FORM):
-        name = getattr(rule, "__name__", "")
-        assert name in CLASS_OF_RULE or name in changing | policy, name
