@@ -3,7 +3,9 @@
 from adapters._base import (
     OK,
     Adapter,
+    Allowance,
     Answer,
+    AnswerRule,
     Callback,
     Channel,
     Handshake,
@@ -18,6 +20,7 @@ from adapters._base import (
     Probe,
     Profiles,
     Reconciler,
+    RepeatRule,
     Sent,
     Subscriber,
     TypingSignal,
@@ -42,11 +45,9 @@ from adapters._http import Http, HttpAnswer
 from adapters._tokens import Token, TokenCache, TokenHolder
 
 __all__ = [
-    "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
-    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
-    "MediaError", "MediaFetcher", "MediaRule", "MemberProfiles", "Pace",
-    "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
-    "Sent", "SettingsError", "Subscriber", "Throttled", "Token", "TokenCache", "TokenHolder",
-    "TypingSignal", "Unreachable",
-    "VerificationError", "Window", "platform_error",
+    "OK", "Adapter", "AdapterError", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Callback", "Channel",
+    "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups",
+    "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "MemberProfiles", "Pace", "PrivateReply", "Probe",
+    "Profiles", "Reconciler", "RepeatRule", "SendError", "Sent", "SettingsError", "Subscriber", "Throttled", "Token",
+    "TokenCache", "TokenHolder", "TypingSignal", "Unreachable", "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

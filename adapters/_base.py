@@ -34,7 +34,10 @@ TextUnit = Literal["chars", "utf16", "bytes", "gsm", "weighted"]
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What an `Engagement` gives a business where it opens no whole window: so many messages for so long."""
+    """What an `Engagement` gives a business where it opens no whole window: so many messages for so long.
+
+    It raises what is left to `messages` and moves the end to `duration` from now at least; it never adds up.
+    """
 
     duration: timedelta
     messages: int
@@ -89,7 +92,7 @@ class Limits:
     media: tuple[MediaRule, ...] = ()
     total_bytes: int | None = None  # all files of one message together
     html: bool = False  # takes HTML beside the text
-    link_max_bytes: int | None = None
+    link_max_bytes: int | None = None  # of a file's address in UTF-8, where the platform fetches files by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +202,7 @@ class Channel:
     answer_rules: tuple[AnswerRule, ...] = ()  # held against the flags of the message answered
     automatic_per_message: int | None = None  # automatic answers to one message of a customer
     repeats: RepeatRule | None = None
+    duplicates: str = ""  # where the platform refuses the same words twice in answer to one message: the source
     sources: tuple[str, ...] = ()
 
 

@@ -77,6 +77,7 @@ FACEBOOK: Final = Channel(
     proactive=False,
     reactions=True,
     edits=True,
+    duplicates="Meta, Pages API, Error codes (506), 2026-04",
     private_reply=PrivateReply(
         duration=timedelta(days=7),
         limits=Limits(

@@ -183,6 +183,7 @@ POSTS = Channel(
     answer_rules=(SUMMONED, UNRESTRICTED),
     automatic_per_message=1,
     repeats=_REPEATS,
+    duplicates="X, Response codes and errors (187), 2026-08",
     sources=_SOURCES,
 )
 

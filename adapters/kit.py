@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from adapters._base import (
     OK,
     Adapter,
+    Allowance,
     Answer,
     AnswerRule,
     Callback,
@@ -29,6 +30,7 @@ from adapters._base import (
     Profiles,
     Quota,
     Reconciler,
+    RepeatRule,
     Sent,
     Window,
 )
@@ -92,17 +94,15 @@ from normalizers.model import (
 )
 
 __all__ = [
-    "OK", "Account", "Adapter", "Address", "Ambiguous", "Answer", "AnswerRule", "Attachment", "Broken", "Callback",
-    "Channel", "ConsentChange", "Context", "DeliveryUpdate", "Echo", "Engagement", "ErrorRule", "Event", "Handshake",
-    "HandshakeRefused", "Http", "HttpAnswer", "Ignored", "InProcessTokens", "InboundMessage", "Interactive",
-    "JsonAdapter", "Keywords",
-    "Limits", "Location", "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "MessageDeleted",
-    "MessageEdited", "NotWellFormed", "OutboundFile", "OutboundMessage", "Pace", "Person", "PlatformError",
-    "PrivateReply", "Probe", "Profiles", "Quota", "Reaction", "Received", "Reconciler", "Secret", "Secrets",
-    "SendError", "Sent", "SettingsError", "Template", "Thread", "Throttled", "Token", "TokenCache", "TokenHolder",
-    "Unreachable", "Unreadable", "Unsupported",
-    "VerificationError", "Window", "check_hmac", "current_token", "digest", "items",
-    "load_json", "mapping", "moment", "need", "number",
+    "OK", "Account", "Adapter", "Address", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Attachment", "Broken",
+    "Callback", "Channel", "ConsentChange", "Context", "DeliveryUpdate", "Echo", "Engagement", "ErrorRule", "Event",
+    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Ignored", "InProcessTokens", "InboundMessage",
+    "Interactive", "JsonAdapter", "Keywords", "Limits", "Location", "MalformedBody", "MediaError", "MediaFetcher",
+    "MediaRule", "MessageDeleted", "MessageEdited", "NotWellFormed", "OutboundFile", "OutboundMessage", "Pace",
+    "Person", "PlatformError", "PrivateReply", "Probe", "Profiles", "Quota", "Reaction", "Received", "Reconciler",
+    "RepeatRule", "Secret", "Secrets", "SendError", "Sent", "SettingsError", "Template", "Thread", "Throttled", "Token",
+    "TokenCache", "TokenHolder", "Unreachable", "Unreadable", "Unsupported", "VerificationError", "Window",
+    "check_hmac", "current_token", "digest", "items", "load_json", "mapping", "moment", "need", "number",
     "platform_error", "read_list", "text", "whole",
 ]  # fmt: skip
 

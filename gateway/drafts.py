@@ -34,6 +34,7 @@ from normalizers.model import (
     ThreadKind,
     Visibility,
 )
+from outbox.rules.repeats import words_key
 
 REFERENCES_MAX = 20
 CC_MAX = 48
@@ -68,16 +69,20 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     visibility: Visibility = "private"
     purpose: Purpose = "reply"
     author_name: str = ""
+    human: bool = False  # a person wrote it
     automatic: str = ""
     first: bool = False  # the customer did not write before it
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A message before the rules: `files` are rows of the table attachments."""
+    """A message before the rules: `files` are rows of the table attachments, `words` the hash by which the same words
+    are found again where the platform minds repeats."""
 
     place: Place
     message: OutboundMessage
     files: tuple[dict[str, Any], ...]
+    human: bool = False
+    words: str = ""
 
 
 _conversation = select(conversations).where(conversations.c.id == bindparam("b_id"))
@@ -184,7 +189,8 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         author_name=words.author_name,
         own_address=_own_address(core, place),
     )
-    return Draft(place, message, tuple(row for row, _ in files))
+    key = words_key(channel.name, text) if channel is not None and channel.repeats is not None else ""
+    return Draft(place, message, tuple(row for row, _ in files), words.human, key)
 
 
 def as_part(core: Core, message: OutboundMessage, outbox_id: str, number: int) -> OutboundMessage:

@@ -15,11 +15,10 @@ from gateway.ids import micros
 from gateway.requests import RequestError, Submitted
 from gateway.store import tickets as ticket_store
 from gateway.store.enqueue import add_message, add_parts, message_row
-from gateway.store.facts import FactSource, Subject
+from gateway.store.facts import FactSource, subject_of_draft
 from gateway.tickets import Actor, Entry, Patch, TicketClosed
 from outbox.facts import NOWHERE, Facts
 from outbox.judge import Judgment, judge
-from outbox.ports import recipient_of
 from outbox.rules import load_rules
 from outbox.rules.content import empty
 from outbox.verdict import Verdict
@@ -42,17 +41,9 @@ def judged_at(connection: Connection, core: Core, place: Place, words: Words) ->
 
 def judge_draft(connection: Connection, core: Core, made: Draft, automatic: str = "") -> Judgment:
     """The rules' word on a message that is not queued yet."""
-    place, message = made.place, made.message
-    subject = Subject(
-        account=message.account, channel=message.channel, conversation_id=place.conversation["id"],
-        recipient=recipient_of(message), template=message.template, ticket_status=place.ticket["status"],
-        ticket_account=place.ticket["account"], identity_state=place.identity["state"],
-        optouts=place.identity["optouts"], opened_at=place.identity["opened_at"],
-        window_used=place.identity["window_used"], automatic=bool(automatic),
-        purpose=message.purpose, identity_id=place.identity["id"],
-    )  # fmt: skip
+    subject = subject_of_draft(made, automatic)
     facts = FactSource(core.accounts).gather(connection, [subject], core.clock())[0]
-    return judge(message, facts, load_rules())
+    return judge(made.message, facts, load_rules())
 
 
 def write(

@@ -18,6 +18,7 @@ from gateway.posting import judged_at
 from gateway.requests import Alternative, RequestError, WindowState
 from gateway.store.schema import addresses, contact_values, contacts, identities
 from normalizers.model import Address
+from outbox.rules.windows import open_until
 
 ATTESTED = ("attested", "authenticated")  # what only a customer typed is nobody's address for certain
 _MOST = 10  # alternatives that are shown
@@ -52,21 +53,23 @@ class NoWay(Exception):
 
 
 def window(channel: Channel, identity: Record, now: datetime) -> WindowState:
-    """How long one may write freely to an identity (a row with `opened_at` and `window_used`).
+    """How long one may write freely to an identity (a row with `opened_at`, `window_used` and `allowed_until`).
 
     `until` is the platform's limit; the operator's margin closes the window before it.
     """
     rule = channel.window
     if rule is None:
         return WindowState(True)
-    if identity["opened_at"] is None:
-        return WindowState(False, remaining=0 if rule.max_messages is not None else None)
-    opened_at = moment(identity["opened_at"])
-    until = opened_at + rule.duration
+    opened_at = None if identity["opened_at"] is None else moment(identity["opened_at"])
+    allowed_until = None if identity["allowed_until"] is None else moment(identity["allowed_until"])
+    until = open_until(rule, opened_at, allowed_until)
+    in_time = until is not None and now < until - rule.margin
+    remaining = None
+    if rule.max_messages is not None:
+        remaining = max(rule.max_messages - identity["window_used"], 0) if in_time else 0
     longest = max(rule.tags.values(), default=None)
-    remaining = None if rule.max_messages is None else max(rule.max_messages - identity["window_used"], 0)
-    is_open = now < until - rule.margin and remaining != 0
-    return WindowState(is_open, until, remaining, None if longest is None else opened_at + longest)
+    tag_until = None if longest is None or opened_at is None else opened_at + longest
+    return WindowState(in_time and remaining != 0, until, remaining, tag_until)
 
 
 def alternatives(

@@ -278,18 +278,20 @@ def _words(core: Core, ticket: RowMapping, request: ReplyRequest, actor: Actor, 
     channel = core.accounts.channel(ticket["account"], ticket["channel"])
     own: Visibility = "private" if channel is None or channel.private else "public"
     purpose: Purpose = "reply"
+    author = _author(request.author, actor)
     return Words(
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
-        visibility=request.visibility or own, purpose=purpose, author_name=_author(request.author, actor).name,
-        automatic=automatic,
+        visibility=request.visibility or own, purpose=purpose, author_name=author.name,
+        human=author.type == "agent", automatic=automatic,
     )  # fmt: skip
 
 
 def _first_words(opened: first_messages.Opened, request: MessageRequest, actor: Actor) -> Words:
+    author = _author(request.author, actor)
     return Words(
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
         visibility="private" if opened.channel.private else "public", purpose=request.purpose,
-        author_name=_author(request.author, actor).name, first=opened.new,
+        author_name=author.name, human=author.type == "agent", first=opened.new,
     )  # fmt: skip
 
 

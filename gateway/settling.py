@@ -15,12 +15,11 @@ from gateway.ids import micros, moment, new_id
 from gateway.requests import Denied, RequestError, Submitted, not_found
 from gateway.store import states
 from gateway.store import tickets as ticket_store
-from gateway.store.facts import FactSource, Subject, about
+from gateway.store.facts import FactSource, about, subject_of
 from gateway.store.schema import attempts, dead_letters, messages, outbox
 from gateway.tickets import Actor, Entry
 from normalizers.model import OutboundMessage
 from outbox.judge import judge
-from outbox.ports import recipient_of
 from outbox.rules import load_rules
 from outbox.verdict import Verdict
 
@@ -177,12 +176,8 @@ def _objections(
     source = FactSource(core.accounts)
     for part in parts:
         payload = _decode(part["payload"])
-        subject = Subject(
-            account=part["account"], channel=part["channel"], conversation_id=part["conversation_id"],
-            recipient=recipient_of(payload), template=payload.template, ticket_status=known.ticket_status,
-            ticket_account=known.ticket_account, identity_state=known.identity_state, optouts=known.optouts,
-            opened_at=known.opened_at, window_used=known.window_used, automatic=bool(known.automatic),
-            purpose=payload.purpose, identity_id=known.identity_id,
+        subject = subject_of(
+            payload, part["account"], part["channel"], part["conversation_id"], known, queued=False
         )  # fmt: skip
         judgment = judge(payload, source.gather(connection, [subject], core.clock())[0], load_rules())
         found += [verdict for verdict in judgment.verdicts if verdict not in found]

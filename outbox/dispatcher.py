@@ -174,6 +174,8 @@ class Dispatcher:
     def _decide(self, candidate: Candidate) -> Ruling:
         parcel, facts = candidate.parcel, candidate.facts
         pace, person = self._pace_of(parcel.account, parcel.channel), recipient_of(parcel.message)
+        if facts.private_reply is not None:
+            pace = facts.channel.pace  # its own, whatever is said in public
         slot = f"{parcel.account}/{pace.source}"
         if pace.pair_seconds > 0:
             facts = replace(facts, pair_until=self._limiter.pair_free_at(slot, person, pace, facts.now))

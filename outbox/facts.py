@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from adapters import Channel, Limits, Pace
+from adapters import Channel, Limits, Pace, PrivateReply
 from outbox.policy import USUAL, Policy
 from outbox.quiet import NOWHERE_KNOWN, Whereabouts
 
@@ -25,11 +26,30 @@ class TemplateFacts(msgspec.Struct, frozen=True):
     parameters: int | None = None
 
 
+class Answered(msgspec.Struct, frozen=True):
+    """The customer's message that is answered: `at` is the platform's moment of it, `flags` what its normaliser saw."""
+
+    id: str
+    at: datetime
+    flags: frozenset[str] = frozenset()
+    deleted: bool = False
+
+
+def private_side(channel: Channel, reply: PrivateReply) -> Channel:
+    """A public channel as it is for its private replies: their own limits and pace, and none of the public's rules."""
+    return replace(
+        channel, private=True, limits=reply.limits, pace=reply.pace, answer_rules=(), repeats=None, duplicates="",
+        automatic_per_message=None,
+    )  # fmt: skip
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The world at `now`, as far as one message is concerned.
 
     `queued` is True once the message was accepted: what concerns only its acceptance (a closed ticket) is then settled.
-    `opened_at` is the platform's moment of what last opened the window, `window_used` our messages since.
+    `opened_at` is the platform's moment of what last opened the window, `window_used` our messages since; below zero
+    where an allowance gave more than was left. `private_reply` is set when the message is one: `channel` is then the
+    private side of its channel.
     """
 
     now: datetime
@@ -42,6 +62,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     optouts: frozenset[str] = frozenset()
     opened_at: datetime | None = None
     window_used: int = 0
+    window_waiting: int = 0  # messages accepted before this one that have not left and will count
+    allowed_until: datetime | None = None  # until when an `Allowance` lets messages pass, window or not
+    parts: int = 1  # in how many the whole message leaves, as far as the rules have put it into form
     template: TemplateFacts | None = None  # None: no template, or none any catalogue knows
     approved_template: str = ""  # one that could be sent instead
     own_addresses: frozenset[str] = frozenset()  # lower case
@@ -54,3 +77,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     answers_automatic: bool = False  # the customer's last message was itself automatic
     policy: Policy = USUAL
     where: Whereabouts = NOWHERE_KNOWN  # gathered for marketing only
+    ping_pong: int = 0  # automatic messages of ours that were answered within seconds, in the last minutes
+    human: bool = False  # a person wrote it: neither a bot nor anything automatic
+    answered: Answered | None = None
+    answered_automatic: int = 0  # automatic answers the answered message has had, bots' included
+    private_reply: PrivateReply | None = None
+    private_used: int = 0  # private replies the answered message has had, or may have had
+    reply_token: str = ""  # the newest one of the conversation that nobody has used
+    reply_token_until: datetime | None = None
+    repeated_to: int = 0  # other people who got these words within the channel's time
+    said_again: bool = False  # the same words went to this person a moment ago, in answer to the same

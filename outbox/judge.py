@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
@@ -44,6 +45,8 @@ def judge(message: OutboundMessage, facts: Facts, rules: Sequence[Rule] = RULES)
             if verdict.decision != "allow" and verdict not in found:
                 found.append(verdict)
             made.extend(word.parts if isinstance(word, Change) else (part,))
+        if len(made) != len(parts):
+            facts = replace(facts, parts=len(made))
         parts = tuple(made)
     if not found:
         return Judgment("allow", (), parts)

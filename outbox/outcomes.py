@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from adapters import Channel, ErrorClass, SendError, Sent
-from outbox.ports import Failure, Outcome, Parcel, Pause, PauseKind
+from outbox.ports import Failure, Outcome, Parcel, Pause, PauseKind, is_private_reply
 from outbox.schedule import (
     AUTH_PAUSE,
     MAIL_REPEATS,
@@ -96,7 +96,7 @@ def perhaps_sent(
     elif channel.key == "message_id" and parcel.unknowns < len(MAIL_REPEATS):
         again = now + MAIL_REPEATS[parcel.unknowns]
     elif channel.key == "none" and on_unknown == "resend_once" and not parcel.unknowns:
-        again = now + RESEND_ONCE
+        again = None if is_private_reply(parcel.message) else now + RESEND_ONCE  # the one there may be is used up
     return Outcome(
         parcel=parcel, state="unknown" if again is None else "queued", word="unknown", at=now, not_before=again,
         error=Failure(failure.code, "unknown", failure.detail), request_id=request_id,

@@ -198,6 +198,11 @@ def recipient_of(message: OutboundMessage) -> str:
     return message.to[0].value if message.to else message.thread.key
 
 
+def is_private_reply(message: OutboundMessage) -> bool:
+    """Whether it answers in private what was said in public."""
+    return message.visibility == "private" and message.thread.kind == "public"
+
+
 def scopes_of(account: str, channel: str, recipients: Iterable[str]) -> list[str]:
     """The pause scopes that concern messages of a channel to these recipients."""
     return ["", f"channel:{channel}", *(f"to:{recipient}"[:160] for recipient in recipients)]

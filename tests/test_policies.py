@@ -30,7 +30,7 @@ from gateway.tickets import Actor
 from outbox.judge import judge
 from outbox.policy import Policy
 from outbox.rules import RULES, load_rules, spec_of, specs
-from outbox.rules.permission import loop_guard, window
+from outbox.rules.permission import loop_guard
 from outbox.rules.settings import (
     LoopGuardSettings,
     MediaSettings,
@@ -41,7 +41,8 @@ from outbox.rules.settings import (
     TextLengthSettings,
     WindowSettings,
 )
-from outbox.verdict import ALLOW
+from outbox.rules.windows import window
+from outbox.verdict import ALLOW, Verdict
 from tests.pigeon import PIGEON, START, world
 from tests.test_rules import DAY, FACTS, NOTE, TICK
 
@@ -166,7 +167,7 @@ async def test_faults_name_their_place(text: str, faults: list[str]) -> None:
 def test_what_law_and_platforms_settle_cannot_be_switched_off() -> None:
     kept = {spec.name for spec in specs(RULES) if spec.kept}
     assert {"opt_out", "blocked", "window", "account", "closed_ticket"} <= kept
-    assert {spec.name for spec in specs(RULES)} - kept == {"template", "quiet_hours"}
+    assert {spec.name for spec in specs(RULES)} - kept == {"duplicate", "template", "quiet_hours"}
 
 
 def test_every_built_in_rule_is_declared() -> None:
@@ -185,8 +186,9 @@ def test_a_margin_closes_the_window_early() -> None:
     policy = Policy(settings={WindowSettings: WindowSettings(60)})
     facts = replace(FACTS, channel=policy.on(PIGEON))
     edge = START + DAY - timedelta(seconds=60)
-    assert window(NOTE, replace(facts, now=edge - TICK)).decision == "allow"
+    assert window(NOTE, replace(facts, now=edge - TICK)) == ALLOW
     verdict = window(NOTE, replace(facts, now=edge))
+    assert isinstance(verdict, Verdict)
     assert (verdict.decision, verdict.until) == ("deny", START + DAY)  # the platform's limit
     assert verdict.reason == "the window of 24 hours ends within the 60 s kept as a margin"
     row: Any = {"opened_at": int(START.timestamp() * 1_000_000), "window_used": 0}

@@ -219,7 +219,7 @@ async def test_a_retry_passes_the_rules_again(loft: World) -> None:
 
 
 def test_the_window_of_a_person() -> None:
-    identity = {"opened_at": int(START.timestamp() * 1_000_000), "window_used": 0}
+    identity = {"opened_at": int(START.timestamp() * 1_000_000), "window_used": 0, "allowed_until": None}
     until = START + timedelta(hours=24)
     open_ = replies.window(PIGEON, identity, until - timedelta(microseconds=1))
     assert (open_.open, open_.until) == (True, until)

@@ -13,8 +13,8 @@ from adapters import Limits, Window
 from normalizers.model import Address, Context, OutboundFile, OutboundMessage, Template, Thread
 from outbox import measure, splitting
 from outbox.facts import NOWHERE, Facts, TemplateFacts
-from outbox.rules import FORM, PERMISSION, content, permission
-from outbox.verdict import Change
+from outbox.rules import FORM, PERMISSION, content, permission, windows
+from outbox.verdict import Change, Verdict
 from tests.pigeon import PIGEON, START
 
 RING = Address("pigeon", "ring", "r1")
@@ -33,18 +33,18 @@ def said(rule: Any, message: dict[str, Any], facts: dict[str, Any]) -> str:
 
 
 CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], str]] = {
-    "window: just inside": (permission.window, {}, {"now": START + DAY - TICK}, "allow"),
-    "window: at its end": (permission.window, {}, {"now": START + DAY}, "deny"),
-    "window: just past": (permission.window, {}, {"now": START + DAY + TICK}, "deny"),
-    "window: never opened": (permission.window, {}, {"opened_at": None}, "deny"),
-    "window: a template passes outside": (permission.window, {"template": HELLO}, {"opened_at": None}, "allow"),
+    "window: just inside": (windows.window, {}, {"now": START + DAY - TICK}, "allow"),
+    "window: at its end": (windows.window, {}, {"now": START + DAY}, "deny"),
+    "window: just past": (windows.window, {}, {"now": START + DAY + TICK}, "deny"),
+    "window: never opened": (windows.window, {}, {"opened_at": None}, "deny"),
+    "window: a template passes outside": (windows.window, {"template": HELLO}, {"opened_at": None}, "allow"),
     "window: not where the platform has none": (
-        permission.window, {}, {"opened_at": None, "channel": channel_with(PIGEON, window=None)}, "allow",
+        windows.window, {}, {"opened_at": None, "channel": channel_with(PIGEON, window=None)}, "allow",
     ),
-    "window: one message left": (permission.window, {}, {"channel": COUNTED, "window_used": 2}, "allow"),
-    "window: none left": (permission.window, {}, {"channel": COUNTED, "window_used": 3}, "deny"),
+    "window: one message left": (windows.window_messages, {}, {"channel": COUNTED, "window_used": 2}, "allow"),
+    "window: none left": (windows.window_messages, {}, {"channel": COUNTED, "window_used": 3}, "deny"),
     "window: no template where it helps nothing": (
-        permission.window, {"template": HELLO}, {"channel": COUNTED, "opened_at": None}, "deny",
+        windows.window, {"template": HELLO}, {"channel": COUNTED, "opened_at": None}, "deny",
     ),
     "template: known": (permission.template, {"template": HELLO}, {"template": KNOWN}, "allow"),
     "template: in no catalogue": (permission.template, {"template": HELLO}, {}, "allow"),
@@ -133,7 +133,8 @@ def test_edges(rule: Any, message: dict[str, Any], facts: dict[str, Any], decisi
 
 
 def test_a_refusal_shows_the_way_out() -> None:
-    verdict = permission.window(NOTE, replace(FACTS, now=START + DAY, approved_template="hello"))
+    verdict = windows.window(NOTE, replace(FACTS, now=START + DAY, approved_template="hello"))
+    assert isinstance(verdict, Verdict)
     assert verdict.until == START + DAY
     assert verdict.remedy == "send an approved template, such as 'hello', or wait until the person writes"
     assert verdict.source == "Pigeon, Window"

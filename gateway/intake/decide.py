@@ -8,13 +8,13 @@ from typing import Any, assert_never
 
 import msgspec
 
-from adapters import Channel
+from adapters import Allowance, Channel, Window
 from gateway.identity import consent
 from gateway.ids import micros
 from gateway.intake import echoes, filing, people
 from gateway.intake.context import Context, Rules
 from gateway.intake.messages import attachment_rows, echo_row, inbound_row, known_of
-from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot
+from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot, Ticket
 from gateway.tickets import Actor, Entry, subject_of
 from normalizers.model import (
     AccountEvent,
@@ -35,7 +35,8 @@ from normalizers.model import (
     Unreadable,
 )
 
-AHEAD_MAX = timedelta(minutes=1) // timedelta(microseconds=1)  # a platform's clock may run ahead by this much
+_MICROSECOND = timedelta(microseconds=1)
+AHEAD_MAX = timedelta(minutes=1) // _MICROSECOND  # a platform's clock may run ahead by this much
 REFERENCES_KEPT = 20  # of a mail, so that siblings find each other
 PLATFORM = Actor("platform")
 
@@ -117,6 +118,8 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     if channel is not None:
         flags += _keywords(ctx, channel, identity, event)
     _open_window(identity, at, opens=event.opens_window, private=channel is None or channel.private)
+    if channel is None or channel.private:
+        _answers_private_reply(ctx, identity, ticket)
     visibility = "note" if quiet else "public" if channel is not None and not channel.private else "private"
     message = inbound_row(ctx, row, event, identity, conversation, ticket, at, visibility, flags)
     ctx.changes.messages.append(message)
@@ -157,9 +160,33 @@ def _open_window(identity: Identity, at: int, *, opens: bool, private: bool) -> 
     if identity.last_inbound_at is None or at > identity.last_inbound_at:
         identity.last_inbound_at, identity.dirty = at, True
     if opens and (identity.opened_at is None or at >= identity.opened_at):
-        identity.opened_at, identity.window_used, identity.dirty = at, 0, True
+        more = identity.window_used < 0 and at < (identity.allowed_until or 0)  # an allowance that gives more still
+        identity.opened_at, identity.window_used = at, identity.window_used if more else 0
+        identity.opened = identity.dirty = True
     if identity.state == "blocked" and private:  # who blocks us cannot write to us
         identity.state, identity.dirty = "active", True
+
+
+def _allow(identity: Identity, at: int, window: Window, allowance: Allowance) -> None:
+    """A smaller right than a window's: at least so many messages for so long. It refreshes what is left, and adds
+    nothing to it. One older than what opened the window gives nothing that the window does not."""
+    if window.max_messages is None or (identity.opened_at is not None and at < identity.opened_at):
+        return
+    ends = [identity.allowed_until or 0]
+    if identity.opened_at is not None:
+        ends.append(identity.opened_at + window.duration // _MICROSECOND)
+    used = window.max_messages - allowance.messages
+    identity.window_used = min(identity.window_used, used) if at < max(ends) else used
+    identity.allowed_until = max(ends[0], at + allowance.duration // _MICROSECOND)
+    identity.opened = identity.dirty = True
+
+
+def _answers_private_reply(ctx: Context, identity: Identity, ticket: Ticket) -> None:
+    """The first word of a person who got a private answer to something public: the two tickets name each other."""
+    if identity.private_reply_ticket is None:
+        return
+    ctx.changes.linked.append((identity, ticket, identity.private_reply_ticket))
+    identity.private_reply_ticket = None
 
 
 def _keywords(ctx: Context, channel: Channel, identity: Identity, event: InboundMessage) -> list[str]:
@@ -272,8 +299,14 @@ def _engagement(ctx: Context, row: EventRow, event: Engagement) -> tuple[str, st
         return "ignored", "no person named"
     identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
     declared = ctx.rules.channel(row.account, event.channel)
-    if declared is not None and declared.window is not None and event.kind in declared.window.opened_by:
-        _open_window(identity, min(micros(event.at), row.received_at + AHEAD_MAX), opens=True, private=declared.private)
+    window = declared.window if declared is not None else None
+    if declared is None or window is None:
+        return "done", event.kind
+    at = min(micros(event.at), row.received_at + AHEAD_MAX)
+    if event.kind in window.opened_by:
+        _open_window(identity, at, opens=True, private=declared.private)
+    elif (allowance := window.allowances.get(event.kind)) is not None:
+        _allow(identity, at, window, allowance)
     return "done", event.kind
 
 

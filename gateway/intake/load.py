@@ -156,7 +156,7 @@ _IDENTITY_COLUMNS = (
     identities.c.id, identities.c.contact_id, identities.c.channel, identities.c.account, identities.c.external_id,
     identities.c.name, identities.c.handle, identities.c.language, identities.c.profile, identities.c.state,
     identities.c.optouts, identities.c.opened_at, identities.c.window_used, identities.c.last_inbound_at,
-    identities.c.pinned, identities.c.created_at,
+    identities.c.pinned, identities.c.created_at, identities.c.allowed_until, identities.c.private_reply_ticket,
 )  # fmt: skip
 _CONTACT_COLUMNS = (
     contacts.c.id, contacts.c.name, contacts.c.language, contacts.c.vip, contacts.c.created_at, contacts.c.last_seen_at,
@@ -223,15 +223,18 @@ def _load_matches(
             snapshot.platform.setdefault((channel, kind, value), []).append(contact_id)
             candidates.add(contact_id)
     if fresh and candidates:
-        keys = (
-            select(
-                identities.c.contact_id, addresses.c.channel, addresses.c.account, addresses.c.kind, addresses.c.value
-            )
-            .join(identities, identities.c.id == addresses.c.identity_id)
-            .where(among(connection, identities.c.contact_id, candidates))
-        )
-        for contact_id, channel, account, kind, value in connection.execute(keys):
-            snapshot.keys_of.setdefault(contact_id, set()).add((channel, account, kind, value))
+        load_keys(connection, snapshot, candidates)
+
+
+def load_keys(connection: Connection, snapshot: Snapshot, contact_ids: Iterable[str]) -> None:
+    """The addresses of all identities of these contacts: what could contradict that they are one person."""
+    keys = (
+        select(identities.c.contact_id, addresses.c.channel, addresses.c.account, addresses.c.kind, addresses.c.value)
+        .join(identities, identities.c.id == addresses.c.identity_id)
+        .where(among(connection, identities.c.contact_id, contact_ids))
+    )
+    for contact_id, channel, account, kind, value in connection.execute(keys):
+        snapshot.keys_of.setdefault(contact_id, set()).add((channel, account, kind, value))
 
 
 # --- messages, conversations, tickets ---

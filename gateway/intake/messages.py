@@ -60,6 +60,7 @@ def _row(
         "created_at": ctx.now,
         "delivery_id": row.delivery_id,
         "raw_path": event.path,
+        "reply_token": "",
     }
 
 
@@ -80,6 +81,7 @@ def inbound_row(
         "author": _encode({"type": "customer", "id": identity.contact_id, "name": name}).decode(),
         "automatic": event.automatic,
         "flags": _encode(flags).decode() if flags else "[]",
+        "reply_token": event.context.reply_token if event.context is not None else "",
         "status": "received",
     }
     return message

@@ -130,6 +130,18 @@ def _join(ctx: Context, identity: Identity, other: Identity, addresses: Sequence
     )
 
 
+def unite(
+    ctx: Context, identity: Identity, other: Identity, addresses: Sequence[Address], others: Sequence[Address],
+    account: str,
+) -> None:  # fmt: skip
+    """The platform says that two identities of different surfaces are one person: their contacts become one, unless
+    the unique ids of either contradict the other's."""
+    if rules.contradicts(ctx.snapshot.keys_of.get(identity.contact_id, ()), others, account):
+        ctx.conflict(identity, other.contact_id, "identity", identity.external_id)
+        return
+    _join(ctx, identity, other, addresses, account)
+
+
 def _remember_values(
     ctx: Context, identity: Identity, addresses: Iterable[Address], channel: str, account: str, now: int
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.tickets import Entry
-from normalizers.model import Event
+from normalizers.model import Address, Event
 
 AddressKey = tuple[str, str, str, str]
 """(channel, account, kind, value)"""
@@ -42,8 +42,11 @@ class Identity:
     last_inbound_at: int | None
     pinned: bool
     created_at: int
+    allowed_until: int | None = None
+    private_reply_ticket: str | None = None
     new: bool = False
     dirty: bool = False
+    opened: bool = False  # something opened its window, or widened it: only then what it has used is written
 
 
 @dataclass(slots=True)
@@ -207,5 +210,7 @@ class Changes:
     reactions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     receipts: list[EventRow] = field(default_factory=list)
     templates: list[dict[str, Any]] = field(default_factory=list)  # rows
+    aliases: list[tuple[str, Address]] = field(default_factory=list)  # private replies, whom they reached
+    linked: list[tuple[Identity, Ticket, str]] = field(default_factory=list)  # a private answer, its public ticket's id
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (state, reason)
     live: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)  # type, data, account

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Update, bindparam, case, literal_column, select, text, update
+from sqlalchemy import Connection, Integer, Update, bindparam, case, literal_column, select, text, update
 
 from gateway.ids import new_id
 from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
 from gateway.store import people, receipts
 from gateway.store.dialect import among, insert_ignore, insert_many, run_many, upsert
+from gateway.store.private_replies import link_private_answer
 from gateway.store.redact import redact
 from gateway.store.schema import (
     addresses,
@@ -50,6 +51,7 @@ def save(
             people.name_if_nameless(connection, merge.winner, linked.name or linked.handle)
     save_people(connection, snapshot, changes, now)
     _save_tickets(connection, snapshot, changes, now)
+    _link_private_answers(connection, changes, now)
     _save_messages(connection, changes, now)
     _apply_receipts(connection, changes, rules, now)
     _settle(connection, rows, changes, now, settled=settled)
@@ -71,7 +73,7 @@ def _columns(record: Any, *names: str) -> dict[str, Any]:
 _CONTACT = ("id", "name", "language", "vip", "created_at", "last_seen_at")
 _IDENTITY = (
     "id", "contact_id", "channel", "account", "external_id", "name", "handle", "language", "state", "opened_at",
-    "window_used", "last_inbound_at", "pinned", "created_at",
+    "window_used", "allowed_until", "last_inbound_at", "pinned", "created_at",
 )  # fmt: skip
 _ADDRESS = ("id", "identity_id", "channel", "account", "kind", "value", "scope", "evidence", "attested_at")
 _VALUE = ("id", "contact_id", "identity_id", "attribute", "value", "evidence", "at")
@@ -91,10 +93,15 @@ _UPDATE_IDENTITY = (
         {
             name: bindparam(f"new_{name}")
             for name in (
-                "contact_id", "name", "handle", "language", "profile", "state", "optouts", "opened_at", "window_used",
-                "last_inbound_at",
+                "contact_id", "name", "handle", "language", "profile", "state", "optouts", "opened_at",
+                "allowed_until", "last_inbound_at",
             )
         }
+        # sends count here too, at the same time: what they counted stays, unless the window was opened anew
+        | {"window_used": case(
+            (bindparam("opened", type_=Integer) == literal_column("1"), bindparam("new_window_used", type_=Integer)),
+            else_=identities.c.window_used,
+        )}
     )
 )  # fmt: skip
 _MOVE_ADDRESS = (
@@ -138,6 +145,8 @@ def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, no
                 "new_optouts": to_json(identity.optouts),
                 "new_opened_at": identity.opened_at,
                 "new_window_used": identity.window_used,
+                "opened": int(identity.opened),
+                "new_allowed_until": identity.allowed_until,
                 "new_last_inbound_at": identity.last_inbound_at,
             }
             for identity in dirty
@@ -241,6 +250,13 @@ def _log_rows(ticket: Ticket, now: int) -> Iterable[dict[str, Any]]:
         yield event_row(ticket.id, ticket.sequence, entry, now)
 
 
+def _link_private_answers(connection: Connection, changes: Changes, now: int) -> None:
+    """A person answered a private reply: its public ticket and the private one name each other. Rare."""
+    for identity, ticket, public_id in changes.linked:
+        link_private_answer(connection, public_id, ticket.id, now)
+        connection.execute(update(identities).where(identities.c.id == identity.id).values(private_reply_ticket=None))
+
+
 # --- messages ---
 
 _REACT = update(messages).where(messages.c.id == bindparam("message")).values(reactions=bindparam("all_reactions"))
@@ -278,6 +294,7 @@ def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now:
             if id(row.event) in missing and isinstance(row.event, DeliveryUpdate):
                 changes.outcomes[row.id] = ("parked", row.event.target or row.event.ours)
         changes.live += result.live
+        changes.aliases += result.aliases
 
 
 # --- outcomes ---

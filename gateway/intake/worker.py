@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
 from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.ids import micros, new_id
+from gateway.intake import aliases
 from gateway.intake import events as stage
 from gateway.intake.context import Rules
 from gateway.intake.decide import decide
@@ -173,6 +174,7 @@ class IntakeWorker:
         snapshot = load(connection, rows, self._rules)
         changes = decide(rows, snapshot, self._rules, now, new_id)
         save(connection, rows, snapshot, changes, self._rules, now, settled=settled)
+        changes.live += aliases.join(connection, self._rules, changes.aliases, now)
         return changes
 
     async def _set_aside(self, row: EventRow, error: Exception, now: int) -> None:

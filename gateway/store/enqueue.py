@@ -31,7 +31,7 @@ def message_row(draft: Draft, author: Actor, status: str, automatic: str, now: i
     """The message as the thread shows it."""
     message, place = draft.message, draft.place
     mail = message.mail
-    answers = place.last is not None and (mail is not None or message.visibility == "public")
+    answers = place.last is not None and (mail is not None or place.conversation["kind"] == "public")
     return {
         "id": message.id,
         "ticket_id": place.ticket["id"],
@@ -55,6 +55,7 @@ def message_row(draft: Draft, author: Actor, status: str, automatic: str, now: i
         "status": status,
         "sent_at": now if status == "sent" else None,
         "created_at": now,
+        "words": "" if message.visibility == "note" else draft.words,
     }
 
 

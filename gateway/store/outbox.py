@@ -19,15 +19,19 @@ from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.fallback import take_over
 from gateway.ids import micros, moment, new_id
+from gateway.intake import aliases
+from gateway.intake.worker import rules_of
 from gateway.store import dialect, outcomes, states
-from gateway.store.facts import FactSource, Subject, about
+from gateway.store.facts import FactSource, Subject, about, subject_of
+from gateway.store.rights import use_tokens
 from gateway.store.schema import account_states, attempts, messages, outbox
 from normalizers.model import OutboundMessage
-from outbox.ports import Candidate, Decide, Go, Outcome, Parcel, Pause, Room, Stop, Waiting, recipient_of
+from outbox.ports import Candidate, Decide, Go, Outcome, Parcel, Pause, Room, Stop, Waiting
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _decode = msgspec.json.Decoder(OutboundMessage).decode
+_encode = msgspec.json.Encoder().encode
 
 _due = (
     select(
@@ -71,6 +75,7 @@ class OutboxStore:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._facts = FactSource(core.accounts)
+        self._people = rules_of(core)
 
     def pace(self, account: str, channel: str) -> Pace:
         """The pace of a channel, or the operator's `rate` over the whole account."""
@@ -91,13 +96,20 @@ class OutboxStore:
 
     async def record(self, batch: Sequence[Outcome], now: datetime) -> None:
         """See `outbox.ports.Store`."""
-        recorded = await self._write(lambda connection: outcomes.record(connection, batch, micros(now)))
+        recorded, told = await self._write(lambda connection: self._record(connection, batch, micros(now)))
         if recorded.dead:
             self._core.metrics.dead_letters.labels("outbound").inc(recorded.dead)
             log.error("outbox.dead_letters", extra={"count": recorded.dead})
         self._tell(recorded.changed)
+        self._core.bus.publish(LiveEvent(*event) for event in told)
         if recorded.awakened:
             self._core.bus.wake("intake")
+
+    def _record(
+        self, connection: Connection, batch: Sequence[Outcome], now: int
+    ) -> tuple[outcomes.Recorded, list[aliases.Live]]:
+        recorded = outcomes.record(connection, batch, now)
+        return recorded, aliases.join(connection, self._people, recorded.aliases, now)
 
     async def expired(self, now: datetime, *, everything: bool) -> Sequence[Parcel]:
         """See `outbox.ports.Store`."""
@@ -193,6 +205,8 @@ class OutboxStore:
         stopped, detours = take_over(connection, self._core, stopped)
         changed = outcomes.stop(connection, stopped, micros(now)) if stopped else []
         if going:
+            as_queued = {candidate.parcel.id: candidate.parcel.message for candidate in candidates}
+            _keep_form(connection, [parcel for parcel in going if parcel.message is not as_queued[parcel.id]])
             changed += _commit_sending(connection, going, owner, now)
         return going, changed, refused, detours
 
@@ -215,18 +229,7 @@ class OutboxStore:
                     automatic=bool(details and details.automatic),
                 )
             )  # fmt: skip
-            base = Subject(
-                account=account, channel=row.channel, conversation_id=row.conversation_id,
-                recipient=recipient_of(message), template=message.template, queued=True,
-            )  # fmt: skip
-            if details is not None:
-                base = msgspec.structs.replace(
-                    base, ticket_status=details.ticket_status, ticket_account=details.ticket_account,
-                    identity_state=details.identity_state, optouts=details.optouts, opened_at=details.opened_at,
-                    window_used=details.window_used, automatic=bool(details.automatic),
-                    purpose=message.purpose, identity_id=details.identity_id,
-                )  # fmt: skip
-            subjects.append(base)
+            subjects.append(subject_of(message, account, row.channel, row.conversation_id, details, queued=True))
         facts = self._facts.gather(connection, subjects, now)
         return [Candidate(parcel, fact) for parcel, fact in zip(parcels, facts, strict=True)]
 
@@ -330,6 +333,19 @@ def _claimed(parcel: Parcel, go: Go, now: datetime) -> Parcel:
         message=go.message, attempt=parcel.attempt + 1, fence=parcel.fence + 1, attempt_id=new_id(),
         lease_until=go.lease_until, first_attempt_at=parcel.first_attempt_at or now,
     )  # fmt: skip
+
+
+_form = update(outbox).where(outbox.c.id == bindparam("b_id")).values(payload=bindparam("b_payload"))
+
+
+def _keep_form(connection: Connection, changed: Sequence[Parcel]) -> None:
+    """What leaves in another form than it was accepted in is kept in that form, with its intent: after a crash it must
+    be known whether it went by a tag, or by a reply token, which is used from now on."""
+    if not changed:
+        return
+    rows = [{"b_id": parcel.id, "b_payload": _encode(parcel.message).decode()} for parcel in changed]
+    dialect.run_many(connection, ("form",), lambda: _form, rows)
+    use_tokens(connection, [(parcel.conversation_id, parcel.message) for parcel in changed])
 
 
 def _commit_sending(connection: Connection, going: Sequence[Parcel], owner: str, now: datetime) -> list[states.Changed]:

@@ -26,7 +26,8 @@ from gateway.store.schema import (
 )
 from gateway.store.tickets import to_json
 from gateway.tickets import SYSTEM, Entry
-from outbox.ports import Failure, Outcome, Parcel, Pause, Stop, recipient_of
+from normalizers.model import Address
+from outbox.ports import Failure, Outcome, Parcel, Pause, Stop, is_private_reply, recipient_of
 from outbox.rules import CLASS_OF_RULE
 
 _FINISHED = ("sent", "failed")  # an unknown one holds its followers for a while
@@ -38,6 +39,7 @@ class Recorded(msgspec.Struct):
     changed: list[states.Changed] = msgspec.field(default_factory=list)
     dead: int = 0
     awakened: bool = False
+    aliases: list[tuple[str, Address]] = msgspec.field(default_factory=list)  # private replies, whom they reached
 
 
 _SET = (
@@ -142,7 +144,13 @@ def _follow_up(connection: Connection, effective: Sequence[Outcome], now: int) -
     _people(connection, effective, now)
     _tell_refused(connection, effective, now)
     states.promote(connection, [o.parcel.conversation_id for o in effective if o.state in _FINISHED], now)
-    return Recorded(changed, len(failed), awakened)
+    reached = [
+        (outcome.parcel.message_id, address)
+        for outcome in effective
+        if outcome.sent is not None and is_private_reply(outcome.parcel.message)
+        for address in outcome.sent.addresses
+    ]
+    return Recorded(changed, len(failed), awakened, reached)
 
 
 _AWAKEN = (
@@ -181,7 +189,7 @@ _IDENTITIES = select(messages.c.id, messages.c.identity_id).where(messages.c.id.
 def _people(connection: Connection, effective: Sequence[Outcome], now: int) -> None:
     """What a send tells of the person: addresses learned, an opt-out, one more message in the window."""
     ids = list({outcome.parcel.message_id for outcome in effective})
-    telling = [o for o in effective if o.opted_out or o.state in ("sent", "unknown") or (o.sent and o.sent.addresses)]
+    telling = [o for o in effective if o.opted_out or o.word in ("sent", "unknown") or (o.sent and o.sent.addresses)]
     if not telling:
         return
     identity_of = {row.id: row.identity_id for row in connection.execute(_IDENTITIES, {"b_ids": ids})}
@@ -190,7 +198,7 @@ def _people(connection: Connection, effective: Sequence[Outcome], now: int) -> N
         identity = identity_of.get(outcome.parcel.message_id)
         if identity is None:
             continue
-        if outcome.state in ("sent", "unknown") and outcome.parcel.message.template is None:
+        if outcome.word in ("sent", "unknown") and outcome.parcel.message.template is None:
             used[identity] = used.get(identity, 0) + 1
         if outcome.opted_out:
             set_consent(connection, identity, "opted_out", outcome.opted_out, now)
@@ -217,6 +225,7 @@ def _learned(telling: Sequence[Outcome], identity_of: dict[str, str], now: int) 
         }
         for outcome in telling
         if outcome.sent is not None and outcome.parcel.message_id in identity_of
+        and not is_private_reply(outcome.parcel.message)  # that tells of the person on another surface
         for address in outcome.sent.addresses
         if all((address.kind, address.value) != (known.kind, known.value) for known in outcome.parcel.message.to)
     ]  # fmt: skip
@@ -336,9 +345,17 @@ def settle(connection: Connection, parcel: Parcel, sent: Sent | None, now: int) 
     awakened = know_by(connection, [(parcel, sent)]) if sent is not None else False
     if failure is not None:
         _bury(connection, [(parcel, failure, parcel.attempt)], now)
+    if sent is None and parcel.message.template is None:
+        _give_back(connection, parcel)
     changed = states.refresh(connection, [parcel.message_id], now)
     states.promote(connection, [parcel.conversation_id], now)
     return Recorded(changed, int(failure is not None), awakened)
+
+
+def _give_back(connection: Connection, parcel: Parcel) -> None:
+    """What was counted in the person's window has not been sent."""
+    for row in connection.execute(_IDENTITIES, {"b_ids": [parcel.message_id]}):
+        run_many(connection, ("window used",), lambda: _USED, [{"b_id": row.identity_id, "b_count": -1}])
 
 
 def _overtaken(connection: Connection, parcel: Parcel) -> bool:

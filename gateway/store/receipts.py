@@ -27,7 +27,7 @@ from gateway.store.schema import (
 )
 from gateway.store.tickets import to_json
 from gateway.tickets import Entry
-from normalizers.model import DeliveryUpdate, OutboundMessage
+from normalizers.model import Address, DeliveryUpdate, OutboundMessage
 from outbox.outcomes import optout_scope
 from outbox.ports import Failure
 from outbox.receipts import advance
@@ -35,8 +35,8 @@ from outbox.schedule import SCHEDULES
 
 _decode = msgspec.json.Decoder(OutboundMessage).decode
 _COLUMNS = (
-    outbox.c.id, outbox.c.message_id, outbox.c.conversation_id, outbox.c.account, outbox.c.state, outbox.c.attempts,
-    outbox.c.fence,
+    outbox.c.id, outbox.c.message_id, outbox.c.conversation_id, outbox.c.account, outbox.c.channel, outbox.c.state,
+    outbox.c.attempts, outbox.c.fence,
     outbox.c.external_id, outbox.c.sent_at, outbox.c.error, outbox.c.queued_at, outbox.c.not_before,
 )  # fmt: skip
 _WATERMARK_MAX = 500  # messages one watermark may move
@@ -44,11 +44,12 @@ _WATERMARK_MAX = 500  # messages one watermark may move
 
 class ReceiptResult(msgspec.Struct):
     """`applied`: messages a receipt moved. `missing`: receipts for messages nobody knows yet. `live`: events to tell
-    of once this is durable: type, data, account."""
+    of once this is durable: type, data, account. `aliases`: whom messages reached on another channel than their own."""
 
     applied: list[str] = msgspec.field(default_factory=list)
     missing: list[DeliveryUpdate] = msgspec.field(default_factory=list)
     live: list[tuple[str, dict[str, Any], str]] = msgspec.field(default_factory=list)
+    aliases: list[tuple[str, Address]] = msgspec.field(default_factory=list)
 
 
 class _Part:
@@ -95,6 +96,7 @@ def apply(
         for part in parts:
             batch.receive(part, receipt)
     result.applied, result.live = batch.write()
+    result.aliases = batch.aliases
     return result
 
 
@@ -107,6 +109,7 @@ class _Batch:
         self._refs: list[dict[str, Any]] = []
         self._letters: list[dict[str, Any]] = []
         self._optouts: list[str] = []  # message ids
+        self.aliases: list[tuple[str, Address]] = []
         self._strays: dict[str, list[tuple[str, DeliveryUpdate]]] = {}
 
     # --- finding ---
@@ -194,6 +197,8 @@ class _Batch:
         """Record a receipt, and let it move the part as far as the table allows."""
         row = part.row
         error = receipt.error
+        if receipt.recipient is not None and receipt.channel != row.channel and receipt.watermark is None:
+            self.aliases.append((row.message_id, receipt.recipient))  # a private reply to something public
         stray = receipt.status == "failed" and self._is_copy(row.id, receipt)
         after = None
         if not stray:

@@ -28,7 +28,7 @@ def redact(connection: Connection, known: Known, at: int) -> None:
     connection.execute(
         update(messages)
         .where(messages.c.id == known.id)
-        .values(text="", html="", full_text="", content=None, context=None, subject="", deleted_at=at)
+        .values(text="", html="", full_text="", content=None, context=None, subject="", reply_token="", deleted_at=at)
     )
     connection.execute(
         update(attachments)

@@ -145,7 +145,9 @@ identities = Table(
     Column("state", String(12), nullable=False, server_default="active"),  # active, opted_out, blocked
     _json("optouts", "[]"),  # further scopes: marketing, automatic
     _moment("opened_at"),  # the platform's moment of what last opened the window
-    Column("window_used", Integer, nullable=False, server_default="0"),  # our messages since
+    Column("window_used", Integer, nullable=False, server_default="0"),  # our messages since; below 0 by an allowance
+    _moment("allowed_until"),  # until when a smaller right (a menu click's) lets us write, window or not
+    _id("private_reply_ticket"),  # of a private reply to a public comment that this person has not answered yet
     _moment("last_inbound_at"),
     Column("pinned", Boolean, nullable=False, server_default=text("false")),  # unmerged by hand: not linked by itself
     _moment("created_at", nullable=False),
@@ -350,9 +352,25 @@ messages = Table(
     _moment("deleted_at"),
     _id("delivery_id"),
     _text("raw_path"),
+    _text("reply_token"),  # a customer's: the one-time right to answer, emptied when it is used
+    _text("words", 32),  # ours: a hash of what is said, where the platform minds repeats
     Index("ix_messages_ticket_id", "ticket_id", "id"),
     Index("ix_messages_conversation_id", "conversation_id", "id"),
     Index("ix_messages_contact_id", "contact_id"),
+    Index(
+        "ix_messages_reply_token",
+        "conversation_id",
+        "received_at",
+        sqlite_where=text("reply_token <> ''"),
+        postgresql_where=text("reply_token <> ''"),
+    ),
+    Index(
+        "ix_messages_words",
+        "words",
+        "created_at",
+        sqlite_where=text("words <> ''"),
+        postgresql_where=text("words <> ''"),
+    ),
 )
 
 # Every id the platform may name a message by. The first to come keeps the reference.

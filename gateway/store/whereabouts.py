@@ -41,7 +41,7 @@ def whereabouts(connection: Connection, subjects: Sequence[Subject], facts: list
     wanted = [
         index
         for index, (subject, known) in enumerate(zip(subjects, facts, strict=True))
-        if sells(subject.purpose, known) and quiet_hours.spec.name not in known.policy.off
+        if sells(subject.message.purpose, known) and quiet_hours.spec.name not in known.policy.off
     ]
     if not wanted:
         return facts

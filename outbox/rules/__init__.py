@@ -13,7 +13,8 @@ from importlib.metadata import entry_points
 
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
-from outbox.rules.content import empty, media, parts, text_length
+from outbox.rules.answers import answerable, automatic_answers, private_reply, reply_token
+from outbox.rules.content import empty, links, media, parts, text_length
 from outbox.rules.declare import Spec, installed, rule, spec_of
 from outbox.rules.hours import quiet_hours
 from outbox.rules.permission import (
@@ -27,8 +28,9 @@ from outbox.rules.permission import (
     recipient,
     template,
     visibility,
-    window,
 )
+from outbox.rules.repeats import duplicate, repeated
+from outbox.rules.windows import window, window_messages
 from outbox.verdict import Change, Verdict
 
 __all__ = ["CLASS_OF_RULE", "FORM", "PERMISSION", "RULES", "Rule", "Spec", "load_rules", "rule", "spec_of", "specs"]
@@ -42,19 +44,33 @@ PERMISSION: tuple[Rule, ...] = (
     recipient,
     blocked,
     opt_out,
+    answerable,
+    private_reply,
     window,
     template,
     loop_guard,
+    automatic_answers,
+    duplicate,
+    repeated,
     quiet_hours,
     empty,
+    links,
     paused,
     pace,
 )
-FORM: tuple[Rule, ...] = (media, parts, text_length)  # in this order: each sees what the one before made of it
+FORM: tuple[Rule, ...] = (  # in this order: each sees what the one before made of it
+    media,
+    parts,
+    text_length,
+    window_messages,
+    reply_token,
+)
 RULES: tuple[Rule, ...] = PERMISSION + FORM
 
 CLASS_OF_RULE = {
     "window": "window-closed",
+    "answerable": "window-closed",
+    "private_reply": "window-closed",
     "opt_out": "opted-out",
     "blocked": "bad-recipient",
     "recipient": "bad-recipient",
@@ -63,6 +79,8 @@ CLASS_OF_RULE = {
     "closed_ticket": "permanent",
     "visibility": "permanent",
     "template": "permanent",
+    "duplicate": "permanent",
+    "links": "permanent",
     "empty": "permanent",
     "media": "permanent",
     "text_length": "permanent",

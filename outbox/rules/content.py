@@ -55,6 +55,21 @@ def media(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     return change("media", f"sent as a file: {names}", _with_files(message, fitted), source=limits.source)
 
 
+@rule("deny", source="the adapter's limits", kept="the platform refuses what does not fit", elsewhere=True)
+def links(message: OutboundMessage, facts: Facts) -> Verdict:
+    """Where the platform fetches files by their address, no address is longer than it takes."""
+    limits = facts.channel.limits
+    if limits.link_max_bytes is None:
+        return ALLOW
+    for file in files_of(message):
+        size = len(file.url.encode("utf-8", "replace"))
+        if size > limits.link_max_bytes:
+            reason = f"the address of {file.filename or 'the file'} has {size} bytes; {facts.channel.title} takes"
+            remedy = "upload the file, or use a shorter address"
+            return deny("links", f"{reason} {limits.link_max_bytes}", remedy, source=limits.source)
+    return ALLOW
+
+
 def _rule_for(file: OutboundFile, rules: Sequence[MediaRule]) -> MediaRule | None:
     """What the file may go as: its own kind, else a plain file."""
     fitting = [rule for rule in rules if _takes(rule, file.media_type) and file.size <= rule.max_bytes]

@@ -1,15 +1,16 @@
-"""May this be said to this person at all? Consent, window, template, ticket, account, loops."""
+"""May this be said to this person at all? Consent, template, ticket, account, loops."""
 
 from __future__ import annotations
 
-from adapters import Window
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.rules.declare import rule
-from outbox.rules.settings import LoopGuardSettings, OptOutSettings, PaceSettings, WindowSettings
+from outbox.rules.settings import LoopGuardSettings, OptOutSettings, PaceSettings
 from outbox.verdict import ALLOW, Verdict, defer, deny
 
-_APPROVED = frozenset({"", "approved", "active", "active - quality pending"})
+# "flagged" warns of low quality, "reinstated" ends a pause (both unverified)
+_APPROVED = frozenset({"", "approved", "active", "active - quality pending", "flagged", "reinstated"})
+_NOT_FOR_MARKETING = frozenset({"utility", "authentication"})
 
 
 @rule("deny", kept="a reply leaves from the account its ticket shows")
@@ -89,37 +90,6 @@ def opt_out(message: OutboundMessage, facts: Facts) -> Verdict:
     return ALLOW
 
 
-@rule(
-    "deny", source="the adapter's window", kept="the platform refuses what comes after its window",
-    settings=WindowSettings, elsewhere=True,
-)  # fmt: skip
-def window(message: OutboundMessage, facts: Facts) -> Verdict:
-    """Free text only within the platform's window after the person's last word; an approved template may pass."""
-    own = facts.channel.window
-    if own is None or message.visibility == "public" or (message.template is not None and own.template_outside):
-        return ALLOW
-    if facts.opened_at is None:
-        return deny("window", "the person has not written yet", _way_in(own, facts), source=own.source)
-    until = facts.opened_at + own.duration
-    if facts.now >= until - own.margin:
-        hours = f"{own.duration.total_seconds() / 3600:g}"
-        reason = f"more than {hours} hours have passed since the person's last message"
-        if facts.now < until:
-            reason = f"the window of {hours} hours ends within the {own.margin.total_seconds():g} s kept as a margin"
-        return deny("window", reason, _way_in(own, facts), source=own.source, until=until)
-    if own.max_messages is not None and facts.window_used >= own.max_messages:
-        reason = f"{own.max_messages} messages were sent since the person's last word, which is all the platform allows"
-        return deny("window", reason, _way_in(own, facts), source=own.source, until=until)
-    return ALLOW
-
-
-def _way_in(own: Window, facts: Facts) -> str:
-    if not own.template_outside:
-        return "wait until the person writes"
-    named = f", such as {facts.approved_template!r}" if facts.approved_template else ""
-    return f"send an approved template{named}, or wait until the person writes"
-
-
 @rule("deny", source="the platform's catalogue; `[[accounts.templates]]`", elsewhere=True)
 def template(message: OutboundMessage, facts: Facts) -> Verdict:
     """A template the catalogue knows must be approved and get as many texts as it has places. Unknown names pass."""
@@ -132,6 +102,9 @@ def template(message: OutboundMessage, facts: Facts) -> Verdict:
         return ALLOW
     if known.status.lower() not in _APPROVED:
         return deny("template", f"the template {known.name!r} is {known.status.lower()}", "use an approved template")
+    if message.purpose == "marketing" and known.category.lower() in _NOT_FOR_MARKETING:
+        reason = f"the template {known.name!r} is of the category {known.category.lower()}, which is not for marketing"
+        return deny("template", reason, "use a template of the category marketing")
     given = _body_parameters(wanted.parameters)
     if facts.channel.template_parameters and None not in (known.parameters, given) and known.parameters != given:
         reason = f"the template {known.name!r} takes {known.parameters} parameters, not {given}"
@@ -161,6 +134,9 @@ def loop_guard(message: OutboundMessage, facts: Facts) -> Verdict:
     most = facts.policy.of(LoopGuardSettings)
     if facts.automatic_hour >= most.per_hour or facts.automatic_day >= most.per_day:
         reason = f"{facts.automatic_day} automatic messages to this person within a day"
+        return deny("loop_guard", reason, "let a person write")
+    if facts.ping_pong >= most.ping_pong:
+        reason = f"{facts.ping_pong} automatic messages in a row were answered within seconds, as by another machine"
         return deny("loop_guard", reason, "let a person write")
     return ALLOW
 

@@ -77,9 +77,10 @@ class OptOutSettings:
 class LoopGuardSettings:
     per_hour: int = 5  # automatic messages to one person; RFC 3834 asks for a limit and names none
     per_day: int = 20
+    ping_pong: int = 3  # automatic messages in a row that were answered within seconds: then no more
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "per_hour", "per_day")
+        _at_least(self, 1, "per_hour", "per_day", "ping_pong")
 
 
 @dataclass(frozen=True, slots=True)

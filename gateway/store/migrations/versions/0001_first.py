@@ -364,6 +364,8 @@ def upgrade() -> None:
         sa.Column("optouts", sa.Text(), server_default="[]", nullable=False),
         sa.Column("opened_at", sa.BigInteger(), nullable=True),
         sa.Column("window_used", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("allowed_until", sa.BigInteger(), nullable=True),
+        sa.Column("private_reply_ticket", sa.String(length=32), nullable=True),
         sa.Column("last_inbound_at", sa.BigInteger(), nullable=True),
         sa.Column("pinned", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -441,11 +443,29 @@ def upgrade() -> None:
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.Column("delivery_id", sa.String(length=32), nullable=True),
         sa.Column("raw_path", sa.Text(), server_default="", nullable=False),
+        sa.Column("reply_token", sa.Text(), server_default="", nullable=False),
+        sa.Column("words", sa.String(length=32), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
     )
     op.create_index("ix_messages_contact_id", "messages", ["contact_id"], unique=False)
     op.create_index("ix_messages_conversation_id", "messages", ["conversation_id", "id"], unique=False)
+    op.create_index(
+        "ix_messages_reply_token",
+        "messages",
+        ["conversation_id", "received_at"],
+        unique=False,
+        sqlite_where=sa.text("reply_token <> ''"),
+        postgresql_where=sa.text("reply_token <> ''"),
+    )
     op.create_index("ix_messages_ticket_id", "messages", ["ticket_id", "id"], unique=False)
+    op.create_index(
+        "ix_messages_words",
+        "messages",
+        ["words", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("words <> ''"),
+        postgresql_where=sa.text("words <> ''"),
+    )
     op.create_table(
         "outbox",
         sa.Column("id", sa.String(length=32), nullable=False),

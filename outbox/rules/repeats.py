@@ -1,0 +1,54 @@
+"""The same words again: to many people, or to one person twice."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+from normalizers.model import OutboundMessage
+from outbox.facts import Facts
+from outbox.rules.declare import rule
+from outbox.verdict import ALLOW, Verdict, deny
+
+_LINK = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+
+
+def essence(text: str) -> str:
+    """What makes two texts "the same words": no case, no blanks, no links, one form of each letter."""
+    return " ".join(_LINK.sub(" ", unicodedata.normalize("NFKC", text)).casefold().split())
+
+
+def words_key(channel: str, text: str) -> str:
+    """A hash of the words as they count on a channel, 32 hex digits; "" for none."""
+    if not (words := essence(text)):
+        return ""
+    return hashlib.blake2b(f"{channel}\0{words}".encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+@rule("deny", source="the adapter's word on repeats", kept="the platform takes it for spam")
+def repeated(message: OutboundMessage, facts: Facts) -> Verdict:
+    """The same words go to so many people and then to no more, where the platform takes that for spam."""
+    own = facts.channel.repeats
+    if own is None or facts.repeated_to < own.recipients:
+        return ALLOW
+    hours = f"{own.duration.total_seconds() / 3600:g}"
+    reason = f"the same words went to {facts.repeated_to} people within {hours} hours"
+    return deny("repeated", reason, "say it in other words", source=own.source)
+
+
+@rule("deny", source="the adapter's word on duplicates; machines: our own caution")
+def duplicate(message: OutboundMessage, facts: Facts) -> Verdict:
+    """Nobody is told the same twice where the platform refuses it, or where no person means to.
+
+    An agent who repeats a private answer may; so may an API client that replies. Only automatic messages and
+    advertising are stopped there.
+    """
+    if not facts.said_again:
+        return ALLOW
+    if facts.channel.duplicates:
+        reason = f"{facts.channel.title} refuses the same words again in answer to the same message"
+        return deny("duplicate", reason, "say it in other words", source=facts.channel.duplicates)
+    if facts.automatic or message.purpose == "marketing":
+        return deny("duplicate", "the same words went to this person just before", "let a person write")
+    return ALLOW
