@@ -61,6 +61,11 @@ def by_id(value: Any, key: str = "id") -> dict[str, Item]:
     return found
 
 
+def people(value: Any) -> Mapping[str, Any]:
+    """Users by their ids, as a list or as they come; `person` unwraps them."""
+    return value if type(value) is dict else by_id(value)
+
+
 def user_id(user: Item) -> str:
     """As text: the number beside it loses digits in many readers."""
     return text(user, "id_str" if "id_str" in user else "id")
@@ -76,8 +81,8 @@ def address(value: str) -> Address:
 
 
 def person(value: str, users: Mapping[str, Item], given: Item | None = None) -> Person:
-    """The person with this id. Handles change, so nothing is keyed by them."""
-    user = users.get(value) or given
+    """The person with this id, of users in any wrapping. Handles change, so nothing is keyed by them."""
+    user = unwrapped(users.get(value)) or given
     if not user:
         return Person((address(value),))
     return Person(

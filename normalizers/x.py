@@ -13,7 +13,7 @@ from typing import Any
 
 from normalizers._fields import Broken, NotWellFormed, digest, load_json, mapping, text
 from normalizers._x_direct import chat, direct, follow, read, revoked
-from normalizers._x_people import DIRECT, PUBLIC, Item, Scope, all_of, by_id, flagged, moment_of
+from normalizers._x_people import DIRECT, PUBLIC, Item, Scope, all_of, by_id, flagged, moment_of, people
 from normalizers._x_posts import block, like, post, post_deleted
 from normalizers.model import Event, Ignored, Received, Unreadable
 
@@ -74,9 +74,9 @@ def normalize(received: Received) -> tuple[Event, ...]:
 def _current(data: Item, received: Received, events: list[Event]) -> None:
     payload, includes = mapping(data, "payload"), mapping(data, "includes")
     kind, own = text(data, "event_type"), text(mapping(data, "filter"), "user_id")
-    users = by_id(includes["users"]) if "users" in includes else {}
-    if "users" in payload:
-        users |= by_id(payload["users"])
+    users = people(payload.get("users"))
+    if "users" in includes:
+        users = {**by_id(includes["users"]), **users}
     scope = Scope(
         own,
         all_of(own, received.account.own_addresses),
@@ -103,7 +103,7 @@ def _legacy(body: Item, received: Received, events: list[Event]) -> None:
     scope = Scope(
         own,
         all_of(own, received.account.own_addresses),
-        by_id(body.get("users")),
+        people(body.get("users")),
         received.received_at,
         apps=mapping(body, "apps"),
         blocked_us=flagged(body, "is_blocked_by"),
