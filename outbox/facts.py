@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from adapters import Channel, Limits, Pace
+from adapters import Channel, ErrorClass, Limits, Pace
 
 NOWHERE = Channel("", "", Limits(2**31, "no channel"), Pace(1e9, "no channel"))
 """Stands in for the channel of an account that is not configured: nothing is known, so nothing else is judged."""
@@ -45,6 +45,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     own_addresses: frozenset[str] = frozenset()  # lower case
     paused_until: datetime | None = None
     pause_reason: str = ""
+    pause_class: ErrorClass | None = None
     pair_until: datetime | None = None  # before this, the platform's pace for one person forbids another message
     automatic: bool = False  # no person wrote it
     automatic_hour: int = 0  # automatic messages to this person within the last hour

@@ -89,7 +89,7 @@ class FactSource:
 
     def _facts(
         self, connection: Connection, subject: Subject, now: datetime,
-        pauses: Mapping[tuple[str, str], tuple[int, str]],
+        pauses: Mapping[tuple[str, str], tuple[int, str, str]],
         known: Mapping[tuple[str, str, str], TemplateFacts], counts: Mapping[str, tuple[int, int, bool]],
         approved: dict[str, str],
     ) -> Facts:  # fmt: skip
@@ -120,6 +120,7 @@ class FactSource:
             own_addresses=self._own,
             paused_until=None if pause is None else moment(pause[0]),
             pause_reason="" if pause is None else pause[1],
+            pause_class=None if pause is None else pause[2] or None,  # type: ignore[arg-type]
             automatic=subject.automatic,
             automatic_hour=hour,
             automatic_day=day,
@@ -128,9 +129,13 @@ class FactSource:
 
     def _pauses(
         self, connection: Connection, subjects: Sequence[Subject], now: datetime
-    ) -> dict[tuple[str, str], tuple[int, str]]:
+    ) -> dict[tuple[str, str], tuple[int, str, str]]:
         return {
-            (row.account, row.scope): (row.paused_until, f"waiting: {row.reason}" if row.reason else "")
+            (row.account, row.scope): (
+                row.paused_until,
+                f"waiting: {row.reason}" if row.reason else "",
+                row.error_class,
+            )
             for row in connection.execute(
                 _PAUSES, {"b_accounts": list({subject.account for subject in subjects}), "b_now": micros(now)}
             )

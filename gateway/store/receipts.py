@@ -28,6 +28,7 @@ from gateway.store.schema import (
 from gateway.store.tickets import to_json
 from gateway.tickets import Entry
 from normalizers.model import DeliveryUpdate, OutboundMessage
+from outbox.crashpoints import reach
 from outbox.outcomes import optout_scope
 from outbox.ports import Failure
 from outbox.receipts import advance
@@ -95,6 +96,7 @@ def apply(
         for part in parts:
             batch.receive(part, receipt)
     result.applied, result.live = batch.write()
+    reach("receipts.written")
     return result
 
 
@@ -247,7 +249,9 @@ class _Batch:
             part.state, part.not_before = "queued", again
             return
         part.state = "failed"
-        self._letters.append(dead_letter(row.id, row.message_id, row.account, failure, row.attempts, self._now))
+        self._letters.append(
+            dead_letter(row.id, row.message_id, row.account, self._channel.name, failure, row.attempts, self._now)
+        )
 
     def _again(self, part: _Part, rule: ErrorRule) -> int | None:
         schedule, row = SCHEDULES[self._channel.retry], part.row
