@@ -88,6 +88,7 @@ class Dispatcher:
         self._errands: set[asyncio.Task[None]] = set()
         self._done: list[Outcome] = []
         self._recorded = asyncio.Lock()
+        self._recording = False
         self._trouble = 0  # tries to record the same outcomes
         self._finds: dict[str, tuple[Parcel, int, datetime]] = {}
         self._probes: dict[str, datetime] = {}
@@ -220,7 +221,17 @@ class Dispatcher:
         self._judge_platform(outcome)
         self._observe(parcel.account, outcome.word)
         self._done.append(outcome)
-        await self._record()
+        if not self._recording:
+            self._recording = True
+            self._start(self._errands, self._record_all())
+
+    async def _record_all(self) -> None:
+        """Record what is done until nothing is left; what comes while a commit runs shares the next one."""
+        try:
+            while self._done and await self._record():
+                pass
+        finally:
+            self._recording = False
 
     def _judge_platform(self, outcome: Outcome) -> None:
         account, breaker = outcome.parcel.account, self._breaker(outcome.parcel.account)
@@ -256,24 +267,25 @@ class Dispatcher:
             problem = Ambiguous("internal", type(error).__name__)
         return outcomes.failed_send(parcel, problem, channel, self._clock(), self._chance(), self._on_unknown)
 
-    async def _record(self) -> None:
-        """Record all that is done; whoever comes while a commit runs shares the next one."""
+    async def _record(self) -> bool:
+        """Record all that is done; False when the store could not take it."""
         async with self._recorded:
             batch, self._done = self._done, []
             if not batch:
-                return
+                return True
             try:
                 await self._store.record(batch, self._clock())
             except Exception as error:
                 log.error("outbox.record_failed", extra={"error": type(error).__name__, "outcomes": len(batch)})
                 await self._record_later(batch)
-                return
+                return False
             reach("record.committed")
             self._trouble = 0
             for outcome in batch:
                 if outcome.state == "unknown":
                     self._find_later(outcome.parcel, 0)
         self._store.wake()
+        return True
 
     async def _record_later(self, batch: list[Outcome]) -> None:
         """Keep the outcomes for the next try; when it fails again and again, try each alone."""

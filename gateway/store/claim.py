@@ -17,7 +17,7 @@ from gateway.ids import micros, moment, new_id
 from gateway.store import dialect, outcomes, pacing, states
 from gateway.store.facts import FactSource, Subject, about
 from gateway.store.schema import account_states, attempts, messages, outbox
-from normalizers.model import OutboundMessage
+from normalizers.model import OutboundMessage, Template
 from outbox.crashpoints import reach
 from outbox.ports import Candidate, Decide, Go, Later, Ledger, Parcel, Room, Stay, Stop, Waiting, recipient_of
 
@@ -138,27 +138,34 @@ def _candidates(
         message = _decode(row.payload)
         unknowns, first = tried.get(row.id, (0, None))
         details = known.get(row.message_id)
+        automatic = bool(details is not None and details.automatic)
         parcels.append(
             Parcel(
                 id=row.id, message_id=row.message_id, conversation_id=row.conversation_id, account=account,
                 channel=row.channel, message=message, queued_at=moment(row.queued_at), attempt=row.attempts,
                 unknowns=unknowns, first_attempt_at=None if first is None else moment(first), fence=row.fence,
-                automatic=bool(details and details.automatic),
+                automatic=automatic,
             )
         )  # fmt: skip
-        base = Subject(
-            account=account, channel=row.channel, conversation_id=row.conversation_id,
-            recipient=recipient_of(message), template=message.template, queued=True,
-        )  # fmt: skip
-        if details is not None:
-            base = msgspec.structs.replace(
-                base, ticket_status=details.ticket_status, ticket_account=details.ticket_account,
-                identity_state=details.identity_state, optouts=details.optouts, opened_at=details.opened_at,
-                window_used=details.window_used, automatic=bool(details.automatic),
-            )  # fmt: skip
-        subjects.append(base)
+        place = (account, row.channel, row.conversation_id, recipient_of(message))
+        subjects.append(_subject(place, message.template, details))
     facts = source.gather(connection, subjects, now)
     return [Candidate(parcel, fact) for parcel, fact in zip(parcels, facts, strict=True)]
+
+
+def _subject(place: tuple[str, str, str, str], template: Template | None, details: Any) -> Subject:
+    account, channel, conversation, recipient = place
+    if details is None:
+        return Subject(
+            account=account, channel=channel, conversation_id=conversation, recipient=recipient, template=template,
+            queued=True,
+        )  # fmt: skip
+    return Subject(
+        account=account, channel=channel, conversation_id=conversation, recipient=recipient, template=template,
+        queued=True, ticket_status=details.ticket_status, ticket_account=details.ticket_account,
+        identity_state=details.identity_state, optouts=details.optouts, opened_at=details.opened_at,
+        window_used=details.window_used, automatic=bool(details.automatic),
+    )  # fmt: skip
 
 
 def waiting_accounts(connection: Connection) -> list[str]:

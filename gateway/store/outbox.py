@@ -40,10 +40,14 @@ class OutboxStore:
         self._core = core
         self._facts = FactSource(core.accounts)
         self._turn = 0  # of claims
+        self._paces: dict[tuple[str, str], Pace] = {}  # accounts do not change while the process lives
 
     def pace(self, account: str, channel: str) -> Pace:
         """The pace of a channel, or the operator's `rate` over the whole account."""
-        return pace_of(self._core, account, channel)
+        known = self._paces.get((account, channel))
+        if known is None:
+            known = self._paces[account, channel] = pace_of(self._core, account, channel)
+        return known
 
     async def claim(self, room: Room, decide: Decide, ledger: Ledger, owner: str, now: datetime) -> Sequence[Parcel]:
         """See `outbox.ports.Store`."""

@@ -52,18 +52,24 @@ class Outbound:
             part = self._tickets[start : start + 256]
             answers = await asyncio.gather(*(submit(self._core, ticket, request, AGENT) for ticket in part))
             self.queued += sum(isinstance(answer, Submitted) for answer in answers)
-        store = OutboxStore(self._core)
+        store, left, done = OutboxStore(self._core), len(self._tickets), asyncio.Event()
+
+        def observe(_account: str, _outcome: str) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done.set()
+
         dispatcher = Dispatcher(
-            store, self._core.accounts, self._core.clock, store.pace, owner="bench", rules=load_rules(),
+            store, self._core.accounts, self._core.clock, store.pace, owner="bench", rules=load_rules(), observe=observe,
         )  # fmt: skip
         started = time.perf_counter()
         task = asyncio.create_task(dispatcher.run())
-        statement = select(func.count()).select_from(outbox).where(outbox.c.state == "sent")
-        while await self._core.database.read(lambda c: int(c.execute(statement).scalar_one())) < self.queued:
-            await asyncio.sleep(0.005)
-            if time.perf_counter() - started > 60:
-                break
+        async with asyncio.timeout(60):
+            await done.wait()
+            await dispatcher.settled()  # the last outcomes are on disk
         elapsed = time.perf_counter() - started
+        statement = select(func.count()).select_from(outbox).where(outbox.c.state == "sent")
         self.sent = await self._core.database.read(lambda c: int(c.execute(statement).scalar_one()))
         await dispatcher.stop()
         await task
