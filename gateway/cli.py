@@ -20,7 +20,6 @@ from config import settings as configuration
 from config.settings import ConfigError, Fault, Settings
 from gateway import log, runtime
 from gateway.control import COMMANDS, CommandError, ask_running
-from gateway.ids import rfc3339
 from gateway.loading import bind, settings_types
 from gateway.lock import DataLock, Locked
 from gateway.scaffold import ScaffoldError, new_adapter
@@ -258,28 +257,6 @@ async def users(parsed: argparse.Namespace) -> int:
         arguments |= {"name": parsed.name, "role": parsed.role}
     print((await command(parsed.config, f"users.{parsed.action}", arguments))["password"])
     return 0
-
-
-async def dead(parsed: argparse.Namespace) -> int:
-    """List, replay or drop dead letters."""
-    if parsed.action == "list":
-        letters = (await command(parsed.config, "dead.list", {}))["items"]
-        if parsed.json:
-            print(json.dumps({"items": letters}, indent=2))
-            return 0
-        for letter in letters:
-            place = letter["message_id"] or letter["ref"]
-            print(
-                f"{letter['id']}  {rfc3339(letter['created_at'])}  {letter['direction']}  {letter['account']}  "
-                f"{letter['error_class']}  {letter['code']}  {place}  {letter['detail']}"
-            )
-        print(f"{len(letters)} dead letters", file=sys.stderr)
-        return 0
-    result = await command(parsed.config, f"dead.{parsed.action}", {"ids": parsed.id})
-    for problem in result["failed"]:
-        print(problem, file=sys.stderr)
-    print(f"{len(result['done'])} {'replayed' if parsed.action == 'replay' else 'dropped'}")
-    return 1 if result["failed"] else 0
 
 
 async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str, Any]:

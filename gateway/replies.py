@@ -39,6 +39,7 @@ from gateway.store.enqueue import add_message, add_parts, answered, fingerprint,
 from gateway.store.facts import FactSource, Subject
 from gateway.tickets import Actor, Entry, Patch, TicketClosed
 from normalizers.model import Purpose, Visibility
+from outbox.crashpoints import reach
 from outbox.facts import NOWHERE, Facts
 from outbox.judge import Judgment, judge
 from outbox.ports import recipient_of
@@ -171,10 +172,16 @@ def window(channel: Channel, identity: RowMapping, now: datetime) -> WindowState
 async def _carry_out(
     core: Core, job: Callable[[Connection], tuple[Submitted | Denied, list[LiveEvent]]]
 ) -> Submitted | Denied:
+    def work(connection: Connection) -> tuple[Submitted | Denied, list[LiveEvent]]:
+        done = job(connection)
+        reach("enqueue.written")
+        return done
+
     try:
-        answer, events = await core.database.write(job)
+        answer, events = await core.database.write(work)
     except IntegrityError:  # the same Idempotency-Key at the same moment: the other one has written its answer
-        answer, events = await core.database.write(job)
+        answer, events = await core.database.write(work)
+    reach("enqueue.committed")
     core.bus.publish(events)
     if events and isinstance(answer, Submitted):
         core.bus.wake("outbox")

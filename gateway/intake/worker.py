@@ -23,6 +23,7 @@ from gateway.intake.save import dead_letter, mark_deliveries, save
 from gateway.store.dialect import StoreUnavailable, among, insert_ignore
 from gateway.store.schema import dead_letters, deliveries, events, message_refs
 from gateway.tickets import Policy
+from outbox.crashpoints import reach
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +168,7 @@ class IntakeWorker:
             log.exception("intake.event_failed", extra={"event_id": rows[0].id, "attempts": rows[0].attempts + 1})
             await self._set_aside(rows[0], error, now)
             return
+        reach("receipts.committed")
         self._tell(rows, changes)
 
     def _work(self, connection: Connection, rows: Sequence[EventRow], now: int, *, settled: bool = False) -> Changes:

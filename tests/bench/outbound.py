@@ -61,7 +61,8 @@ class Outbound:
                 done.set()
 
         dispatcher = Dispatcher(
-            store, self._core.accounts, self._core.clock, store.pace, owner="bench", rules=load_rules(), observe=observe,
+            store, self._core.accounts, self._core.clock, store.pace, owner="bench", rules=load_rules(),
+            observe=observe,
         )  # fmt: skip
         started = time.perf_counter()
         task = asyncio.create_task(dispatcher.run())
