@@ -89,7 +89,7 @@ def claim(
     for account in accounts:
         if (limit := room(account, paused.get(account))) > 0:
             least = _AT_LEAST if len(ledger.all_of(account)) > 1 else 1
-            found = _heads(connection, account, max(limit, least), micros(now), turn)
+            found = _heads(connection, account, limit, max(limit, least), micros(now), turn)
             heads += found
             owners += [account] * len(found)
             left[account] = limit
@@ -180,12 +180,13 @@ def waiting_accounts(connection: Connection) -> list[str]:
     return found
 
 
-def _heads(connection: Connection, account: str, limit: int, now: int, turn: int) -> list[Row[Any]]:
-    """Due heads of conversations in the order in which they may go: replies before bulk, save for bulk's share."""
+def _heads(connection: Connection, account: str, room: int, limit: int, now: int, turn: int) -> list[Row[Any]]:
+    """Up to `limit` due heads of each priority in the order in which `room` of them may go: replies before bulk, save
+    for bulk's share."""
     replies = _heads_of(connection, account, _REPLIES, limit, now)
     bulk = _heads_of(connection, account, _BULK, limit, now)
-    share = limit // _BULK_SHARE or int(turn % _BULK_SHARE == 0)
-    before = max(limit - share, 0)
+    share = room // _BULK_SHARE or int(turn % _BULK_SHARE == 0)
+    before = max(room - share, 0)
     return replies[:before] + bulk[:share] + replies[before:] + bulk[share:]
 
 

@@ -51,18 +51,19 @@ class OutboxStore:
 
     async def claim(self, room: Room, decide: Decide, ledger: Ledger, owner: str, now: datetime) -> Sequence[Parcel]:
         """See `outbox.ports.Store`."""
-        self._turn += 1
-        turn = self._turn
-        claimed = await self._write(
-            lambda connection: claim(connection, self._facts, room, decide, ledger, owner, now, turn)
-        )
-        for channel, rule in claimed.refused:
-            self._core.metrics.refusals.labels(channel, rule).inc()
-        self._tell(claimed.changed)
-        if claimed.dead:
-            self._bury(claimed.dead)
-        if claimed.more:
-            self.wake()
+        while True:
+            self._turn += 1
+            turn = self._turn
+            claimed = await self._write(
+                lambda connection, turn=turn: claim(connection, self._facts, room, decide, ledger, owner, now, turn)  # type: ignore[misc]
+            )
+            for channel, rule in claimed.refused:
+                self._core.metrics.refusals.labels(channel, rule).inc()
+            self._tell(claimed.changed)
+            if claimed.dead:
+                self._bury(claimed.dead)
+            if claimed.going or not claimed.more:
+                break  # else what was put off stood before others
         return claimed.going
 
     async def record(self, batch: Sequence[Outcome], now: datetime) -> None:
