@@ -40,17 +40,28 @@ def reach(name: str) -> None:
         _armed(name)
 
 
-def arm(name: str, passing: int = 1) -> None:
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(name: str, passing: int = 1, die: Callable[[], None] = _kill) -> None:
     """Die, as by `kill -9`, when the point `name` is passed for the `passing`-th time. Raises `ValueError`."""
     global _armed
     if name not in POINTS:
         raise ValueError(f"no crash point named {name!r}")
     left = passing
 
-    def die(reached: str) -> None:
+    def passed(reached: str) -> None:
         nonlocal left
-        left -= reached == name
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if reached == name:
+            left -= 1
+            if left == 0:
+                die()
 
-    _armed = die
+    _armed = passed
+
+
+def disarm() -> None:
+    """Nobody dies any more."""
+    global _armed
+    _armed = None

@@ -168,7 +168,6 @@ class IntakeWorker:
             log.exception("intake.event_failed", extra={"event_id": rows[0].id, "attempts": rows[0].attempts + 1})
             await self._set_aside(rows[0], error, now)
             return
-        reach("receipts.committed")
         self._tell(rows, changes)
 
     def _work(self, connection: Connection, rows: Sequence[EventRow], now: int, *, settled: bool = False) -> Changes:
@@ -197,6 +196,7 @@ class IntakeWorker:
             log.error("intake.dead_letter", extra={"event_id": row.id, "account": row.account})
 
     def _tell(self, rows: Sequence[EventRow], changes: Changes) -> None:
+        reach("receipts.committed")
         core = self._core
         kinds = {row.id: row.event.__struct_config__.tag for row in rows}
         for event_id, (state, _) in changes.outcomes.items():
