@@ -20,6 +20,7 @@ from config import settings as configuration
 from config.settings import ConfigError, Fault, Settings
 from gateway import log, runtime
 from gateway.control import COMMANDS, CommandError, ask_running
+from gateway.ids import rfc3339
 from gateway.loading import bind, settings_types
 from gateway.lock import DataLock, Locked
 from gateway.scaffold import ScaffoldError, new_adapter
