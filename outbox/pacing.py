@@ -6,6 +6,7 @@ claim, under a lock of the store, so that all of them together keep within the p
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -33,7 +34,7 @@ class Pacing:
 
     def _slots(self, account: str, channel: str, private: bool) -> tuple[Slot, ...]:
         pace = self._pace_of(account, channel)
-        found = [Slot(f"{account}/{pace.source}", limiter.rate(pace), pace.unit == "segment")]
+        found = [Slot(f"{account}/{_short(pace.source)}", limiter.rate(pace), pace.unit == "segment")]
         if coarse := limiter.quotas(pace):
             found.append(Slot(f"{account}/{channel}/quota", coarse))
         bound = self._accounts.get(account)
@@ -58,7 +59,7 @@ class Pacing:
         pace = self._pace_of(parcel.account, parcel.channel)
         if pace.pair_seconds <= 0:
             return ""
-        return f"{parcel.account}/{parcel.channel}/to/{recipient_of(parcel.message)}"
+        return f"{parcel.account}/{parcel.channel}/to/{_short(recipient_of(parcel.message))}"
 
     def load(self, slots: Iterable[Slot], pairs: Iterable[str], kept: Mapping[str, str]) -> None:
         """What the store knows of these."""
@@ -106,3 +107,8 @@ class Pacing:
 
     def _pace(self, parcel: Parcel) -> Pace:
         return self._pace_of(parcel.account, parcel.channel)
+
+
+def _short(words: str) -> str:
+    """Stands for a source or a recipient in a key: of bounded length, and nobody's address."""
+    return hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

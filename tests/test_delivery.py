@@ -21,7 +21,7 @@ from gateway.store import queue_views, schema, waiting
 from gateway.store.outbox import pace_of
 from gateway.tickets import Actor
 from gateway.web.health import Health
-from tests.pigeon import START, World, world
+from tests.pigeon import START, FindingAdapter, World, world
 
 AGENT = Actor("agent", "u1", "Bo")
 
@@ -280,6 +280,20 @@ async def test_people_are_told_once_of_what_nobody_could_find_out(loft: World) -
     assert await loft.core.database.read(queue_views.undecided) == 1
     await replies.leave(loft.core, message, AGENT)
     assert await loft.core.database.read(queue_views.undecided) == 0
+
+
+async def test_what_a_person_left_does_not_go_again_when_it_is_proven_unsent(tmp_path: Path) -> None:
+    async with world(tmp_path, adapters={"loft": FindingAdapter}) as loft:
+        message = await say(loft, await loft.ticket())
+        loft.platform.fail_next("reset")
+        dispatcher = loft.dispatcher()
+        await loft.run(dispatcher)
+        await replies.leave(loft.core, message, AGENT)
+        FindingAdapter.truth = {(await parts_of(loft, message))[0].id: None}
+        loft.clock.forward(seconds=5)
+        await dispatcher.keep()
+        await loft.run(dispatcher)
+        assert (await loft.status(message), loft.platform.calls) == ("unknown", 1)
 
 
 async def test_who_waits_behind_another_says_so(loft: World) -> None:

@@ -82,7 +82,7 @@ def record(connection: Connection, batch: Sequence[Outcome], now: int) -> Record
 _ROWS = (
     select(
         outbox.c.id, outbox.c.state, outbox.c.fence, outbox.c.attempts, outbox.c.external_id, outbox.c.sent_at,
-        outbox.c.error,
+        outbox.c.error, outbox.c.settled,
     )
     .where(outbox.c.id.in_(bindparam("b_ids", expanding=True)))
     .with_for_update()  # says nothing where one connection writes
@@ -352,7 +352,9 @@ def settle(connection: Connection, parcel: Parcel, sent: Sent | None, now: int) 
     """The truth about an unknown part. Proven unsent, it goes again, unless one behind it has left already: then it has
     failed, and a person may send it again."""
     row = _rows(connection, [parcel.id]).get(parcel.id)
-    if row is None or row.state != "unknown":
+    if (
+        row is None or row.state != "unknown" or (row.settled and sent is None)
+    ):  # a person left it: it does not go again
         return Recorded()
     if sent is not None:
         values = {"state": "sent", "external_id": row.external_id or sent.external_id, "sent_at": now, "error": None}

@@ -51,14 +51,14 @@ def _locked(connection: Connection, keys: Sequence[str]) -> Mapping[str, str]:
     """The rows, locked. One that is not there yet is made first: what is not there cannot be locked."""
     if not keys:
         return {}
-    insert_ignore(connection, paces, [{"key": key[:255]} for key in sorted(keys)])
+    insert_ignore(connection, paces, [{"key": key} for key in sorted(keys)])
     return {row.key: row.taken for row in connection.execute(_KEPT, {"b_keys": list(keys)})}
 
 
 def save(connection: Connection, ledger: Ledger, now: datetime) -> None:
     """Write down what this claim took."""
     rows = [
-        {"key": spent.key[:255], "taken": spent.taken, "full_until": spent.full_until, "until": spent.until}
+        {"key": spent.key, "taken": spent.taken, "full_until": spent.full_until, "until": spent.until}
         for spent in ledger.spent(now)
     ]
     upsert_many(connection, paces, rows, ["key"], ["taken", "full_until", "until"])
