@@ -74,9 +74,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(seconds, 0.0), 86_400.0)
 
 
-def new_session(limit: int = 512) -> aiohttp.ClientSession:
-    """The session all platform calls share. Proxies of the environment are not used, cookies not kept."""
-    connector = aiohttp.TCPConnector(limit=limit, limit_per_host=128, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60)
+def new_session(limit: int = 0) -> aiohttp.ClientSession:
+    """The session all platform calls share. Proxies of the environment are not used, cookies not kept.
+
+    Connections are not limited here: the dispatcher limits those of each account, and one that is slow must take no
+    connection from another on the same host.
+    """
+    connector = aiohttp.TCPConnector(limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

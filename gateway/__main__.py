@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.settings import ConfigError
-from gateway import cli
+from gateway import cli, cli_dead
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,13 +83,26 @@ def parser() -> argparse.ArgumentParser:
         _config(sub)
 
     dead = commands.add_parser("dead", help="dead letters").add_subparsers(required=True, metavar="ACTION")
-    for action, words in (("list", "list them"), ("replay", "try again"), ("drop", "put aside for good")):
+    listed = dead.add_parser("list", help="list them, the oldest first")
+    listed.add_argument("--json", action="store_true")
+    listed.set_defaults(run=lambda parsed: asyncio_run(cli_dead.list_letters(parsed)))
+    shown = dead.add_parser("show", help="one with all that is kept of it")
+    shown.add_argument("id")
+    shown.set_defaults(run=lambda parsed: asyncio_run(cli_dead.show(parsed)))
+    jobs = dead.add_parser("jobs", help="jobs that replay or drop many")
+    jobs.add_argument("--cancel", default="", metavar="ID", help="end this one early")
+    jobs.set_defaults(run=lambda parsed: asyncio_run(cli_dead.jobs(parsed)))
+    _config(shown)
+    _config(jobs)
+    handled = [listed]
+    for action, words in (("replay", "try again"), ("drop", "put aside for good")):
         sub = dead.add_parser(action, help=words)
-        if action != "list":
-            sub.add_argument("id", nargs="*", help="dead letters; none: all of them")
-        else:
-            sub.add_argument("--json", action="store_true")
-        sub.set_defaults(run=lambda parsed: asyncio_run(cli.dead(parsed)), action=action)
+        sub.add_argument("id", nargs="*", help="dead letters; none: all that fit the options")
+        sub.add_argument("--rate", type=int, default=10, metavar="N", help="at most so many a second; default 10")
+        sub.set_defaults(run=lambda parsed: asyncio_run(cli_dead.handle(parsed)), action=action)
+        handled.append(sub)
+    for sub in handled:
+        cli_dead.add_filter(sub)
         _config(sub)
     return top
 

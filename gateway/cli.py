@@ -284,28 +284,6 @@ async def users(parsed: argparse.Namespace) -> int:
     return 0
 
 
-async def dead(parsed: argparse.Namespace) -> int:
-    """List, replay or drop dead letters."""
-    if parsed.action == "list":
-        letters = (await command(parsed.config, "dead.list", {}))["items"]
-        if parsed.json:
-            print(json.dumps({"items": letters}, indent=2))
-            return 0
-        for letter in letters:
-            place = letter["message_id"] or letter["ref"]
-            print(
-                f"{letter['id']}  {rfc3339(letter['created_at'])}  {letter['direction']}  {letter['account']}  "
-                f"{letter['error_class']}  {letter['code']}  {place}  {letter['detail']}"
-            )
-        print(f"{len(letters)} dead letters", file=sys.stderr)
-        return 0
-    result = await command(parsed.config, f"dead.{parsed.action}", {"ids": parsed.id})
-    for problem in result["failed"]:
-        print(problem, file=sys.stderr)
-    print(f"{len(result['done'])} {'replayed' if parsed.action == 'replay' else 'dropped'}")
-    return 1 if result["failed"] else 0
-
-
 async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Have the running gateway do it, or take its place for a moment. Raises `CommandFailed`."""
     settings, found = load(path)

@@ -6,7 +6,9 @@ does the same work itself.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,13 @@ from sqlalchemy import Connection
 from gateway import deadletters, passwords
 from gateway.core import Core
 from gateway.ids import micros
-from gateway.store import keys, users
+from gateway.requests import RequestError
+from gateway.store import dead, keys, users
 from gateway.tickets import Actor
+from gateway.web import show_queues
 
 SOCKET = "control.sock"
+FOLLOW_S = 20.0
 OPERATOR = Actor("agent", "", "command line")
 
 
@@ -79,33 +84,92 @@ async def list_users(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]
     return {"items": [{name: row[name] for name in shown} for row in rows]}
 
 
+def _filter(core: Core, arguments: Mapping[str, Any]) -> dead.Filter:
+    """The letters meant: `filter` with the fields of `dead.Filter`, ages in seconds as `older_than`, `newer_than`."""
+    given = {name: value for name, value in arguments.get("filter", {}).items() if value not in (None, "")}
+    now = micros(core.clock())
+    for name, column in (("older_than", "before"), ("newer_than", "after")):
+        if (age := given.pop(name, None)) is not None:
+            given[column] = now - int(age) * 1_000_000
+    return msgspec.convert(given, dead.Filter)
+
+
 async def list_dead(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The open dead letters, oldest first."""
-    return {"items": [dict(letter) for letter in await deadletters.open_letters(core)]}
+    """The open dead letters, oldest first: the first `limit` of those that fit, and how many there are."""
+    wanted, limit = _filter(core, arguments), int(arguments.get("limit", 1000))
+    rows = await core.database.read(lambda connection: dead.oldest(connection, wanted, limit))
+    return {"items": [dict(letter) for letter in rows]}
+
+
+async def show_dead(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """One dead letter (`id`) with all that is kept of it."""
+
+    def job(connection: Connection) -> dict[str, Any]:
+        found = dead.letter(connection, str(arguments["id"]), None)
+        if found is None:
+            raise CommandError("there is no such dead letter")
+        shown = show_queues.dead_letter_detail(found, dead.evidence(connection, found))
+        tree: dict[str, Any] = msgspec.to_builtins(shown)
+        return tree
+
+    return await core.database.read(job)
 
 
 async def replay_dead(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Replay dead letters by id, or all of them."""
-    return await _each(core, arguments, lambda letter: deadletters.replay(core, letter, OPERATOR))
+    """Replay the dead letters named in `ids`."""
+    return await _each(arguments, lambda letter: deadletters.replay(core, letter, OPERATOR))
 
 
 async def drop_dead(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop dead letters by id, or all of them."""
-    return await _each(core, arguments, lambda letter: deadletters.drop(core, letter))
+    """Drop the dead letters named in `ids`."""
+    return await _each(arguments, lambda letter: deadletters.drop(core, letter, OPERATOR))
 
 
-async def _each(core: Core, arguments: Mapping[str, Any], work: Callable[[str], Awaitable[object]]) -> dict[str, Any]:
-    ids = list(arguments.get("ids", []))
-    if not ids:
-        ids = [letter["id"] for letter in (await list_dead(core, {}))["items"]]
+async def _each(arguments: Mapping[str, Any], work: Callable[[str], Awaitable[object]]) -> dict[str, Any]:
     done, failed = [], []
-    for letter in ids:
+    for letter in arguments["ids"]:
         try:
             await work(letter)
             done.append(letter)
-        except Exception as error:
+        except (deadletters.DeadLetterError, RequestError) as error:
             failed.append(f"{letter}: {error}")
     return {"done": done, "failed": failed}
+
+
+async def start_dead_job(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Order that all letters that fit `filter` are handled (`action`), `rate` a second."""
+    job = await deadletters.start(
+        core, str(arguments["action"]), _filter(core, arguments), int(arguments["rate"]), OPERATOR
+    )
+    return await follow_dead_job(core, {"id": job["id"]})
+
+
+async def follow_dead_job(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """How far the job `id` has come, once it has ended or a while has passed. Works on it where nobody else does."""
+    worker, job_id = deadletters.Undertaker(core), str(arguments["id"])
+    until = time.monotonic() + FOLLOW_S
+    while True:
+        job = await core.database.read(lambda connection: dead.job(connection, job_id))
+        if job is None:
+            raise CommandError("there is no such job")
+        if job["state"] != "running" or time.monotonic() > until:
+            return dict(job)
+        if not await worker.step():
+            await asyncio.sleep(0.2)
+
+
+async def cancel_dead_job(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """End the job `id` early."""
+    now, job_id = micros(core.clock()), str(arguments["id"])
+    if not await core.database.write(lambda connection: dead.cancel_job(connection, job_id, now)):
+        raise CommandError("there is no such running job")
+    return {}
+
+
+async def list_dead_jobs(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest jobs on dead letters."""
+    rows = await core.database.read(lambda connection: dead.jobs(connection, 50))
+    return {"items": [dict(job) for job in rows]}
 
 
 COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
@@ -114,6 +178,11 @@ COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]
     "users.password": reset_password,
     "users.list": list_users,
     "dead.list": list_dead,
+    "dead.show": show_dead,
+    "dead.job": start_dead_job,
+    "dead.follow": follow_dead_job,
+    "dead.cancel": cancel_dead_job,
+    "dead.jobs": list_dead_jobs,
     "dead.replay": replay_dead,
     "dead.drop": drop_dead,
 }

@@ -42,7 +42,20 @@ class Metrics:
             "gateway_oldest_outbound_seconds", "Age of the oldest message not yet sent", registry=registry
         )
         self.outbox_depth = Gauge(
-            "gateway_outbox_messages", "Messages in the outbox by state", ["state"], registry=registry
+            "gateway_outbox_messages", "Messages in the outbox by state", ["account", "state"], registry=registry
+        )
+        self.outbox_oldest = Gauge(
+            "gateway_outbox_oldest_seconds", "Age of the account's oldest message not yet sent", ["account"],
+            registry=registry,
+        )  # fmt: skip
+        self.undecided = Gauge(
+            "gateway_outbox_undecided", "Unknown messages that wait for a person's decision", registry=registry
+        )
+        self.paused = Gauge(
+            "gateway_account_paused", "1 while the account waits as a whole", ["account", "class"], registry=registry
+        )
+        self.breaker_open = Gauge(
+            "gateway_breaker_open", "1 while the account's platform is left alone", ["account"], registry=registry
         )
         self.dead_open = Gauge("gateway_dead_letters_open", "Dead letters not replayed or dropped", registry=registry)
         self.wal_bytes = Gauge("gateway_wal_bytes", "Size of the embedded store's write-ahead log", registry=registry)

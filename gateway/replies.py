@@ -43,6 +43,7 @@ from gateway.store import tickets as ticket_store
 from gateway.store.enqueue import answered, fingerprint, remember
 from gateway.tickets import Actor
 from normalizers.model import Purpose, Visibility
+from outbox.crashpoints import reach
 from outbox.judge import Judgment
 
 __all__ = [
@@ -250,10 +251,16 @@ async def _undo(core: Core, job: Callable[[Connection], NoReturn]) -> Judged:
 async def _carry_out(
     core: Core, job: Callable[[Connection], tuple[Submitted | Denied, list[LiveEvent]]]
 ) -> Submitted | Denied:
+    def work(connection: Connection) -> tuple[Submitted | Denied, list[LiveEvent]]:
+        done = job(connection)
+        reach("enqueue.written")
+        return done
+
     try:
-        answer, events = await core.database.write(job)
+        answer, events = await core.database.write(work)
     except IntegrityError:  # the same Idempotency-Key at the same moment: the other one has written its answer
-        answer, events = await core.database.write(job)
+        answer, events = await core.database.write(work)
+    reach("enqueue.committed")
     core.bus.publish(events)
     if events and isinstance(answer, Submitted):
         core.bus.wake("outbox")

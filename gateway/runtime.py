@@ -30,6 +30,7 @@ from gateway.blobs import Blobs
 from gateway.bus import Bus
 from gateway.control import Control
 from gateway.core import Core
+from gateway.deadletters import Undertaker
 from gateway.ids import Clock, system_clock
 from gateway.intake import IntakeWorker
 from gateway.lock import DataLock
@@ -168,6 +169,7 @@ class Gateway:
             self._run("media", MediaWorker(core, media).run())
             self._run("profiles", ProfileWorker(core).run())
             self._run("retention", Retention(core).run())
+            self._run("dead letters", Undertaker(core).run())
         if "sender" in self.roles:
             store = OutboxStore(core)
             self.dispatcher = Dispatcher(

@@ -19,6 +19,7 @@ from gateway.store.facts import FactSource, about, subject_of
 from gateway.store.schema import attempts, dead_letters, messages, outbox
 from gateway.tickets import Actor, Entry
 from normalizers.model import OutboundMessage
+from outbox.crashpoints import reach
 from outbox.judge import judge
 from outbox.rules import load_rules
 from outbox.verdict import Verdict
@@ -37,8 +38,14 @@ async def retry(core: Core, message_id: str, actor: Actor) -> Submitted | Denied
 
     def job(connection: Connection) -> tuple[Submitted | Denied, _Events]:
         message = _message(connection, message_id)
-        _demand(message, ("failed", "unknown"), "not_retryable", "only a failed or unknown message is sent again")
-        return _again(connection, core, message, _parts(connection, message_id, ("failed", "unknown")), actor)
+        parts = _demand(
+            connection,
+            message,
+            ("failed", "unknown"),
+            "not_retryable",
+            "only a failed or unknown message is sent again",
+        )
+        return _again(connection, core, message, parts, actor)
 
     return await _carry_out(core, job)
 
@@ -52,37 +59,45 @@ async def leave(core: Core, message_id: str, actor: Actor) -> Submitted:
     def job(connection: Connection) -> tuple[Submitted, _Events]:
         now = micros(core.clock())
         message = _message(connection, message_id)
-        _demand(message, ("unknown",), "not_unknown", "only an unknown message can be left as it is")
-        ids = [part["id"] for part in _parts(connection, message_id, ("unknown",))]
+        parts = _demand(
+            connection, message, ("unknown",), "not_unknown", "only an unknown message can be left as it is"
+        )
+        ids = [part["id"] for part in parts]
         connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(settled=True))
         states.promote(connection, [message["conversation_id"]], now)
         ticket_store.log(
             connection, message["ticket_id"], [Entry("reply.left", actor, {"message_id": message_id})], now
         )
-        return Submitted(message_id, message["ticket_id"], "unknown"), [_live(message, "unknown")]
+        return Submitted(message_id, message["ticket_id"], message["status"]), [_live(message, message["status"])]
 
     return await _carry_out(core, job)
 
 
 async def cancel(core: Core, message_id: str, actor: Actor) -> Submitted:
-    """Take back what has not left yet. Raises `RequestError`: not_found; not_cancellable (409) in any other state."""
+    """Take back the parts that have not left yet; those that have stay as they are.
+
+    Raises `RequestError`: not_found; not_cancellable (409) when every part has left or is leaving.
+    """
 
     def job(connection: Connection) -> tuple[Submitted, _Events]:
         now = micros(core.clock())
         message = _message(connection, message_id)
-        _demand(message, ("queued", "held"), "not_cancellable", "only a queued or held message can be cancelled")
-        ids = [part["id"] for part in _parts(connection, message_id, ("queued", "held"))]
-        if not ids:
-            raise RequestError(409, "not_cancellable", "nothing of it waits any more")
+        parts = _demand(
+            connection, message, ("queued", "held"), "not_cancellable", "only what is queued or held can be cancelled"
+        )
         connection.execute(
             update(outbox)
-            .where(outbox.c.id.in_(ids), outbox.c.state.in_(("queued", "held")))
+            .where(outbox.c.id.in_([part["id"] for part in parts]), outbox.c.state.in_(("queued", "held")))
             .values(state="cancelled", not_before=None)
         )
         changed = states.refresh(connection, [message_id], now, actor)
+        left = _all_parts(connection, message_id)
+        if any(part["state"] != "cancelled" for part in left):  # else the change of state has its line
+            data = {"message_id": message_id, "parts": [part["part"] for part in parts], "of": len(left)}
+            ticket_store.log(connection, message["ticket_id"], [Entry("reply.cancelled", actor, data)], now)
         states.promote(connection, [message["conversation_id"]], now)
         status = changed[0].status if changed else message["status"]
-        return Submitted(message_id, message["ticket_id"], status), [LiveEvent(*change.live) for change in changed]
+        return Submitted(message_id, message["ticket_id"], status), [_live(message, status)]
 
     return await _carry_out(core, job)
 
@@ -108,7 +123,13 @@ async def replay_dead(core: Core, dead_id: str, actor: Actor) -> Submitted | Den
 
 
 async def _carry_out(core: Core, job: Callable[[Connection], tuple[T, _Events]]) -> T:
-    answer, events = await core.database.write(job)
+    def work(connection: Connection) -> tuple[T, _Events]:
+        done = job(connection)
+        reach("decide.written")
+        return done
+
+    answer, events = await core.database.write(work)
+    reach("decide.committed")
     core.bus.publish(events)
     core.bus.wake("outbox")
     return answer
@@ -122,17 +143,25 @@ def _message(connection: Connection, message_id: str) -> RowMapping:
 
 
 def _demand(
+    connection: Connection,
     message: RowMapping,
     wanted: Sequence[str],
     code: Literal["not_retryable", "not_unknown", "not_cancellable"],
     why: str,
-) -> None:
-    if message["status"] not in wanted:
+) -> list[RowMapping]:
+    """The parts in one of the wanted states, in order. Raises `RequestError` when there is none."""
+    found = _parts(connection, message["id"], wanted)
+    if not found:
         raise RequestError(409, code, f"{why}; this one is {message['status']}")
+    return found
 
 
 def _parts(connection: Connection, message_id: str, wanted: Sequence[str]) -> list[RowMapping]:
-    statement = select(outbox).where(outbox.c.message_id == message_id, outbox.c.state.in_(wanted))
+    return [part for part in _all_parts(connection, message_id) if part["state"] in wanted]
+
+
+def _all_parts(connection: Connection, message_id: str) -> list[RowMapping]:
+    statement = select(outbox).where(outbox.c.message_id == message_id)
     return list(connection.execute(statement.order_by(outbox.c.part).with_for_update()).mappings())
 
 
@@ -141,8 +170,6 @@ def _again(
 ) -> tuple[Submitted | Denied, _Events]:
     """Queue parts again under their own ids and, as long as the platform knows it, their own key."""
     now = micros(core.clock())
-    if not parts:
-        raise RequestError(409, "not_retryable", "no part of it can be sent again")
     verdicts = _objections(connection, core, message, parts)
     if verdicts and verdicts[0].decision == "deny":
         data = {"message_id": message["id"], "rule": verdicts[0].rule, "reason": verdicts[0].reason,
@@ -156,16 +183,16 @@ def _again(
             .where(outbox.c.id == part["id"])
             .values(
                 state="queued", attempts=0, not_before=now if number == 0 else None, queued_at=now, error=None,
-                unknown_at=None, settled=False, key=key, payload=payload,
+                unknown_at=None, asked_at=None, settled=False, key=key, payload=payload,
             )
         )  # fmt: skip
     states.letters_answered(connection, [part["id"] for part in parts], now)
-    ticket_store.log(
-        connection, message["ticket_id"], [Entry("reply.retried", actor, {"message_id": message["id"]})], now
-    )
+    again = {"message_id": message["id"], "parts": [part["part"] for part in parts]}
+    ticket_store.log(connection, message["ticket_id"], [Entry("reply.retried", actor, again)], now)
     changed = states.refresh(connection, [message["id"]], now, actor)
-    answer = Submitted(message["id"], message["ticket_id"], "queued", verdicts)
-    return answer, [LiveEvent(*change.live) for change in changed]
+    status = changed[0].status if changed else message["status"]
+    answer = Submitted(message["id"], message["ticket_id"], status, verdicts)
+    return answer, [_live(message, status)]
 
 
 def _objections(

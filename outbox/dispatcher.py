@@ -12,24 +12,26 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
-from adapters import Ambiguous, Channel, Pace, Probe, Reconciler, SendError
-from outbox import measure, outcomes
+from adapters import Ambiguous, Channel, Probe, Reconciler, SendError
+from outbox import outcomes
 from outbox.breaker import Breaker
+from outbox.crashpoints import reach
 from outbox.facts import NOWHERE
 from outbox.judge import Judgment, judge
-from outbox.limiter import Limiter
 from outbox.outcomes import OnUnknown
+from outbox.pacing import Pacing
 from outbox.ports import (
     STAY,
     Candidate,
     Directory,
     Failure,
     Go,
+    Later,
     Observe,
     Outcome,
     PaceOf,
@@ -39,7 +41,6 @@ from outbox.ports import (
     Stop,
     Store,
     Waiting,
-    recipient_of,
 )
 from outbox.rules import RULES, Rule
 from outbox.schedule import AUTH_PAUSE, FIND_AFTER
@@ -54,6 +55,7 @@ CONCURRENCY = 128  # sends of one account at a time: a slow platform delays nobo
 BATCH = 200  # of one account in one claim
 POLL_S = 0.5
 KEEP_S = 2.0
+SEARCH_EVERY = timedelta(minutes=1)
 _GIVE_UP_RECORDING = 5
 
 
@@ -75,19 +77,22 @@ class Dispatcher:
         chance: Callable[[], float] = random.random,
         observe: Observe = lambda account, outcome: None,
     ) -> None:
-        self._store, self._accounts, self._clock, self._pace_of = store, accounts, clock, pace_of
+        self._store, self._accounts, self._clock = store, accounts, clock
         self._owner, self._rules, self._on_unknown = owner, tuple(rules), on_unknown
         self._alone, self._concurrency, self._chance, self._observe = alone, concurrency, chance, observe
-        self._limiter = Limiter()
+        self._pacing = Pacing(accounts, pace_of, shared=not alone)
+        self._free_at: datetime | None = None  # when an account whose slots are used up has one again
         self._breakers: dict[str, Breaker] = {}
         self._in_flight: Counter[str] = Counter()
         self._sends: set[asyncio.Task[None]] = set()
         self._errands: set[asyncio.Task[None]] = set()
         self._done: list[Outcome] = []
         self._recorded = asyncio.Lock()
+        self._recording = False
         self._trouble = 0  # tries to record the same outcomes
         self._finds: dict[str, tuple[Parcel, int, datetime]] = {}
         self._probes: dict[str, datetime] = {}
+        self._search_at: datetime | None = None
         self._started = 0
         self._stopping = False
 
@@ -104,7 +109,7 @@ class Dispatcher:
                 if not await self._survives("round", self.round()):
                     await asyncio.sleep(POLL_S)
                 if self._started == before and not self._stopping:
-                    await self._store.wait(POLL_S)
+                    await self._store.wait(self._idle_s())
         finally:
             keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -133,6 +138,12 @@ class Dispatcher:
             await asyncio.sleep(KEEP_S)
             await self._survives("housekeeping", self.keep())
 
+    def _idle_s(self) -> float:
+        """How long to wait when nobody wakes us: not past the moment at which the next slot is free."""
+        if self._free_at is None:
+            return POLL_S
+        return min(max((self._free_at - self._clock()).total_seconds(), 0.001), POLL_S)
+
     async def _survives(self, what: str, work: Coroutine[Any, Any, object]) -> bool:
         try:
             await work
@@ -145,8 +156,9 @@ class Dispatcher:
 
     async def round(self) -> int:
         """Claim once and start what may go; how many sends began."""
-        now = self._clock()
-        parcels = await self._store.claim(self._room, self._decide, self._owner, now)
+        now, self._free_at = self._clock(), None
+        parcels = await self._store.claim(self._room, self._decide, self._pacing, self._owner, now)
+        reach("claim.committed")
         for parcel in parcels:
             self._in_flight[parcel.account] += 1
             self._breaker(parcel.account).started(now)
@@ -166,29 +178,27 @@ class Dispatcher:
         if pause is not None:
             return 0  # a short wait: they stay queued
         now = self._clock()
-        wanted = min(BATCH, self._concurrency - self._in_flight[account])
-        paces = {self._pace_of(account, channel) for channel in bound.channels}
-        free = max((self._limiter.free(f"{account}/{pace.source}", pace, now) for pace in paces), default=0)
-        return self._breaker(account).room(now, max(min(wanted, free), 0))
+        wanted = self._breaker(account).room(now, max(min(BATCH, self._concurrency - self._in_flight[account]), 0))
+        free = self._pacing.free(account, now)
+        if wanted > 0 and free <= 0:
+            self._free_at = min(self._free_at or _NEVER, self._pacing.free_at(account, now))
+        return max(min(wanted, free), 0)
 
     def _decide(self, candidate: Candidate) -> Ruling:
         parcel, facts = candidate.parcel, candidate.facts
-        pace, person = self._pace_of(parcel.account, parcel.channel), recipient_of(parcel.message)
-        if facts.private_reply is not None:
-            pace = facts.channel.pace  # its own, whatever is said in public
-        slot = f"{parcel.account}/{pace.source}"
-        if pace.pair_seconds > 0:
-            facts = replace(facts, pair_until=self._limiter.pair_free_at(slot, person, pace, facts.now))
+        if (until := self._pacing.person_free_at(parcel, facts.now)) is not None:
+            facts = replace(facts, pair_until=until)
         judgment = judge(parcel.message, facts, self._rules)
         if judgment.decision == "deny":
             return Stop(judgment)
         if judgment.decision == "defer":
-            return Stop(judgment, judgment.until)
+            return Stop(judgment, judgment.until, facts.pause_class if judgment.verdicts[0].rule == "paused" else None)
         if len(judgment.parts) != 1:
             words = deny("form", "it no longer fits in one message as it was accepted", "send it again")
             return Stop(Judgment("deny", (words, *judgment.verdicts), judgment.parts))
-        if not self._limiter.take(slot, person, pace, _cost(pace, parcel), facts.now):
-            return STAY
+        if not self._pacing.take(parcel, facts.now):
+            until = self._pacing.slots_free_at(parcel, facts.now)
+            return Later(until) if until - facts.now > _SOON else STAY
         lease_s = SEND_TIMEOUT_S[facts.channel.retry] + LEASE_MARGIN_S
         return Go(judgment.parts[0], facts.now + timedelta(seconds=lease_s))
 
@@ -208,10 +218,31 @@ class Dispatcher:
             self._in_flight[parcel.account] -= 1
         if self._in_flight[parcel.account] * 2 == self._concurrency:
             self._store.wake()  # half of it is free: fetch more while these are being recorded
-        self._breaker(parcel.account).record(outcomes.connection_ok(outcome), outcome.at)
+        self._judge_platform(outcome)
         self._observe(parcel.account, outcome.word)
         self._done.append(outcome)
-        await self._record()
+        if not self._recording:
+            self._recording = True
+            self._start(self._errands, self._record_all())
+
+    async def _record_all(self) -> None:
+        """Record what is done until nothing is left; what comes while a commit runs shares the next one."""
+        try:
+            while self._done and await self._record():
+                pass
+        finally:
+            self._recording = False
+
+    def _judge_platform(self, outcome: Outcome) -> None:
+        account, breaker = outcome.parcel.account, self._breaker(outcome.parcel.account)
+        before = breaker.until
+        breaker.record(outcomes.connection_ok(outcome), outcome.at)
+        if breaker.until != before:
+            words = f"{outcome.error.code} {outcome.error.detail}".strip() if outcome.error is not None else ""
+            self._start(self._errands, self._tell_broken(account, breaker.until, words))
+
+    async def _tell_broken(self, account: str, until: datetime | None, words: str) -> None:
+        await self._survives("breaker", self._store.broken(account, until, words, self._clock()))
 
     async def _try(self, parcel: Parcel) -> Outcome:
         bound, channel = self._accounts.get(parcel.account), self._channel(parcel)
@@ -222,8 +253,10 @@ class Dispatcher:
             late = Failure("late", "retry", "the sender was held up before it began")
             return outcomes.not_sent(parcel, late, channel, self._clock(), self._chance())
         try:
+            reach("send.begun")
             async with asyncio.timeout(timeout_s + LEASE_MARGIN_S / 2):  # the lease is longer still
                 answer = await bound.adapter.send(parcel.message)
+            reach("send.answered")
             return outcomes.sent(parcel, answer, self._clock())
         except SendError as error:
             problem = error
@@ -234,23 +267,25 @@ class Dispatcher:
             problem = Ambiguous("internal", type(error).__name__)
         return outcomes.failed_send(parcel, problem, channel, self._clock(), self._chance(), self._on_unknown)
 
-    async def _record(self) -> None:
-        """Record all that is done; whoever comes while a commit runs shares the next one."""
+    async def _record(self) -> bool:
+        """Record all that is done; False when the store could not take it."""
         async with self._recorded:
             batch, self._done = self._done, []
             if not batch:
-                return
+                return True
             try:
                 await self._store.record(batch, self._clock())
             except Exception as error:
                 log.error("outbox.record_failed", extra={"error": type(error).__name__, "outcomes": len(batch)})
                 await self._record_later(batch)
-                return
+                return False
+            reach("record.committed")
             self._trouble = 0
             for outcome in batch:
                 if outcome.state == "unknown":
                     self._find_later(outcome.parcel, 0)
         self._store.wake()
+        return True
 
     async def _record_later(self, batch: list[Outcome]) -> None:
         """Keep the outcomes for the next try; when it fails again and again, try each alone."""
@@ -280,7 +315,11 @@ class Dispatcher:
         await self._record()
         await self._expire(everything=False)
         now = self._clock()
-        if await self._store.sweep(now):
+        found = await self._store.sweep(now)
+        if self._search_at is None or self._search_at <= now:
+            self._search_at = now + SEARCH_EVERY
+            found += await self._store.search(now)
+        if found:
             self._store.wake()
         for parcel, tries, at in list(self._finds.values()):
             if at <= now:
@@ -357,7 +396,5 @@ class Dispatcher:
 
 
 _MARGIN = timedelta(seconds=10)  # a probe comes before its pause ends by itself
-
-
-def _cost(pace: Pace, parcel: Parcel) -> int:
-    return max(measure.segments(parcel.message.text), 1) if pace.unit == "segment" else 1
+_SOON = timedelta(seconds=2)  # a slot that is free so soon is waited for in place
+_NEVER = datetime.max.replace(tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from adapters import Channel, Limits, Pace, PrivateReply
+from adapters import Channel, ErrorClass, Limits, Pace, PrivateReply
 from outbox.policy import USUAL, Policy
 from outbox.quiet import NOWHERE_KNOWN, Whereabouts
 
@@ -70,6 +70,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     own_addresses: frozenset[str] = frozenset()  # lower case
     paused_until: datetime | None = None
     pause_reason: str = ""
+    pause_class: ErrorClass | None = None
     pair_until: datetime | None = None  # before this, the platform's pace for one person forbids another message
     automatic: bool = False  # no person wrote it
     automatic_hour: int = 0  # automatic messages to this person within the last hour

@@ -15,6 +15,7 @@ from adapters import Adapter, Channel, ErrorClass, Pace, Sent
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.judge import Judgment
+from outbox.limiter import Slot, Spent
 
 PauseKind = Literal["account", "channel", "recipient"]
 
@@ -95,14 +96,21 @@ class Stay(msgspec.Struct, frozen=True):
 STAY = Stay()
 
 
+class Later(msgspec.Struct, frozen=True):
+    """A limit of its channel is used up: not before `until`."""
+
+    until: datetime
+
+
 class Stop(msgspec.Struct, frozen=True):
-    """The rules hold it back (`until`) or refuse it."""
+    """The rules hold it back (`until`) or refuse it. `error_class` says more of why than the rule's name does."""
 
     judgment: Judgment
     until: datetime | None = None
+    error_class: ErrorClass | None = None
 
 
-Ruling = Go | Stay | Stop
+Ruling = Go | Stay | Later | Stop
 Decide = Callable[[Candidate], Ruling]
 
 
@@ -116,6 +124,29 @@ class Waiting(msgspec.Struct, frozen=True):
 
 Room = Callable[[str, Waiting | None], int]
 """How many heads of an account to take now, given its pause. Asked in the store's own thread."""
+
+
+class Ledger(Protocol):
+    """What was taken of the accounts' pace (`outbox.pacing.Pacing`), read and written by the claim that takes it."""
+
+    shared: bool
+    loaded: bool
+
+    def all_of(self, account: str) -> Sequence[Slot]:
+        """Everything messages of an account may take from."""
+        ...
+
+    def pair(self, parcel: Parcel) -> str:
+        """The key of a parcel's account and recipient, or ""."""
+        ...
+
+    def load(self, slots: Iterable[Slot], pairs: Iterable[str], kept: Mapping[str, str]) -> None:
+        """What the store knows of these: `kept` has what was taken by key."""
+        ...
+
+    def spent(self, now: datetime) -> Sequence[Spent]:
+        """What was taken since the last call."""
+        ...
 
 
 class Bound(Protocol):
@@ -140,9 +171,9 @@ class Directory(Protocol):
 class Store(Protocol):
     """The outbox in the database. Raises the store's own errors; the dispatcher waits and tries again."""
 
-    async def claim(self, room: Room, decide: Decide, owner: str, now: datetime) -> Sequence[Parcel]:
+    async def claim(self, room: Room, decide: Decide, ledger: Ledger, owner: str, now: datetime) -> Sequence[Parcel]:
         """Judge and take heads of conversations, replies before bulk, the longest due first: those that go are
-        committed as `sending` when this returns."""
+        committed as `sending`, and what they take of the pace with them, when this returns."""
         ...
 
     async def pauses(self, now: datetime) -> Sequence[Waiting]:
@@ -166,11 +197,20 @@ class Store(Protocol):
         ...
 
     async def sweep(self, now: datetime) -> int:
-        """Let go on what waits for a head that is gone, or unknown for long enough; how many there were."""
+        """Let go on what waits for a head that has been unknown for long enough, and tell people of what waits for
+        their decision; how many rows were let go."""
+        ...
+
+    async def search(self, now: datetime) -> int:
+        """Look through all that waits for what waits for nobody any more, and let it go; how many rows there were."""
         ...
 
     async def paused(self, account: str, pause: Pause, now: datetime) -> None:
         """An account must wait, found out without a message."""
+        ...
+
+    async def broken(self, account: str, until: datetime | None, reason: str, now: datetime) -> None:
+        """The breaker of an account has opened until then, or (None) closed: show it, and raise the alarm."""
         ...
 
     async def release(self, account: str, now: datetime) -> None:

@@ -42,4 +42,5 @@ POLICY_PAUSE = 15 * _MIN  # when an error names a pause and no length
 MAIL_REPEATS = (10 * _MIN, 30 * _MIN)  # of the same bytes, after the answer to a mail's final dot was lost
 RESEND_ONCE = 120 * _S  # `on_unknown = "resend_once"`: time for a receipt to prove that it arrived
 UNKNOWN_HOLDS = 120 * _S  # followers wait so long for an unknown head
+ASK_AFTER = 10 * _MIN  # then a person is asked about an unknown one
 FIND_AFTER = (5 * _S, 30 * _S, 2 * _MIN, 10 * _MIN)  # when the platform is asked what became of an unknown one

@@ -36,6 +36,7 @@ from adapters import (
     Window,
     platform_error,
 )
+from adapters._base import Quota
 from adapters._media import MediaClient
 from adapters.sandbox._base import Accepted, Platform
 from config.outbox import FallbackSettings
@@ -93,6 +94,7 @@ POST = replace(
     limits=Limits(10_000, "Post, Limits", split=False, html=True, files_per_message=9, caption_max=10_000),
 )  # fmt: skip
 SLOW = replace(OPEN, name="slow", pace=Pace(1000, "Slow, Pace", pair_seconds=6, pair_burst=2))
+TIGHT = replace(OPEN, name="tight", pace=Pace(1000, "Tight, Pace", quotas=(Quota(5, timedelta(minutes=15)),), daily=8))
 
 
 class FakeClock:
@@ -156,7 +158,7 @@ class PigeonSettings:
 
 class PigeonAdapter:
     name: ClassVar[str] = "pigeon"
-    channels: ClassVar[tuple[Channel, ...]] = (PIGEON, KEYED, OPEN, POST, SLOW)
+    channels: ClassVar[tuple[Channel, ...]] = (PIGEON, KEYED, OPEN, POST, SLOW, TIGHT)
     settings_type: ClassVar[type[Any]] = PigeonSettings
     signature_headers: ClassVar[tuple[str, ...]] = ()
 

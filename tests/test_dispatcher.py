@@ -16,7 +16,7 @@ from adapters import Sent
 from gateway import replies
 from gateway.ids import micros, new_id
 from gateway.replies import MessageRequest, ReplyRequest, Submitted
-from gateway.store import dialect, schema, states
+from gateway.store import claim, dialect, schema, states
 from gateway.store import outbox as outbox_store
 from gateway.tickets import Actor
 from normalizers.model import MailHeaders, OutboundMessage
@@ -540,7 +540,7 @@ async def test_a_mail_names_its_thread(loft: World) -> None:
 async def test_the_claim_walks_indexes_only(loft: World) -> None:
     """The due rows of an account come from its own index in order; nothing is sorted, no table is scanned."""
     engine = dialect.write_engine(loft.core.database.url)
-    compiled = outbox_store._due.compile(engine, compile_kwargs={"literal_binds": False, "render_postcompile": True})
+    compiled = claim._due.compile(engine, compile_kwargs={"literal_binds": False, "render_postcompile": True})
     sweep = "SELECT min(account) FROM outbox WHERE state IN ('queued', 'held') AND account > 'a'"
     await loft.core.database.stop()
     with engine.connect() as connection:

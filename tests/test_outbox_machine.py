@@ -7,6 +7,7 @@ At most one delivery without a key, exactly one effect with one; "sent" only whe
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -26,6 +27,20 @@ from outbox.dispatcher import Dispatcher
 from tests.pigeon import KEYED, OPEN, World, world
 
 AGENT = Actor("agent", "u1", "Bo")
+FORWARD = {  # state -> what may be seen of a part after one step of the machine, whatever happened in between
+    "queued": {"queued", "held", "sending", "sent", "delivered", "read", "failed", "unknown", "cancelled"},
+    "held": {"queued", "held", "sending", "sent", "delivered", "read", "failed", "unknown", "cancelled"},
+    "sending": {"queued", "held", "sending", "sent", "delivered", "read", "failed", "unknown", "cancelled"},
+    "sent": {"sent", "delivered", "read", "failed"},
+    "delivered": {"delivered", "read"},
+    "read": {"read"},
+    # by a person's word it goes again; by the platform's it has arrived after all
+    "failed": {"failed", "queued", "sending", "sent", "delivered", "read", "unknown", "held"},
+    "unknown": {"unknown", "queued", "held", "sending", "sent", "delivered", "read", "failed"},
+    "cancelled": {"cancelled", "sent", "delivered", "read"},  # a receipt of an earlier try tells that it was too late
+}
+BY_HAND = {"queued", "sending", "held", "unknown"}  # a failed one comes back into these only when somebody says so
+RANK = {"sent": 1, "delivered": 2, "read": 3}
 FAULTS = ("reset", "reset_after_accept", "500", "500_after_accept", "garbage", "half", "429")
 CHANNELS = {"open": OPEN, "keyed": KEYED}
 
@@ -40,6 +55,8 @@ class Outbox(RuleBasedStateMachine):
         self.channel: dict[str, str] = {}  # message -> channel
         self.resent: set[str] = set()  # messages somebody decided to send again
         self.strange: set[str] = set()  # messages whose place in the order is excused
+        self.states: dict[str, str] = {}  # part -> state after the last step
+        self.heard: dict[str, set[str]] = {}  # part -> what the platform has reported of it
 
     def do(self, work: Any) -> Any:
         return self.loop.run_until_complete(work)
@@ -127,6 +144,7 @@ class Outbox(RuleBasedStateMachine):
         update = DeliveryUpdate(
             id=new_id(), at=self.loft.clock(), status=status, target=taken.external_id, ours=taken.ours, error=error
         )
+        self.heard.setdefault(taken.ours, set()).add(status)
         now = micros(self.loft.clock())
         self.do(self.loft.core.database.write(lambda c: receipts.apply(c, "loft", channel, [update] * copies, now)))
 
@@ -136,14 +154,16 @@ class Outbox(RuleBasedStateMachine):
         message = data.draw(st.sampled_from(sorted(self.channel)))
         before = self.do(self.loft.status(message))
         allowed = {"retry": ("failed", "unknown"), "leave": ("unknown",), "cancel": ("queued", "held")}[what]
+        if what == "retry":
+            self.resent.add(message)
         try:
             self.do(getattr(replies, what)(self.loft.core, message, AGENT))
         except RequestError:
+            if before not in allowed and what == "retry":
+                self.resent.discard(message)
             assert before not in allowed
             return
         assert before in allowed
-        if what == "retry":
-            self.resent.add(message)
 
     # --- what must hold ---
 
@@ -162,6 +182,7 @@ class Outbox(RuleBasedStateMachine):
             if part.state in ("sent", "delivered", "read"):
                 assert arrivals, "said to be sent, and the platform never got it"
             assert part.state != "sending" or self.dispatcher.busy, "nobody is sending it"
+            self.legal(part)
         states: dict[str, str] = {}
         for part in parts:
             states.setdefault(part.message_id, part.state)
@@ -169,6 +190,7 @@ class Outbox(RuleBasedStateMachine):
             assert message.status == states[message.id]
             if message.status in ("unknown", "failed", "cancelled"):
                 self.strange.add(message.text)
+        self.resumed()
         for ticket, said in self.words.items():
             excused = self.strange | {
                 m.text for m in self.do(self.loft.rows(schema.messages, schema.messages.c.id.in_(self.resent)))
@@ -178,8 +200,31 @@ class Outbox(RuleBasedStateMachine):
             assert first == sorted(first, key=said.index), "out of order"
             assert self.tickets[ticket]
 
+    def legal(self, part: Any) -> None:
+        """One part against the table of what may follow what, and against what the platform has reported."""
+        before = self.states.get(part.id, "queued")
+        assert part.state in FORWARD[before], f"{before} -> {part.state}"
+        if before == "failed" and part.state in BY_HAND:
+            assert part.message_id in self.resent, f"{before} -> {part.state}, and nobody asked for it"
+        heard = self.heard.get(part.id, set())
+        furthest = max((RANK[status] for status in heard if status in RANK), default=0)
+        assert RANK.get(part.state, 0) <= max(furthest, 1), "further than the platform ever said"
+        if "read" in heard and part.message_id not in self.resent:
+            assert part.state in ("read", "delivered", "sent", "failed"), "known to have arrived"
+        self.states[part.id] = part.state
 
+    def resumed(self) -> None:
+        """Every try is finished but those under way, and has a word for what became of it."""
+        for attempt in self.do(self.loft.rows(schema.attempts)):
+            assert attempt.finished_at is not None or self.dispatcher.busy
+            assert attempt.finished_at is None or attempt.outcome in (
+                "sent", "retry", "throttle", "failed", "unknown", "held",
+            )  # fmt: skip
+
+
+_DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"
 Outbox.TestCase.settings = settings(
-    max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestOutbox = Outbox.TestCase
+    max_examples=300 if _DEEP else 15, stateful_step_count=50 if _DEEP else 20, deadline=None,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+TestPropertyOutbox = Outbox.TestCase

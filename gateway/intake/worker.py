@@ -24,6 +24,7 @@ from gateway.intake.save import dead_letter, mark_deliveries, save
 from gateway.store.dialect import StoreUnavailable, among, insert_ignore
 from gateway.store.schema import dead_letters, deliveries, events, message_refs
 from gateway.tickets import Policy
+from outbox.crashpoints import reach
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +198,7 @@ class IntakeWorker:
             log.error("intake.dead_letter", extra={"event_id": row.id, "account": row.account})
 
     def _tell(self, rows: Sequence[EventRow], changes: Changes) -> None:
+        reach("receipts.committed")
         core = self._core
         kinds = {row.id: row.event.__struct_config__.tag for row in rows}
         for event_id, (state, _) in changes.outcomes.items():

@@ -173,6 +173,22 @@ def upsert(
         )
 
 
+def upsert_many(
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keys: Sequence[str], changed: Sequence[str]
+) -> None:
+    """As `upsert`, for values the driver takes as they are: see `run_many`."""
+    if not rows:
+        return
+
+    def make() -> Any:
+        statement = _INSERTS[connection.dialect.name](table)
+        return statement.on_conflict_do_update(
+            index_elements=[table.c[key] for key in keys], set_={name: statement.excluded[name] for name in changed}
+        )
+
+    run_many(connection, ("upsert", table.name, *keys, "", *changed), make, rows)
+
+
 def among(connection: Connection, column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
     """Whether a text column has one of the values. They travel as one parameter, however many they are: the statement
     stays the same, is compiled once, and no limit on parameters is met."""

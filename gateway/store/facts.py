@@ -179,7 +179,7 @@ class FactSource:
 
     def _facts(
         self, connection: Connection, subject: Subject, channel: Channel | None, right: Rights, now: datetime,
-        pauses: Mapping[tuple[str, str], tuple[int, str]],
+        pauses: Mapping[tuple[str, str], tuple[int, str, str]],
         known: Mapping[tuple[str, str, str], TemplateFacts], counts: Mapping[str, tuple[int, int, bool, int]],
         approved: dict[str, str],
     ) -> Facts:  # fmt: skip
@@ -212,6 +212,7 @@ class FactSource:
             own_addresses=self._own,
             paused_until=None if pause is None else moment(pause[0]),
             pause_reason="" if pause is None else pause[1],
+            pause_class=None if pause is None else pause[2] or None,  # type: ignore[arg-type]
             automatic=subject.automatic,
             automatic_hour=hour,
             automatic_day=day,
@@ -231,9 +232,13 @@ class FactSource:
 
     def _pauses(
         self, connection: Connection, subjects: Sequence[Subject], now: datetime
-    ) -> dict[tuple[str, str], tuple[int, str]]:
+    ) -> dict[tuple[str, str], tuple[int, str, str]]:
         return {
-            (row.account, row.scope): (row.paused_until, f"waiting: {row.reason}" if row.reason else "")
+            (row.account, row.scope): (
+                row.paused_until,
+                f"waiting: {row.reason}" if row.reason else "",
+                row.error_class,
+            )
             for row in connection.execute(
                 _PAUSES, {"b_accounts": list({subject.account for subject in subjects}), "b_now": micros(now)}
             )

@@ -1,72 +1,39 @@
 """The outbox in the database: `outbox.ports.Store` over one schema for every store.
 
-Claiming is flat in the number of queued rows: due heads come from an index by account, and a row that waits for another
-of its conversation leaves that index (`not_before` NULL) until it is its turn.
+What it does in the store's thread stands in `claim`, `outcomes`, `states` and `pacing`; here it is committed, and told.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-import msgspec
-from sqlalchemy import Connection, Row, bindparam, case, func, select, text, update
+from sqlalchemy import Connection, select, text, update
 
 from adapters import Pace, Sent
 from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.fallback import take_over
-from gateway.ids import micros, moment, new_id
+from gateway.ids import micros, rfc3339
 from gateway.intake import aliases
 from gateway.intake.worker import rules_of
-from gateway.store import dialect, outcomes, states
-from gateway.store.facts import FactSource, Subject, about, subject_of
-from gateway.store.rights import use_tokens
-from gateway.store.schema import account_states, attempts, messages, outbox
-from normalizers.model import OutboundMessage
-from outbox.ports import Candidate, Decide, Go, Outcome, Parcel, Pause, Room, Stop, Waiting
+from gateway.store import outcomes, pacing, states
+from gateway.store.claim import Stopped, account_pauses, claim, parcels_of
+from gateway.store.facts import FactSource
+from gateway.store.schema import account_states, outbox
+from outbox.crashpoints import reach
+from outbox.ports import Decide, Ledger, Outcome, Parcel, Pause, Room, Waiting
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_decode = msgspec.json.Decoder(OutboundMessage).decode
-_encode = msgspec.json.Encoder().encode
-
-_due = (
-    select(
-        outbox.c.id, outbox.c.message_id, outbox.c.conversation_id, outbox.c.channel, outbox.c.payload,
-        outbox.c.attempts, outbox.c.fence, outbox.c.queued_at, outbox.c.state, outbox.c.key,
-        states.held_back.label("held_back"),
-    )
-    .where(
-        states.is_due(),
-        outbox.c.account == bindparam("b_account"),
-        outbox.c.priority == bindparam("b_priority"),
-        outbox.c.not_before <= bindparam("b_now"),
-    )
-    .order_by(outbox.c.not_before, outbox.c.id)
-    .limit(bindparam("b_limit"))
-)  # fmt: skip
-_PRIORITIES = (0, 1)
-_next_account = select(func.min(outbox.c.account)).where(states.is_due(), outbox.c.account > bindparam("b_account"))
-_take = (
-    update(outbox)
-    .where(outbox.c.id.in_(bindparam("b_ids", expanding=True)))
-    .values(
-        state="sending", attempts=outbox.c.attempts + 1, fence=outbox.c.fence + 1, owner=bindparam("b_owner"),
-        lease_until=bindparam("b_lease"), unknown_at=None,
-    )
-)  # fmt: skip
 
 
-_paused = select(account_states).where(account_states.c.scope == "", account_states.c.paused_until > bindparam("b_now"))
-_show = (
-    update(messages)
-    .where(messages.c.id.in_(bindparam("b_ids", expanding=True)), messages.c.status.in_(("queued", "held")))
-    .values(status="sending")
-    .returning(messages.c.id, messages.c.ticket_id, messages.c.account)
-)
+def _point(name: str, result: T) -> T:
+    reach(f"{name}.written")
+    return result
 
 
 class OutboxStore:
@@ -76,34 +43,48 @@ class OutboxStore:
         self._core = core
         self._facts = FactSource(core.accounts)
         self._people = rules_of(core)
+        self._turn = 0  # of claims
+        self._paces: dict[tuple[str, str], Pace] = {}  # accounts do not change while the process lives
 
     def pace(self, account: str, channel: str) -> Pace:
         """The pace of a channel, or the operator's `rate` over the whole account."""
-        return pace_of(self._core, account, channel)
+        known = self._paces.get((account, channel))
+        if known is None:
+            known = self._paces[account, channel] = pace_of(self._core, account, channel)
+        return known
 
-    async def claim(self, room: Room, decide: Decide, owner: str, now: datetime) -> Sequence[Parcel]:
+    async def claim(self, room: Room, decide: Decide, ledger: Ledger, owner: str, now: datetime) -> Sequence[Parcel]:
         """See `outbox.ports.Store`."""
-        parcels, changed, refused, detours = await self._write(
-            lambda connection: self._claim(connection, room, decide, owner, now)
-        )
-        for channel, rule in refused:
-            self._core.metrics.refusals.labels(channel, rule).inc()
-        self._tell(changed)
-        if detours:
-            self._core.bus.publish(detours)
-            self.wake()
-        return parcels
+        while True:
+            self._turn += 1
+            turn = self._turn
+            claimed = await self._write(
+                lambda connection, turn=turn: claim(  # type: ignore[misc]
+                    connection, self._facts, room, decide, ledger, self._take_over, owner, now, turn
+                )
+            )
+            for channel, rule in claimed.refused:
+                self._core.metrics.refusals.labels(channel, rule).inc()
+            self._tell(claimed.changed)
+            if claimed.detours:
+                self._core.bus.publish(claimed.detours)
+                self.wake()
+            if claimed.dead:
+                self._bury(claimed.dead)
+            if claimed.going or not claimed.more:
+                break  # else what was put off stood before others
+        return claimed.going
 
     async def record(self, batch: Sequence[Outcome], now: datetime) -> None:
         """See `outbox.ports.Store`."""
-        recorded, told = await self._write(lambda connection: self._record(connection, batch, micros(now)))
-        if recorded.dead:
-            self._core.metrics.dead_letters.labels("outbound").inc(recorded.dead)
-            log.error("outbox.dead_letters", extra={"count": recorded.dead})
-        self._tell(recorded.changed)
+        recorded, told = await self._write(
+            lambda connection: _point("record", self._record(connection, batch, micros(now)))
+        )
         self._core.bus.publish(LiveEvent(*event) for event in told)
-        if recorded.awakened:
-            self._core.bus.wake("intake")
+        self._follow(recorded)
+
+    def _take_over(self, connection: Connection, stopped: Stopped) -> tuple[Stopped, list[LiveEvent]]:
+        return take_over(connection, self._core, stopped)
 
     def _record(
         self, connection: Connection, batch: Sequence[Outcome], now: int
@@ -122,28 +103,74 @@ class OutboxStore:
     async def unsettled(self, now: datetime) -> Sequence[Parcel]:
         """See `outbox.ports.Store`."""
         since = micros(now) - 3_600_000_000
-        statement = select(outbox).where(states.is_open(), outbox.c.state == "unknown", outbox.c.unknown_at > since)
+        statement = select(outbox).where(states.is_unknown(), outbox.c.unknown_at > since)
         return await self._core.database.read(lambda connection: parcels_of(connection, statement.limit(1000)))
 
     async def settle(self, parcel: Parcel, sent: Sent | None, now: datetime) -> None:
         """See `outbox.ports.Store`."""
-        recorded = await self._write(lambda connection: outcomes.settle(connection, parcel, sent, micros(now)))
-        self._tell(recorded.changed)
-        if recorded.awakened:
-            self._core.bus.wake("intake")
+        recorded = await self._write(
+            lambda connection: _point("settle", outcomes.settle(connection, parcel, sent, micros(now)))
+        )
+        reach("settle.committed")
+        self._follow(recorded)
 
     async def sweep(self, now: datetime) -> int:
         """See `outbox.ports.Store`."""
-        return await self._write(lambda connection: states.sweep(connection, micros(now)))
+        at = micros(now)
+        freed, undecided = await self._core.database.read(
+            lambda connection: (states.freed(connection, at), states.undecided(connection, at))
+        )
+        if not freed and not undecided:
+            return 0
+
+        def job(connection: Connection) -> tuple[int, list[LiveEvent]]:
+            told = states.ask(connection, undecided, at)
+            return _point("sweep", (states.promote(connection, freed, at), told))
+
+        count, told = await self._write(job)
+        reach("sweep.committed")
+        for event in told:
+            log.error("outbox.undecided", extra={"account": event.account, "message_id": event.data["message_id"]})
+        self._core.bus.publish(told)
+        return count
+
+    async def search(self, now: datetime) -> int:
+        """See `outbox.ports.Store`."""
+        at = micros(now)
+        ids = await self._core.database.read(lambda connection: states.forgotten(connection, at))
+
+        def job(connection: Connection) -> int:
+            pacing.forget(connection, at)
+            return states.let_go(connection, ids, at)
+
+        return await self._write(job)
 
     async def pauses(self, now: datetime) -> Sequence[Waiting]:
         """See `outbox.ports.Store`."""
-        return await self._core.database.read(lambda connection: _account_pauses(connection, now))
+        return await self._core.database.read(lambda connection: account_pauses(connection, now))
 
     async def paused(self, account: str, pause: Pause, now: datetime) -> None:
         """See `outbox.ports.Store`."""
-        await self._write(lambda connection: outcomes.pause_accounts(connection, [(account, "", pause)], micros(now)))
-        self._core.bus.publish([LiveEvent("account.paused", {"account": account, "reason": pause.reason}, account)])
+        began = await self._write(
+            lambda connection: outcomes.pause_accounts(connection, [(account, "", pause)], micros(now))
+        )
+        self._alarm(began)
+
+    async def broken(self, account: str, until: datetime | None, reason: str, now: datetime) -> None:
+        """See `outbox.ports.Store`."""
+        pause = Pause("account", until or now, "retry", reason)
+
+        def job(connection: Connection) -> None:
+            outcomes.pause_accounts(connection, [(account, outcomes.BREAKER, pause)], micros(now))
+
+        await self._write(job)
+        if until is None:
+            log.warning("account.breaker_closed", extra={"account": account})
+            self._core.bus.publish([LiveEvent("account.breaker_closed", {"account": account}, account)])
+            return
+        log.error("account.breaker_opened", extra={"account": account, "detail": reason})
+        data = {"account": account, "reason": reason, "until": rfc3339(micros(until))}
+        self._core.bus.publish([LiveEvent("account.breaker_opened", data, account)])
 
     async def release(self, account: str, now: datetime) -> None:
         """See `outbox.ports.Store`."""
@@ -174,64 +201,34 @@ class OutboxStore:
     async def _write(self, job: Callable[[Connection], T]) -> T:
         return await self._core.database.write(job)
 
+    def _follow(self, recorded: outcomes.Recorded) -> None:
+        """Tell of what was recorded, and raise the alarms that follow from it."""
+        self._tell(recorded.changed)
+        if recorded.dead:
+            self._bury(recorded.dead)
+        self._alarm(recorded.pauses)
+        if recorded.awakened:
+            self._core.bus.wake("intake")
+
+    def _bury(self, letters: Sequence[dict[str, Any]]) -> None:
+        self._core.metrics.dead_letters.labels("outbound").inc(len(letters))
+        log.error("outbox.dead_letters", extra={"count": len(letters)})
+        for letter in letters:
+            data = {"id": letter["id"], "message_id": letter["message_id"], "account": letter["account"],
+                    "class": letter["error_class"], "code": letter["code"]}  # fmt: skip
+            self._core.bus.publish([LiveEvent("dead_letter.created", data, letter["account"])])
+
+    def _alarm(self, pauses: Iterable[tuple[str, str, Pause]]) -> None:
+        """Pauses that began. One for a rate is the platform's daily business; a dead token needs somebody."""
+        for account, scope, pause in pauses:
+            level = logging.ERROR if pause.error_class in ("auth", "policy") else logging.WARNING
+            log.log(level, "account.paused", extra={"account": account, "scope": scope, "class": pause.error_class})
+            data = {"account": account, "scope": scope.partition(":")[0] or "account", "class": pause.error_class,
+                    "reason": pause.reason, "until": rfc3339(micros(pause.until))}  # fmt: skip
+            self._core.bus.publish([LiveEvent("account.paused", data, account)])
+
     def _tell(self, changed: Iterable[states.Changed]) -> None:
         self._core.bus.publish(LiveEvent(*change.live) for change in changed)
-
-    # --- claim, in the store's thread ---
-
-    def _claim(
-        self, connection: Connection, room: Room, decide: Decide, owner: str, now: datetime
-    ) -> tuple[list[Parcel], list[states.Changed], list[tuple[str, str]], list[LiveEvent]]:
-        paused = {pause.account: pause for pause in _account_pauses(connection, now)}
-        heads: list[Row[Any]] = []
-        owners: list[str] = []
-        for account in waiting_accounts(connection):
-            if (limit := room(account, paused.get(account))) > 0:
-                found = _heads(connection, account, limit, micros(now))
-                heads += found
-                owners += [account] * len(found)
-        if not heads:
-            return [], [], [], []
-        candidates = self._candidates(connection, heads, owners, now)
-        going: list[Parcel] = []
-        stopped: list[tuple[Parcel, Stop]] = []
-        for candidate in candidates:
-            ruling = decide(candidate)
-            if isinstance(ruling, Go):
-                going.append(_claimed(candidate.parcel, ruling, now))
-            elif isinstance(ruling, Stop):
-                stopped.append((candidate.parcel, ruling))
-        refused = [(parcel.channel, stop.judgment.verdicts[0].rule) for parcel, stop in stopped]
-        stopped, detours = take_over(connection, self._core, stopped)
-        changed = outcomes.stop(connection, stopped, micros(now)) if stopped else []
-        if going:
-            as_queued = {candidate.parcel.id: candidate.parcel.message for candidate in candidates}
-            _keep_form(connection, [parcel for parcel in going if parcel.message is not as_queued[parcel.id]])
-            changed += _commit_sending(connection, going, owner, now)
-        return going, changed, refused, detours
-
-    def _candidates(
-        self, connection: Connection, heads: Sequence[Row[Any]], owners: Sequence[str], now: datetime
-    ) -> list[Candidate]:
-        known = about(connection, [row.message_id for row in heads])
-        tried = _tries(connection, [row.id for row in heads if row.attempts or row.fence])
-        parcels: list[Parcel] = []
-        subjects: list[Subject] = []
-        for row, account in zip(heads, owners, strict=True):
-            message = _decode(row.payload)
-            unknowns, first = tried.get(row.id, (0, None))
-            details = known.get(row.message_id)
-            parcels.append(
-                Parcel(
-                    id=row.id, message_id=row.message_id, conversation_id=row.conversation_id, account=account,
-                    channel=row.channel, message=message, queued_at=moment(row.queued_at), attempt=row.attempts,
-                    unknowns=unknowns, first_attempt_at=None if first is None else moment(first), fence=row.fence,
-                    automatic=bool(details and details.automatic),
-                )
-            )  # fmt: skip
-            subjects.append(subject_of(message, account, row.channel, row.conversation_id, details, queued=True))
-        facts = self._facts.gather(connection, subjects, now)
-        return [Candidate(parcel, fact) for parcel, fact in zip(parcels, facts, strict=True)]
 
 
 def pace_of(core: Core, account_id: str, channel: str) -> Pace:
@@ -241,133 +238,4 @@ def pace_of(core: Core, account_id: str, channel: str) -> Pace:
     pace = declared.pace if declared is not None else Pace(1e9, "no such channel")
     if account is None or account.settings.rate is None:
         return pace
-    return Pace(account.settings.rate, "[[accounts]] rate", "message", pace.pair_seconds, pace.pair_burst, pace.daily)
-
-
-def waiting_accounts(connection: Connection) -> list[str]:
-    """The accounts that something is queued for: one step of the index for each, however much is queued."""
-    found: list[str] = []
-    last = ""
-    first = connection.execute(select(func.min(outbox.c.account)).where(states.is_due())).scalar()
-    while first is not None:
-        found.append(first)
-        last = first
-        first = connection.execute(_next_account, {"b_account": last}).scalar()
-    return found
-
-
-def _heads(connection: Connection, account: str, limit: int, now: int) -> list[Row[Any]]:
-    """Up to `limit` due heads of conversations; due rows that are no heads are put aside until it is their turn."""
-    found: list[Row[Any]] = []
-    statement = dialect.for_claim(connection, _due)
-    for priority in _PRIORITIES:
-        while len(found) < limit:
-            asked = limit - len(found)
-            rows = connection.execute(
-                statement,
-                {"b_account": account, "b_priority": priority, "b_now": now, "b_limit": asked,
-                 "unknown_since": now - states.HOLDS},
-            ).all()  # fmt: skip
-            back = [row.id for row in rows if row.held_back]
-            if back:
-                connection.execute(update(outbox).where(outbox.c.id.in_(back)).values(not_before=None))
-            found += [row for row in rows if not row.held_back]
-            if not back or len(rows) < asked:
-                break
-            if len(back) < len(rows):
-                break  # heads among them are still due and would be found again
-    return found
-
-
-def _tries(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[int, int | None]]:
-    """By part that was tried before: tries whose outcome nobody learned, and when the first began."""
-    if not ids:
-        return {}
-    unknown = func.sum(case((attempts.c.outcome == "unknown", 1), else_=0))
-    statement = (
-        select(attempts.c.outbox_id, unknown.label("unknowns"), func.min(attempts.c.started_at).label("first"))
-        .where(attempts.c.outbox_id.in_(ids))
-        .group_by(attempts.c.outbox_id)
-    )
-    return {row.outbox_id: (int(row.unknowns), row.first) for row in connection.execute(statement)}
-
-
-def parcels_of(connection: Connection, statement: Any) -> list[Parcel]:
-    """Rows of the outbox as parcels that were claimed before."""
-    rows = connection.execute(statement).all()
-    tried = _tries(connection, [row.id for row in rows])
-    latest = _latest_attempts(connection, [row.id for row in rows])
-    automatic = {
-        row.id
-        for row in connection.execute(
-            select(messages.c.id).where(messages.c.id.in_([row.message_id for row in rows]), messages.c.automatic != "")
-        )
-    }
-    found: list[Parcel] = []
-    for row in rows:
-        unknowns, first = tried.get(row.id, (0, None))
-        found.append(
-            Parcel(
-                id=row.id, message_id=row.message_id, conversation_id=row.conversation_id, account=row.account,
-                channel=row.channel, message=_decode(row.payload), queued_at=moment(row.queued_at),
-                attempt=row.attempts, attempt_id=latest.get(row.id, ""), unknowns=unknowns,
-                first_attempt_at=None if first is None else moment(first), fence=row.fence,
-                automatic=row.message_id in automatic,
-            )
-        )  # fmt: skip
-    return found
-
-
-def _latest_attempts(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
-    statement = (
-        select(attempts.c.outbox_id, func.max(attempts.c.id))
-        .where(attempts.c.outbox_id.in_(ids), attempts.c.finished_at.is_(None))
-        .group_by(attempts.c.outbox_id)
-    )
-    return {row[0]: row[1] for row in connection.execute(statement)} if ids else {}
-
-
-def _claimed(parcel: Parcel, go: Go, now: datetime) -> Parcel:
-    return msgspec.structs.replace(
-        parcel,
-        message=go.message, attempt=parcel.attempt + 1, fence=parcel.fence + 1, attempt_id=new_id(),
-        lease_until=go.lease_until, first_attempt_at=parcel.first_attempt_at or now,
-    )  # fmt: skip
-
-
-_form = update(outbox).where(outbox.c.id == bindparam("b_id")).values(payload=bindparam("b_payload"))
-
-
-def _keep_form(connection: Connection, changed: Sequence[Parcel]) -> None:
-    """What leaves in another form than it was accepted in is kept in that form, with its intent: after a crash it must
-    be known whether it went by a tag, or by a reply token, which is used from now on."""
-    if not changed:
-        return
-    rows = [{"b_id": parcel.id, "b_payload": _encode(parcel.message).decode()} for parcel in changed]
-    dialect.run_many(connection, ("form",), lambda: _form, rows)
-    use_tokens(connection, [(parcel.conversation_id, parcel.message) for parcel in changed])
-
-
-def _commit_sending(connection: Connection, going: Sequence[Parcel], owner: str, now: datetime) -> list[states.Changed]:
-    """The intent, before the first byte: state, attempt number, fence, lease, and a row for the attempt."""
-    leases: dict[datetime, list[str]] = {}
-    for parcel in going:
-        leases.setdefault(parcel.lease_until or now, []).append(parcel.id)
-    for until, ids in leases.items():
-        connection.execute(_take, {"b_ids": ids, "b_owner": owner, "b_lease": micros(until)})
-    dialect.insert_many(
-        connection,
-        attempts,
-        [
-            {"id": parcel.attempt_id, "outbox_id": parcel.id, "message_id": parcel.message_id,
-             "number": parcel.attempt, "started_at": micros(now)}
-            for parcel in going
-        ],
-    )  # fmt: skip
-    rows = connection.execute(_show, {"b_ids": list({parcel.message_id for parcel in going})})
-    return [states.Changed(row.id, row.ticket_id, row.account, "queued", "sending") for row in rows]
-
-
-def _account_pauses(connection: Connection, now: datetime) -> list[Waiting]:
-    rows = connection.execute(_paused, {"b_now": micros(now)})
-    return [Waiting(row.account, moment(row.paused_until), row.error_class) for row in rows]
+    return replace(pace, per_second=account.settings.rate, source="[[accounts]] rate", unit="message")

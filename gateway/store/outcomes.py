@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, bindparam, insert, null, select, text, update
 
-from adapters import Sent
-from gateway.ids import micros, new_id
+from adapters import ErrorClass, Sent
+from gateway.ids import micros, new_id, rfc3339
 from gateway.store import states
 from gateway.store.dialect import insert_ignore, run_many, upsert
 from gateway.store.people import set_consent
@@ -37,7 +37,8 @@ class Recorded(msgspec.Struct):
     """What followed from a batch: messages in another state, dead letters made, parked events woken."""
 
     changed: list[states.Changed] = msgspec.field(default_factory=list)
-    dead: int = 0
+    dead: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    pauses: list[tuple[str, str, Pause]] = msgspec.field(default_factory=list)  # those that began
     awakened: bool = False
     aliases: list[tuple[str, Address]] = msgspec.field(default_factory=list)  # private replies, whom they reached
 
@@ -76,14 +77,14 @@ def record(connection: Connection, batch: Sequence[Outcome], now: int) -> Record
     if updates:
         run_many(connection, ("outcome",), lambda: _SET, updates)
     recorded = _follow_up(connection, effective, now)
-    _pause(connection, [outcome for outcome in batch if outcome.pause is not None], now)
+    recorded.pauses = _pause(connection, [outcome for outcome in batch if outcome.pause is not None], now)
     return recorded
 
 
 _ROWS = (
     select(
         outbox.c.id, outbox.c.state, outbox.c.fence, outbox.c.attempts, outbox.c.external_id, outbox.c.sent_at,
-        outbox.c.error,
+        outbox.c.error, outbox.c.settled,
     )
     .where(outbox.c.id.in_(bindparam("b_ids", expanding=True)))
     .with_for_update()  # says nothing where one connection writes
@@ -139,7 +140,7 @@ def _follow_up(connection: Connection, effective: Sequence[Outcome], now: int) -
     sent = [(outcome.parcel, outcome.sent) for outcome in effective if outcome.sent is not None]
     awakened = know_by(connection, sent)
     failed = [outcome for outcome in effective if outcome.state == "failed"]
-    _bury(connection, [(o.parcel, o.error or Failure("", "unknown"), o.parcel.attempt) for o in failed], now)
+    dead = _bury(connection, [(o.parcel, o.error or Failure("", "unknown"), o.parcel.attempt) for o in failed], now)
     changed = states.refresh(connection, [outcome.parcel.message_id for outcome in effective], now)
     _people(connection, effective, now)
     _tell_refused(connection, effective, now)
@@ -150,7 +151,7 @@ def _follow_up(connection: Connection, effective: Sequence[Outcome], now: int) -
         if outcome.sent is not None and is_private_reply(outcome.parcel.message)
         for address in outcome.sent.addresses
     ]
-    return Recorded(changed, len(failed), awakened, reached)
+    return Recorded(changed, dead, awakened=awakened, aliases=reached)
 
 
 _AWAKEN = (
@@ -244,28 +245,30 @@ def _tell_refused(connection: Connection, effective: Sequence[Outcome], now: int
     states.log_many(connection, entries, now)
 
 
-def _bury(connection: Connection, letters: Sequence[tuple[Parcel, Failure, int]], now: int) -> None:
-    if not letters:
-        return
-    connection.execute(
-        insert(dead_letters),
-        [dead_letter(parcel.id, parcel.message_id, parcel.account, failure, tries, now)
-         for parcel, failure, tries in letters],
-    )  # fmt: skip
+def _bury(
+    connection: Connection, letters: Sequence[tuple[Parcel, Failure, int]], now: int
+) -> list[dict[str, Any]]:  # fmt: skip
+    rows = [
+        dead_letter(parcel.id, parcel.message_id, parcel.account, parcel.channel, failure, tries, now)
+        for parcel, failure, tries in letters
+    ]
+    if rows:
+        connection.execute(insert(dead_letters), rows)
+    return rows
 
 
 def dead_letter(
-    outbox_id: str, message_id: str, account: str, failure: Failure, tries: int, now: int
+    outbox_id: str, message_id: str, account: str, channel: str, failure: Failure, tries: int, now: int
 ) -> dict[str, Any]:
     """The dead letter of a part that failed for good."""
     return {
         "id": new_id(), "direction": "outbound", "kind": "message", "ref": outbox_id, "account": account,
-        "message_id": message_id, "error_class": failure.error_class, "code": failure.code, "detail": failure.detail,
-        "attempts": tries, "created_at": now,
+        "channel": channel, "message_id": message_id, "error_class": failure.error_class, "code": failure.code,
+        "detail": failure.detail, "attempts": tries, "created_at": now,
     }  # fmt: skip
 
 
-def _pause(connection: Connection, outcomes: Sequence[Outcome], now: int) -> None:
+def _pause(connection: Connection, outcomes: Sequence[Outcome], now: int) -> list[tuple[str, str, Pause]]:
     found: list[tuple[str, str, Pause]] = []
     for outcome in outcomes:
         pause, parcel = outcome.pause, outcome.parcel
@@ -276,11 +279,21 @@ def _pause(connection: Connection, outcomes: Sequence[Outcome], now: int) -> Non
             "recipient": f"to:{recipient_of(parcel.message)}"[:160],
         }[pause.scope]
         found.append((parcel.account, scope, pause))
-    pause_accounts(connection, found, now)
+    return pause_accounts(connection, found, now)
 
 
-def pause_accounts(connection: Connection, pauses: Sequence[tuple[str, str, Pause]], now: int) -> None:
-    """Who must wait: (account, scope, pause). Of several for one the longest counts; a dead token outlasts a rate."""
+BREAKER = "breaker"  # the scope an open breaker is shown under; no rule asks for it
+
+
+def pause_accounts(
+    connection: Connection, pauses: Sequence[tuple[str, str, Pause]], now: int
+) -> list[tuple[str, str, Pause]]:
+    """Who must wait: (account, scope, pause). Of several for one the longest counts; a dead token outlasts a rate.
+
+    Those that began, and did not only go on, are returned.
+    """
+    if not pauses:
+        return []
     longest: dict[tuple[str, str], Pause] = {}
     for account, scope, pause in pauses:
         known = longest.get((account, scope))
@@ -291,14 +304,29 @@ def pause_accounts(connection: Connection, pauses: Sequence[tuple[str, str, Paus
          "reason": pause.reason[:500], "at": now}
         for (account, scope), pause in sorted(longest.items())
     ]  # fmt: skip
+    accounts = {account for account, _ in longest}
+    before = {
+        (row.account, row.scope, row.error_class): row.paused_until
+        for row in connection.execute(select(account_states).where(account_states.c.account.in_(accounts)))
+    }
+    lasting = {key for key, until in before.items() if until > now}
+    dead = {(account, scope) for account, scope, error_class in lasting if error_class == "auth"}
+    rows = [row for row in rows if row["error_class"] == "auth" or (row["account"], row["scope"]) not in dead]
     upsert(connection, account_states, rows, ["account", "scope"], ["paused_until", "error_class", "reason", "at"])
+    return [
+        (account, scope, pause)
+        for (account, scope), pause in longest.items()
+        if (account, scope, pause.error_class) not in lasting and (account, scope) not in dead
+    ]
 
 
 # --- without a send ---------------------------------------------------------------------------------------------------
 
 
-def stop(connection: Connection, stopped: Sequence[tuple[Parcel, Stop]], now: int) -> list[states.Changed]:
-    """Messages the rules hold back or refuse at the last moment."""
+def stop(
+    connection: Connection, stopped: Sequence[tuple[Parcel, Stop]], now: int
+) -> tuple[list[states.Changed], list[dict[str, Any]]]:
+    """Messages the rules hold back or refuse at the last moment: what changed, and the dead letters made."""
     rows = _rows(connection, [parcel.id for parcel, _ in stopped])
     updates: list[dict[str, Any]] = []
     letters: list[tuple[Parcel, Failure, int]] = []
@@ -306,29 +334,36 @@ def stop(connection: Connection, stopped: Sequence[tuple[Parcel, Stop]], now: in
     for parcel, word in stopped:
         verdict = word.judgment.verdicts[0]
         row = rows[parcel.id]
-        failure = Failure(verdict.rule, CLASS_OF_RULE.get(verdict.rule, "policy"), verdict.reason)  # type: ignore[arg-type]
         held = word.until is not None
+        default: ErrorClass = "throttle" if held else "policy"
+        failure = Failure(
+            verdict.rule, word.error_class or CLASS_OF_RULE.get(verdict.rule, default), verdict.reason  # type: ignore[arg-type]
+        )  # fmt: skip
         if not held:
             letters.append((parcel, failure, parcel.attempt))
         more[parcel.message_id] = {"rule": verdict.rule, "reason": verdict.reason, "remedy": verdict.remedy}
+        if word.until is not None:
+            more[parcel.message_id]["until"] = rfc3339(micros(word.until))
         updates.append(
             {"b_id": parcel.id, "b_state": "held" if held else "failed", "b_attempts": row.attempts,
              "b_not_before": micros(word.until) if word.until is not None else None,
-             "b_error": row.error if held and row.error else to_json(failure) if not held else None,
-             "b_external_id": row.external_id, "b_sent_at": row.sent_at, "b_unknown_at": None}
+             "b_error": to_json(failure), "b_external_id": row.external_id, "b_sent_at": row.sent_at,
+             "b_unknown_at": None}
         )  # fmt: skip
     run_many(connection, ("outcome",), lambda: _SET, updates)
-    _bury(connection, letters, now)
+    dead = _bury(connection, letters, now)
     changed = states.refresh(connection, [parcel.message_id for parcel, _ in stopped], now, SYSTEM, more)
     states.promote(connection, [p.conversation_id for p, word in stopped if word.until is None], now)
-    return changed
+    return changed, dead
 
 
 def settle(connection: Connection, parcel: Parcel, sent: Sent | None, now: int) -> Recorded:
     """The truth about an unknown part. Proven unsent, it goes again, unless one behind it has left already: then it has
     failed, and a person may send it again."""
     row = _rows(connection, [parcel.id]).get(parcel.id)
-    if row is None or row.state != "unknown":
+    if (
+        row is None or row.state != "unknown" or (row.settled and sent is None)
+    ):  # a person left it: it does not go again
         return Recorded()
     if sent is not None:
         values = {"state": "sent", "external_id": row.external_id or sent.external_id, "sent_at": now, "error": None}
@@ -340,16 +375,17 @@ def settle(connection: Connection, parcel: Parcel, sent: Sent | None, now: int) 
         failure = None
         values = {"state": "queued", "not_before": now}
     connection.execute(
-        update(outbox).where(outbox.c.id == parcel.id).values(**values, unknown_at=None, lease_until=None)
+        update(outbox)
+        .where(outbox.c.id == parcel.id)
+        .values(**values, unknown_at=None, asked_at=None, lease_until=None)
     )
     awakened = know_by(connection, [(parcel, sent)]) if sent is not None else False
-    if failure is not None:
-        _bury(connection, [(parcel, failure, parcel.attempt)], now)
+    dead = _bury(connection, [(parcel, failure, parcel.attempt)], now) if failure is not None else []
     if sent is None and parcel.message.template is None:
         _give_back(connection, parcel)
     changed = states.refresh(connection, [parcel.message_id], now)
     states.promote(connection, [parcel.conversation_id], now)
-    return Recorded(changed, int(failure is not None), awakened)
+    return Recorded(changed, dead, awakened=awakened)
 
 
 def _give_back(connection: Connection, parcel: Parcel) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, select, text, update
+import msgspec
+from sqlalchemy import Connection, RowMapping, func, select, text
 
+from gateway.store import dead
 from gateway.store.schema import account_states, dead_letters, deliveries, messages, outbox
 from gateway.store.search import Visible, seen
+from gateway.store.states import is_unknown
 from gateway.store.views import Rows
 
 OPEN_STATES = ("queued", "held", "sending", "unknown")
@@ -16,7 +18,6 @@ OPEN_STATES = ("queued", "held", "sending", "unknown")
 # In the words of the partial indexes: with bound values the embedded store would not use them.
 _DELIVERIES_OPEN = text("deliveries.state IN ('received', 'retry')")
 _OUTBOX_OPEN = text("outbox.state IN ('queued', 'held', 'sending', 'unknown') AND NOT outbox.settled")
-_OUTBOX_DUE = text("outbox.state IN ('queued', 'held')")
 
 
 def outbox_page(
@@ -47,41 +48,6 @@ def outbox_page(
     return connection.execute(statement).mappings().all()
 
 
-def _open_letters() -> tuple[Any, ...]:
-    return dead_letters.c.replayed_at.is_(None), dead_letters.c.dropped_at.is_(None)
-
-
-def dead_page(
-    connection: Connection, direction: str, account: str, visible: Visible, limit: int, before: str | None
-) -> Rows:
-    """Dead letters that are neither replayed nor dropped, the newest first."""
-    statement = select(dead_letters).where(*_open_letters(), seen(dead_letters.c.account, visible))
-    if direction:
-        statement = statement.where(dead_letters.c.direction == direction)
-    if account:
-        statement = statement.where(dead_letters.c.account == account)
-    if before is not None:
-        statement = statement.where(dead_letters.c.id < before)
-    return connection.execute(statement.order_by(dead_letters.c.id.desc()).limit(limit)).mappings().all()
-
-
-def dead_letter(connection: Connection, letter_id: str, visible: Visible) -> RowMapping | None:
-    """One dead letter, handled or not, or None."""
-    statement = select(dead_letters).where(dead_letters.c.id == letter_id, seen(dead_letters.c.account, visible))
-    return connection.execute(statement).mappings().first()
-
-
-def drop_letter(connection: Connection, letter_id: str, now: int) -> bool:
-    """Put a dead letter aside for good; False when it was handled before."""
-    return settle_letter(connection, letter_id, "dropped_at", now)
-
-
-def settle_letter(connection: Connection, letter_id: str, column: str, now: int) -> bool:
-    """Write the moment down at which an open letter was handled; False when it was handled before."""
-    statement = update(dead_letters).where(dead_letters.c.id == letter_id, *_open_letters()).values({column: now})
-    return connection.execute(statement).rowcount > 0
-
-
 def pauses(connection: Connection, now: int) -> dict[str, list[RowMapping]]:
     """What each account waits for right now."""
     found: dict[str, list[RowMapping]] = {}
@@ -90,14 +56,43 @@ def pauses(connection: Connection, now: int) -> dict[str, list[RowMapping]]:
     return found
 
 
-def depths(connection: Connection) -> dict[str, int | None]:
-    """Queue figures for metrics: open parts by state, open dead letters, and the moments of the oldest work."""
-    found: dict[str, int | None] = dict.fromkeys(OPEN_STATES, 0)
-    by_state = select(outbox.c.state, func.count()).where(_OUTBOX_OPEN).group_by(outbox.c.state)
-    found |= {state: int(count) for state, count in connection.execute(by_state)}
-    letters = select(func.count()).select_from(dead_letters).where(*_open_letters())
-    found["dead"] = int(connection.execute(letters).scalar_one())
+class Depth(msgspec.Struct):
+    """Open parts of one account by state, and the moment at which the oldest waiting one was queued."""
+
+    states: dict[str, int] = msgspec.field(default_factory=dict)
+    oldest: int | None = None
+
+
+def depths(connection: Connection, visible: Visible = None) -> dict[str, Depth]:
+    """The outbox by account."""
+    found: dict[str, Depth] = {}
+    by_state = (
+        select(outbox.c.account, outbox.c.state, func.count(), func.min(outbox.c.queued_at))
+        .where(_OUTBOX_OPEN, seen(outbox.c.account, visible))
+        .group_by(outbox.c.account, outbox.c.state)
+    )
+    for account, state, count, oldest in connection.execute(by_state):
+        depth = found.setdefault(account, Depth())
+        depth.states[state] = int(count)
+        if state in ("queued", "held"):
+            depth.oldest = oldest if depth.oldest is None else min(depth.oldest, oldest)
+    return found
+
+
+def undecided(connection: Connection, visible: Visible = None) -> int:
+    """Unknown parts a person is to decide on."""
+    wanted = is_unknown(), outbox.c.asked_at.is_not(None), seen(outbox.c.account, visible)
+    return int(connection.execute(select(func.count()).select_from(outbox).where(*wanted)).scalar_one())
+
+
+def open_letters(connection: Connection, visible: Visible = None) -> int:
+    """Dead letters nobody has handled."""
+    wanted = dead.OPEN, seen(dead_letters.c.account, visible)
+    return int(connection.execute(select(func.count()).select_from(dead_letters).where(*wanted)).scalar_one())
+
+
+def oldest_delivery(connection: Connection) -> int | None:
+    """When the oldest delivery came that is not filed yet."""
     first = select(deliveries.c.received_at).where(_DELIVERIES_OPEN).order_by(deliveries.c.id).limit(1)
-    found["oldest_inbound"] = connection.execute(first).scalar()
-    found["oldest_outbound"] = connection.execute(select(func.min(outbox.c.queued_at)).where(_OUTBOX_DUE)).scalar()
+    found: int | None = connection.execute(first).scalar()
     return found

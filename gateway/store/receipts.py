@@ -28,6 +28,7 @@ from gateway.store.schema import (
 from gateway.store.tickets import to_json
 from gateway.tickets import Entry
 from normalizers.model import Address, DeliveryUpdate, OutboundMessage
+from outbox.crashpoints import reach
 from outbox.outcomes import optout_scope
 from outbox.ports import Failure
 from outbox.receipts import advance
@@ -97,6 +98,7 @@ def apply(
             batch.receive(part, receipt)
     result.applied, result.live = batch.write()
     result.aliases = batch.aliases
+    reach("receipts.written")
     return result
 
 
@@ -252,7 +254,9 @@ class _Batch:
             part.state, part.not_before = "queued", again
             return
         part.state = "failed"
-        self._letters.append(dead_letter(row.id, row.message_id, row.account, failure, row.attempts, self._now))
+        self._letters.append(
+            dead_letter(row.id, row.message_id, row.account, self._channel.name, failure, row.attempts, self._now)
+        )
 
     def _again(self, part: _Part, rule: ErrorRule) -> int | None:
         schedule, row = SCHEDULES[self._channel.retry], part.row

@@ -440,6 +440,7 @@ outbox = Table(
     _text("external_id"),
     _moment("sent_at"),
     _moment("unknown_at"),
+    _moment("asked_at"),  # when a person was told that an unknown one waits for a decision
     Column("settled", Boolean, nullable=False, server_default=text("false")),  # an unknown one that was decided
     Index("ix_outbox_message_id", "message_id"),
     Index(
@@ -463,6 +464,12 @@ outbox = Table(
         "lease_until",
         sqlite_where=text("state = 'sending'"),
         postgresql_where=text("state = 'sending'"),
+    ),
+    Index(
+        "ix_outbox_unknown",
+        "unknown_at",
+        sqlite_where=text("state = 'unknown' AND NOT settled"),
+        postgresql_where=text("state = 'unknown' AND NOT settled"),
     ),
 )
 
@@ -525,6 +532,17 @@ platform_tokens = Table(
     _moment("saved_at"),
 )
 
+# What was taken of an account's pace, written down with the messages that took it.
+paces = Table(
+    "paces",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    _json("taken"),
+    Column("full_until", BigInteger, nullable=False, server_default="0"),  # before this, nothing more may go
+    Column("until", BigInteger, nullable=False, server_default="0"),  # from then on all is free again
+    Index("ix_paces_until", "until"),
+)
+
 templates = Table(
     "templates",
     metadata,
@@ -547,6 +565,7 @@ dead_letters = Table(
     _text("kind", 16),  # delivery, event, message
     _id("ref", nullable=False),
     _text("account", 64),
+    _text("channel", 32),  # of an outbound one
     _id("message_id"),
     _text("error_class", 16),
     _text("code"),
@@ -562,6 +581,27 @@ dead_letters = Table(
         sqlite_where=text("replayed_at IS NULL AND dropped_at IS NULL"),
         postgresql_where=text("replayed_at IS NULL AND dropped_at IS NULL"),
     ),
+)
+
+# Many dead letters handled by one order, a few a second: it goes on after a restart.
+dead_jobs = Table(
+    "dead_jobs",
+    metadata,
+    _id(primary_key=True),
+    _text("action", 8),  # replay, drop
+    _json("filter"),
+    Column("per_second", Integer, nullable=False, server_default="10"),
+    Column("state", String(12), nullable=False, server_default="running"),  # running, done, cancelled
+    _json("actor"),
+    _text("last_id", 32),  # of the letters handled so far
+    _id("end_id", nullable=False),  # letters made after the order are not part of it
+    Column("total", Integer, nullable=False, server_default="0"),
+    Column("done", Integer, nullable=False, server_default="0"),
+    Column("refused", Integer, nullable=False, server_default="0"),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    _moment("not_before", nullable=False),
+    Index("ix_dead_jobs_state", "state", "id"),
 )
 
 idempotency = Table(

@@ -11,14 +11,16 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, TextClause, bindparam, exists, func, literal, or_, select, text, update
 
+from gateway.bus import LiveEvent
 from gateway.store.dialect import insert_many, run_many
 from gateway.store.schema import dead_letters, messages, outbox, ticket_events, tickets
 from gateway.store.tickets import event_row
 from gateway.tickets import Actor, Entry
 from outbox.receipts import combined
-from outbox.schedule import UNKNOWN_HOLDS
+from outbox.schedule import ASK_AFTER, UNKNOWN_HOLDS
 
 PLATFORM = Actor("platform")
+_ASK_US = int(ASK_AFTER.total_seconds() * 1_000_000)
 HOLDS = int(UNKNOWN_HOLDS.total_seconds() * 1_000_000)  # microseconds
 _ENTRY_OF = {
     "sent": "reply.sent",
@@ -48,6 +50,11 @@ class Changed(msgspec.Struct, frozen=True):
 def is_open(alias: str = "outbox") -> TextClause:
     """Word for word the condition of `ix_outbox_open`: only then is that index used."""
     return text(f"{alias}.state IN ('queued', 'held', 'sending', 'unknown') AND NOT {alias}.settled")
+
+
+def is_unknown() -> TextClause:
+    """Word for word the condition of `ix_outbox_unknown`."""
+    return text("outbox.state = 'unknown' AND NOT outbox.settled")
 
 
 def is_due(alias: str = "outbox") -> TextClause:
@@ -180,12 +187,10 @@ _heads = (
 _PROMOTE = update(outbox).where(outbox.c.id.in_(_heads)).values(not_before=bindparam("b_now"))
 
 
-def promote(connection: Connection, conversation_ids: Iterable[str], now: int) -> None:
-    """The next waiting part of each conversation becomes due."""
+def promote(connection: Connection, conversation_ids: Iterable[str], now: int) -> int:
+    """The next waiting part of each conversation becomes due; how many there were."""
     ids = list(dict.fromkeys(conversation_ids))
-    if not ids:
-        return
-    connection.execute(_PROMOTE, {"b_ids": ids, "b_now": now})
+    return connection.execute(_PROMOTE, {"b_ids": ids, "b_now": now}).rowcount if ids else 0
 
 
 _earlier = outbox.alias("earlier")
@@ -202,13 +207,59 @@ held_back = exists(
 """Whether an earlier message of the conversation is still to leave; one unknown since `unknown_since` is not."""
 
 
-def sweep(connection: Connection, now: int, limit: int = 500) -> int:
-    """What waits for nobody any more becomes due: its head was settled, or has been unknown for long enough."""
-    waiting = select(outbox.c.id).where(is_due(), outbox.c.not_before.is_(None), ~held_back).limit(limit)
-    ids = list(connection.execute(waiting, {"unknown_since": now - HOLDS}).scalars())
-    if ids:
-        connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(not_before=now))
-    return len(ids)
+_FREE_FOR = 60_000_000  # microseconds after it let go in which an unknown head's followers are looked for
+
+
+def freed(connection: Connection, now: int) -> list[str]:
+    """The conversations whose unknown head has just held its followers for long enough."""
+    statement = select(outbox.c.conversation_id).where(
+        is_unknown(), outbox.c.unknown_at <= now - HOLDS, outbox.c.unknown_at > now - HOLDS - _FREE_FOR
+    )
+    return list(connection.execute(statement.limit(500)).scalars())
+
+
+def forgotten(connection: Connection, now: int, limit: int = 500) -> list[str]:
+    """Parts that wait for nobody any more, though nobody let them go. Reads all that waits for its turn."""
+    statement = select(outbox.c.id).where(is_due(), outbox.c.not_before.is_(None), ~held_back).limit(limit)
+    return list(connection.execute(statement, {"unknown_since": now - HOLDS}).scalars())
+
+
+def let_go(connection: Connection, ids: Iterable[str], now: int) -> int:
+    """Parts found by `forgotten` become due, as far as they still wait."""
+    statement = update(outbox).where(
+        outbox.c.id.in_(bindparam("b_ids", expanding=True)), is_due(), outbox.c.not_before.is_(None)
+    )
+    found = list(ids)
+    return connection.execute(statement.values(not_before=now), {"b_ids": found}).rowcount if found else 0
+
+
+def undecided(connection: Connection, now: int) -> list[str]:
+    """Unknown parts nobody could settle in time, and of which no person has been told."""
+    statement = select(outbox.c.id).where(
+        is_unknown(), outbox.c.unknown_at <= now - _ASK_US, outbox.c.asked_at.is_(None)
+    )
+    return list(connection.execute(statement.limit(500)).scalars())
+
+
+def ask(connection: Connection, outbox_ids: Sequence[str], now: int) -> list[LiveEvent]:
+    """Tell people that these unknown parts wait for a decision: a line on each ticket; the live events of it."""
+    if not outbox_ids:
+        return []
+    rows = connection.execute(
+        update(outbox)
+        .where(outbox.c.id.in_(list(outbox_ids)), is_unknown(), outbox.c.asked_at.is_(None))
+        .values(asked_at=now)
+        .returning(outbox.c.message_id)
+    )
+    ids = list(dict.fromkeys(rows.scalars()))
+    entries: dict[str, list[Entry]] = {}
+    told: list[LiveEvent] = []
+    for row in connection.execute(_MESSAGES, {"b_ids": ids}):
+        data = {"message_id": row.id, "remedy": "send it again, or leave it"}
+        entries.setdefault(row.ticket_id, []).append(Entry("reply.undecided", PLATFORM, data))
+        told.append(LiveEvent("message.undecided", {"ticket_id": row.ticket_id, **data}, row.account))
+    log_many(connection, entries, now)
+    return told
 
 
 def letters_answered(connection: Connection, outbox_ids: Iterable[str], now: int) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from adapters import ErrorClass
 from gateway.web.types import Id
 
 
@@ -176,3 +177,24 @@ class SignIn(In):
 
     email: Email
     password: Password
+
+
+class DeadFilter(In):
+    """Which dead letters are meant; what is left out says nothing. Ages in seconds."""
+
+    direction: Literal["inbound", "outbound"] | None = None
+    account: Annotated[str, Meta(max_length=64)] = ""
+    channel: Annotated[str, Meta(max_length=32)] = ""
+    kind: Literal["delivery", "event", "message"] | None = None
+    error_class: ErrorClass | None = msgspec.field(name="class", default=None)
+    code: Annotated[str, Meta(max_length=200)] = ""
+    older_than: Annotated[int, Meta(ge=0, le=10**9)] | None = None
+    newer_than: Annotated[int, Meta(ge=0, le=10**9)] | None = None
+
+
+class DeadJobRequest(In):
+    """Replay or drop all dead letters that fit, at most so many a second."""
+
+    action: Literal["replay", "drop"]
+    filter: DeadFilter = msgspec.field(default_factory=DeadFilter)
+    per_second: Annotated[int, Meta(ge=1, le=1000)] = 10

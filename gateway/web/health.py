@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, RowMapping, inspect
 
 from gateway.core import Core
 from gateway.ids import micros
 from gateway.store import queue_views
 from gateway.store.dialect import wal_reset_fault
+from gateway.store.outcomes import BREAKER
 from gateway.store.schema import metadata
 
 Check = Callable[[], Awaitable[str]]
@@ -125,14 +126,24 @@ class Health:
             return
         self._figures_at = time.monotonic()
         metrics = self._core.metrics
-        found = await self._core.database.read(queue_views.depths)
         now = micros(self._core.clock())
-        for name, gauge in (("oldest_inbound", metrics.oldest_inbound), ("oldest_outbound", metrics.oldest_outbound)):
-            since = found[name]
-            gauge.set(0 if since is None else max(0, now - since) / 1_000_000)
-        for state in queue_views.OPEN_STATES:
-            metrics.outbox_depth.labels(state).set(found[state] or 0)
-        metrics.dead_open.set(found["dead"] or 0)
+        found = await self._core.database.read(lambda connection: _figures(connection, now))
+        metrics.oldest_inbound.set(_age(found.oldest_inbound, now))
+        waiting = [depth.oldest for depth in found.depths.values() if depth.oldest is not None]
+        metrics.oldest_outbound.set(_age(min(waiting, default=None), now))
+        for gauge in (metrics.outbox_depth, metrics.outbox_oldest, metrics.paused, metrics.breaker_open):
+            gauge.clear()
+        for account in self._core.accounts:
+            depth = found.depths.get(account.id, queue_views.Depth())
+            for state in queue_views.OPEN_STATES:
+                metrics.outbox_depth.labels(account.id, state).set(depth.states.get(state, 0))
+            metrics.outbox_oldest.labels(account.id).set(_age(depth.oldest, now))
+            pauses = found.pauses.get(account.id, ())
+            metrics.breaker_open.labels(account.id).set(any(pause["scope"] == BREAKER for pause in pauses))
+            for error_class in {pause["error_class"] for pause in pauses if not pause["scope"]}:
+                metrics.paused.labels(account.id, error_class).set(1)
+        metrics.undecided.set(found.undecided)
+        metrics.dead_open.set(found.dead)
         metrics.wal_bytes.set(self._wal_bytes())
 
     # --- HTTP ---
@@ -160,6 +171,28 @@ class Health:
         except Exception:  # noqa: S110 - counts of this process must be seen above all when the store is down
             pass
         return web.Response(body=self._core.metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class _Figures(msgspec.Struct):
+    depths: dict[str, queue_views.Depth]
+    pauses: dict[str, list[RowMapping]]
+    undecided: int
+    dead: int
+    oldest_inbound: int | None
+
+
+def _figures(connection: Connection, now: int) -> _Figures:
+    return _Figures(
+        queue_views.depths(connection),
+        queue_views.pauses(connection, now),
+        queue_views.undecided(connection),
+        queue_views.open_letters(connection),
+        queue_views.oldest_delivery(connection),
+    )
+
+
+def _age(since: int | None, now: int) -> float:
+    return 0.0 if since is None else max(0, now - since) / 1_000_000
 
 
 def add_health(app: web.Application, health: Health) -> None:

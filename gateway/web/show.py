@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping
 
 from gateway.ids import micros, rfc3339
 from gateway.store.views import History
+from gateway.store.waiting import Wait
 from gateway.web import types
 from normalizers import model
 from outbox.verdict import Verdict
@@ -193,26 +194,49 @@ def message(row: RowMapping, files: Sequence[RowMapping], last: RowMapping | Non
     return types.Message(**_message_fields(row, files, last))
 
 
-def message_detail(row: RowMapping, files: Sequence[RowMapping], history: History) -> types.MessageDetail:
-    """A message with its attempts, receipts and parts."""
+def attempt(row: RowMapping, part: int) -> types.Attempt:
+    """One try of a part."""
+    return types.Attempt(
+        number=row["number"],
+        part=part,
+        at=moment(row["started_at"]),
+        finished_at=rfc3339(row["finished_at"]),
+        outcome=row["outcome"],
+        error_class=row["error_class"],
+        code=row["code"],
+        detail=row["detail"],
+        request_id=row["request_id"],
+    )
+
+
+def waiting(found: Wait | None) -> types.Waiting | None:
+    """What a part waits for."""
+    if found is None:
+        return None
+    return types.Waiting(
+        code=found.code, error_class=found.error_class, reason=found.reason, until=rfc3339(found.until)
+    )
+
+
+def is_undecided(part: Mapping[Any, Any]) -> bool:
+    """Whether a part waits for a person's decision."""
+    return part["state"] == "unknown" and part["asked_at"] is not None and not part["settled"]
+
+
+def message_detail(
+    row: RowMapping, files: Sequence[RowMapping], history: History, wait: Wait | None
+) -> types.MessageDetail:
+    """A message with its attempts, receipts and parts, and what it waits for."""
     number = {part["id"]: part["part"] for part in history.parts}
     last = history.attempts[-1] if history.attempts else None
+    fields = _message_fields(row, files, last)
+    if fields["error"] is None and wait is not None and wait.error_class:
+        fields["error"] = types.MessageError(code=wait.code, error_class=wait.error_class, detail=wait.reason)
     return types.MessageDetail(
-        **_message_fields(row, files, last),
-        attempts=[
-            types.Attempt(
-                number=tried["number"],
-                part=number.get(tried["outbox_id"], 0),
-                at=moment(tried["started_at"]),
-                finished_at=rfc3339(tried["finished_at"]),
-                outcome=tried["outcome"],
-                error_class=tried["error_class"],
-                code=tried["code"],
-                detail=tried["detail"],
-                request_id=tried["request_id"],
-            )
-            for tried in history.attempts
-        ],
+        **fields,
+        waiting=waiting(wait),
+        undecided=any(map(is_undecided, history.parts)),
+        attempts=[attempt(tried, number.get(tried["outbox_id"], 0)) for tried in history.attempts],
         receipts=[
             types.Receipt(
                 status=heard["status"],
@@ -332,43 +356,4 @@ def deletion(row: RowMapping) -> types.Deletion:
         deleted_by=row["deleted_by"],
         deleted_at=moment(row["deleted_at"]),
         channels=_decode(row["channels"]),
-    )
-
-
-# --- queues -----------------------------------------------------------------------------------------------------------
-
-
-def outbox_entry(row: RowMapping) -> types.OutboxEntry:
-    """A part in the outbox."""
-    return types.OutboxEntry(
-        id=row["id"],
-        message_id=row["message_id"],
-        ticket_id=row["ticket_id"] or "",
-        part=row["part"],
-        account=row["account"],
-        channel=row["channel"],
-        state=row["state"],
-        attempts=row["attempts"],
-        queued_at=moment(row["queued_at"]),
-        not_before=rfc3339(row["not_before"]),
-        lease_until=rfc3339(row["lease_until"]),
-        sent_at=rfc3339(row["sent_at"]),
-        external_id=row["external_id"],
-        settled=bool(row["settled"]),
-        error=error(row["error"]),
-    )
-
-
-def dead_letter(row: RowMapping) -> types.DeadLetter:
-    """A dead letter."""
-    return types.DeadLetter(
-        id=row["id"],
-        direction=row["direction"],
-        kind=row["kind"],
-        ref=row["ref"],
-        account=row["account"],
-        message_id=row["message_id"] or None,
-        error=types.MessageError(code=row["code"], error_class=row["error_class"], detail=row["detail"]),
-        attempts=row["attempts"],
-        created_at=moment(row["created_at"]),
     )

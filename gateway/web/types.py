@@ -170,12 +170,26 @@ class Message(Out):
     deleted_at: Moment | None
 
 
+class Waiting(Out):
+    """What something in the outbox waits for. `class` is empty where nothing is wrong and only its turn is missing."""
+
+    code: str
+    error_class: str = msgspec.field(name="class")
+    reason: str
+    until: Moment | None
+
+
 class MessageDetail(Message):
-    """A message with all that was tried and heard of it. `parts` only where it went in several."""
+    """A message with all that was tried and heard of it. `parts` only where it went in several.
+
+    `undecided`: nobody could find out whether it arrived; a person sends it again (retry) or leaves it (leave).
+    """
 
     attempts: list[Attempt]
     receipts: list[Receipt]
     parts: list[Part]
+    waiting: Waiting | None
+    undecided: bool
 
 
 class Accepted(Out):
@@ -366,7 +380,27 @@ class OutboxEntry(Out):
     sent_at: Moment | None
     external_id: str
     settled: bool
+    undecided: bool
+    waiting: Waiting | None
     error: MessageError | None
+
+
+class AccountQueue(Out):
+    """What one account has in the outbox. `oldest_queued_s`: the age of the oldest that waits, in seconds."""
+
+    account: str
+    states: dict[str, int]
+    oldest_queued_s: float | None
+
+
+class OutboxSummary(Out):
+    """The outbox in figures: open parts by state, over all accounts and for each; what waits for a person."""
+
+    states: dict[str, int]
+    undecided: int
+    dead: int
+    oldest_queued_s: float | None
+    accounts: list[AccountQueue]
 
 
 class DeadLetter(Out):
@@ -377,10 +411,50 @@ class DeadLetter(Out):
     kind: str
     ref: str
     account: str
+    channel: str
     message_id: str | None
     error: MessageError
     attempts: int
     created_at: Moment
+    replayed_at: Moment | None
+    dropped_at: Moment | None
+
+
+class RawDelivery(Out):
+    """What the platform sent, as it was kept. `text` where it is text, else `base64`."""
+
+    id: Id
+    source: str
+    received_at: Moment
+    headers: dict[str, Any]
+    text: str | None
+    base64: str | None
+
+
+class DeadLetterDetail(DeadLetter):
+    """A dead letter with what it is about: `raw` and `event` of an inbound one, `history` and `payload` of an outbound
+    one."""
+
+    raw: RawDelivery | None
+    event: dict[str, Any] | None
+    history: list[Attempt]
+    payload: dict[str, Any] | None
+
+
+class DeadJob(Out):
+    """Many dead letters handled by one order. `refused`: by a rule, or handled by somebody else meanwhile."""
+
+    id: Id
+    action: Literal["replay", "drop"]
+    state: Literal["running", "done", "cancelled"]
+    filter: dict[str, Any]
+    per_second: int
+    total: int
+    done: int
+    refused: int
+    actor: Author
+    created_at: Moment
+    updated_at: Moment
 
 
 class Upload(Out):

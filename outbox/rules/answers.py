@@ -6,11 +6,12 @@ from msgspec.structs import replace
 
 from normalizers.model import Context, OutboundMessage
 from outbox.facts import Facts
-from outbox.rules.declare import rule
+from outbox.rules.declare import rule as declared
+from outbox.rules.settings import AutomaticAnswersSettings
 from outbox.verdict import ALLOW, Change, Verdict, change, deny
 
 
-@rule("deny", source="the adapter's answer rules", kept="the platform refuses the answer")
+@declared("deny", source="the adapter's answer rules", kept="the platform refuses other answers")
 def answerable(message: OutboundMessage, facts: Facts) -> Verdict:
     """A public post or comment that is still there, and that the platform lets us answer."""
     answered = facts.answered
@@ -18,36 +19,42 @@ def answerable(message: OutboundMessage, facts: Facts) -> Verdict:
         return ALLOW
     if answered.deleted:
         return deny("answerable", "what it answers was deleted", "wait until the person writes again")
-    for asked in facts.channel.answer_rules:
-        if (asked.flag in answered.flags) == asked.absent:
-            return deny("answerable", asked.reason, asked.remedy, source=asked.source)
+    for rule in facts.channel.answer_rules:
+        if (rule.flag in answered.flags) == rule.absent:
+            return deny("answerable", rule.reason, rule.remedy, source=rule.source)
     return ALLOW
 
 
-@rule("deny", source="the adapter's private replies", kept="the platform takes no second one, and none that is late")
+@declared(
+    "deny", source="the adapter's private replies", kept="the platform refuses more of them, and later ones",
+    elsewhere=True,
+)  # fmt: skip
 def private_reply(message: OutboundMessage, facts: Facts) -> Verdict:
     """A private answer to a public post or comment: so many for each, for a time after it was written.
 
     One that may have been sent counts as sent.
     """
-    own, answered = facts.private_reply, facts.answered
-    if own is None:
+    rule, answered = facts.private_reply, facts.answered
+    if rule is None:
         return ALLOW
     if answered is None:
         return deny("private_reply", "there is no post or comment to answer in private", "answer in public")
-    until = answered.at + own.duration
+    until = answered.at + rule.duration
     if facts.now >= until:
-        reason = f"it was written more than {own.duration.total_seconds() / 86_400:g} days ago"
-        return deny("private_reply", reason, "answer in public", source=own.source, until=until)
-    if facts.private_used >= own.per_item:
-        times = "once" if own.per_item == 1 else f"{own.per_item} times"
+        reason = f"it was written more than {rule.duration.total_seconds() / 86_400:g} days ago"
+        return deny("private_reply", reason, "answer in public", source=rule.source, until=until)
+    if facts.private_used >= rule.per_item:
+        times = "once" if rule.per_item == 1 else f"{rule.per_item} times"
         reason = f"the platform lets a post or comment be answered in private {times}, and that was done"
         remedy = "answer in public, or wait for the person's private answer and go on there"
-        return deny("private_reply", reason, remedy, source=own.source)
+        return deny("private_reply", reason, remedy, source=rule.source)
     return ALLOW
 
 
-@rule("deny", source="the adapter's word on machines", kept="the platform forbids more")
+@declared(
+    "deny", source="the adapter", kept="the platform takes more for spam; fewer can be set",
+    settings=AutomaticAnswersSettings,
+)  # fmt: skip
 def automatic_answers(message: OutboundMessage, facts: Facts) -> Verdict:
     """So many answers of machines to one message of a customer; a person's are not counted."""
     most = facts.channel.automatic_per_message
@@ -57,7 +64,7 @@ def automatic_answers(message: OutboundMessage, facts: Facts) -> Verdict:
     return deny("automatic_answers", reason, "let a person write", source="; ".join(facts.channel.sources))
 
 
-@rule("change", source="the adapter's reply tokens", kept="a token is valid once, for a time")
+@declared("change", source="the adapter's reply tokens", kept="a token that is over is refused")
 def reply_token(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     """At the last moment a message takes the newest one-time right to answer; one that is over is dropped."""
     if facts.channel.reply_token_valid is None or not facts.queued:

@@ -55,7 +55,7 @@ def media(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     return change("media", f"sent as a file: {names}", _with_files(message, fitted), source=limits.source)
 
 
-@rule("deny", source="the adapter's limits", kept="the platform refuses what does not fit", elsewhere=True)
+@rule("deny", source="the adapter's limits", kept=_REFUSED, elsewhere=True)
 def links(message: OutboundMessage, facts: Facts) -> Verdict:
     """Where the platform fetches files by their address, no address is longer than it takes."""
     limits = facts.channel.limits

@@ -8,7 +8,8 @@ import unicodedata
 
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
-from outbox.rules.declare import rule
+from outbox.rules.declare import rule as declared
+from outbox.rules.settings import RepeatedSettings
 from outbox.verdict import ALLOW, Verdict, deny
 
 _LINK = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
@@ -26,18 +27,21 @@ def words_key(channel: str, text: str) -> str:
     return hashlib.blake2b(f"{channel}\0{words}".encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
-@rule("deny", source="the adapter's word on repeats", kept="the platform takes it for spam")
+@declared(
+    "deny", source="the adapter's rule of repeats", kept="the platform takes it for spam; its values can be set",
+    settings=RepeatedSettings,
+)  # fmt: skip
 def repeated(message: OutboundMessage, facts: Facts) -> Verdict:
     """The same words go to so many people and then to no more, where the platform takes that for spam."""
-    own = facts.channel.repeats
-    if own is None or facts.repeated_to < own.recipients:
+    rule = facts.channel.repeats
+    if rule is None or facts.repeated_to < rule.recipients:
         return ALLOW
-    hours = f"{own.duration.total_seconds() / 3600:g}"
+    hours = f"{rule.duration.total_seconds() / 3600:g}"
     reason = f"the same words went to {facts.repeated_to} people within {hours} hours"
-    return deny("repeated", reason, "say it in other words", source=own.source)
+    return deny("repeated", reason, "say it in other words", source=rule.source)
 
 
-@rule("deny", source="the adapter's word on duplicates; machines: our own caution")
+@declared("deny", source="the adapter; otherwise ours, for automatic messages and marketing")
 def duplicate(message: OutboundMessage, facts: Facts) -> Verdict:
     """Nobody is told the same twice where the platform refuses it, or where no person means to.
 

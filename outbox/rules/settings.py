@@ -77,10 +77,38 @@ class OptOutSettings:
 class LoopGuardSettings:
     per_hour: int = 5  # automatic messages to one person; RFC 3834 asks for a limit and names none
     per_day: int = 20
-    ping_pong: int = 3  # automatic messages in a row that were answered within seconds: then no more
+    ping_pong: int = 3  # of them answered within seconds in a row: the next one is not sent
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "per_hour", "per_day", "ping_pong")
+
+
+@dataclass(frozen=True, slots=True)
+class AutomaticAnswersSettings:
+    per_message: int | None = None  # automatic answers to one message of a customer
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "per_message")
+
+    def on(self, channel: Channel) -> Channel:
+        if self.per_message is None or channel.private:
+            return channel
+        return replace(channel, automatic_per_message=self.per_message)
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedSettings:
+    recipients: int | None = None  # people who may get the same words
+    within_s: float | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "recipients", "within_s")
+
+    def on(self, channel: Channel) -> Channel:
+        given = _given(self, "recipients")
+        if self.within_s is not None:
+            given["duration"] = timedelta(seconds=self.within_s)
+        return channel if channel.repeats is None else replace(channel, repeats=replace(channel.repeats, **given))
 
 
 @dataclass(frozen=True, slots=True)

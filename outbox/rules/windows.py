@@ -9,16 +9,16 @@ from msgspec.structs import replace
 from adapters import Window
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
-from outbox.rules.declare import rule
+from outbox.rules.declare import rule as declared
 from outbox.rules.settings import WindowSettings
 from outbox.verdict import ALLOW, Change, Verdict, deny
 
 RESERVED_FOR_PEOPLE = 1  # of a counted window: the last message is not an automatic one
 
 
-@rule(
-    "deny", "change", source="the adapter's window and its tags", settings=WindowSettings, elsewhere=True,
-    kept="the platform refuses what comes after its window",
+@declared(
+    "deny", "change", source="the adapter's window", kept="the platform refuses what comes after its window",
+    settings=WindowSettings, elsewhere=True,
 )  # fmt: skip
 def window(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     """Free text only within the platform's window after the person's last word.
@@ -26,28 +26,26 @@ def window(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     Outside of it an approved template may pass, or a person's message with a tag that lasts longer: the rule then sets
     the tag. Within the window no message carries one.
     """
-    own = facts.channel.window
-    if own is None or message.visibility == "public" or _by_template(message, own):
+    rule = facts.channel.window
+    if rule is None or message.visibility == "public" or _by_template(message, rule):
         return ALLOW
-    until = open_until(own, facts.opened_at, facts.allowed_until)
-    if until is not None and facts.now < until - own.margin:
+    until = open_until(rule, facts.opened_at, facts.allowed_until)
+    if until is not None and facts.now < until - rule.margin:
         if not message.tag:
             return ALLOW
-        verdict = Verdict("human_agent", "change", "within the window it leaves without a tag", own.source)
+        verdict = Verdict("human_agent", "change", "within the window it leaves without a tag", rule.source)
         return Change(verdict, (replace(message, tag=""),))
     if until is None:
-        return deny("window", "the person has not written yet", _way_in(own, facts), source=own.source)
+        return deny("window", "the person has not written yet", _way_in(rule, facts), source=rule.source)
     opened_at = facts.opened_at
     if opened_at is not None and may_be_tagged(message, facts):
-        for tag, duration in sorted(own.tags.items(), key=lambda entry: entry[1]):
-            if facts.now < opened_at + duration:
-                return _tagged(message, tag, opened_at + duration, own)
-    reason = _too_late(message, facts, own)
+        for tag, duration in sorted(rule.tags.items(), key=lambda entry: entry[1]):
+            if facts.now < opened_at + duration - rule.margin:
+                return _tagged(message, tag, opened_at + duration, rule)
+    reason = _too_late(message, facts, rule)
     if facts.now < until:
-        reason = (
-            f"the window of {_span(own.duration)} ends within the {own.margin.total_seconds():g} s kept as a margin"
-        )
-    return deny("window", reason, _way_in(own, facts), source=own.source, until=until)
+        reason = f"the window ends within the {rule.margin.total_seconds():g} s kept as a margin"
+    return deny("window", reason, _way_in(rule, facts), source=rule.source, until=until)
 
 
 def open_until(rule: Window, opened_at: datetime | None, allowed_until: datetime | None) -> datetime | None:
@@ -61,8 +59,9 @@ def may_be_tagged(message: OutboundMessage, facts: Facts) -> bool:
     return facts.human and message.purpose != "marketing"
 
 
-@rule(
-    "deny", source="the adapter's window", elsewhere=True, kept="the platform takes no more messages than it says",
+@declared(
+    "deny", source="the adapter's window", kept="the platform refuses more messages than its window allows",
+    elsewhere=True,
 )  # fmt: skip
 def window_messages(message: OutboundMessage, facts: Facts) -> Verdict:
     """Not more messages after the person's last word than the platform allows: every part of a long one counts.
@@ -70,15 +69,15 @@ def window_messages(message: OutboundMessage, facts: Facts) -> Verdict:
     A message that does not fit in whole is refused in whole. What waits already is counted when a message is accepted;
     when it leaves, only what has left, or may have.
     """
-    own = facts.channel.window
-    if own is None or own.max_messages is None or message.visibility == "public" or _by_template(message, own):
+    rule = facts.channel.window
+    if rule is None or rule.max_messages is None or message.visibility == "public" or _by_template(message, rule):
         return ALLOW
-    until = open_until(own, facts.opened_at, facts.allowed_until)
-    if until is None or facts.now >= until - own.margin:
+    until = open_until(rule, facts.opened_at, facts.allowed_until)
+    if until is None or facts.now >= until - rule.margin:
         return ALLOW  # the window itself says so
     waiting = 0 if facts.queued else facts.window_waiting
     reserved = RESERVED_FOR_PEOPLE if facts.automatic else 0
-    left = max(own.max_messages - facts.window_used - waiting - reserved, 0)
+    left = max(rule.max_messages - facts.window_used - waiting - reserved, 0)
     needed = 1 if facts.queued else facts.parts
     if needed <= left:
         return ALLOW
@@ -87,9 +86,9 @@ def window_messages(message: OutboundMessage, facts: Facts) -> Verdict:
     elif left:
         reason = f"it takes {needed} messages, and the platform allows only {left} more after the person's last word"
     else:
-        all_ = f"all {own.max_messages} messages" if facts.window_used >= 0 else "all messages"
+        all_ = f"all {rule.max_messages} messages" if facts.window_used >= 0 else "all messages"
         reason = f"{all_} the platform allows after the person's last word are sent or on their way"
-    return deny("window", reason, _way_in(own, facts), source=own.source, until=until)
+    return deny("window", reason, _way_in(rule, facts), source=rule.source, until=until)
 
 
 def _by_template(message: OutboundMessage, rule: Window) -> bool:

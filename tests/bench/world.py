@@ -32,14 +32,17 @@ NUMBER_ID = "900"
 STORE = "gateway.db"
 
 
-def make_core(directory: Path, *, api_base: str = "http://127.0.0.1:9", http: Http | None = None) -> Core:
-    """A core with its store started. Rate limits are lifted: they are not what is measured."""
-    url = dialect.url_of("", str(directory / STORE))
+def make_core(
+    directory: Path, *, api_base: str = "http://127.0.0.1:9", http: Http | None = None, database: str = ""
+) -> Core:
+    """A core with its store started: a file in `directory`, or an empty `database`. Rate limits are lifted: they are
+    not what is measured."""
+    url = dialect.url_of(database, str(directory / STORE))
     engine = dialect.write_engine(url)
     metadata.create_all(engine)
     engine.dispose()
-    database = Database(url)
-    database.start()
+    store = Database(url)
+    store.start()
     options = WhatsAppSettings(
         phone_number_id=NUMBER_ID, access_token=(Secret("bench"),), app_secret=(Secret(APP_SECRET),),
         verify_token=(Secret("bench"),), api_base=api_base,
@@ -53,7 +56,7 @@ def make_core(directory: Path, *, api_base: str = "http://127.0.0.1:9", http: Ht
     account = AccountSettings(ACCOUNT, "whatsapp", options, rate=100_000.0)
     return Core(
         settings=settings,
-        database=database,
+        database=store,
         accounts=Accounts([BoundAccount(ACCOUNT, adapter, account, {c.name: c for c in adapter.channels})]),
         bus=Bus(),
         clock=system_clock,

@@ -17,12 +17,13 @@ from sqlalchemy import select, update
 from adapters._load import find
 from config import settings as configuration
 from gateway.core import Core
-from gateway.deadletters import DeadLetterError, drop, open_letters, replay
+from gateway.deadletters import DeadLetterError, drop, replay
 from gateway.ids import micros, new_id
 from gateway.intake import IntakeWorker, decide
 from gateway.intake import messages as rows
 from gateway.loading import settings_types
 from gateway.runtime import Gateway
+from gateway.store import dead
 from gateway.store.schema import deliveries, events, identities, message_refs, messages, receipts, tickets
 from gateway.tickets import Actor
 from tests.support.world import TestClock
@@ -82,6 +83,10 @@ async def intake(tmp_path: Path) -> AsyncIterator[Intake]:
     settings = configuration.load(file, settings_types(find()))
     async with Gateway(settings, clock=clock).resting() as core:
         yield Intake(core, clock)
+
+
+async def open_letters(intake: Intake) -> Sequence[Any]:
+    return await intake.core.database.read(lambda connection: dead.oldest(connection, dead.Filter(), 100))
 
 
 def change(number: str = "100", **value: Any) -> dict[str, Any]:
@@ -145,7 +150,7 @@ async def test_a_poisonous_event_goes_alone_to_the_dead_letters(
         await intake.file()
         intake.clock.ahead += timedelta(minutes=3)
     assert len(await intake.rows(messages.c.id)) == 8
-    (letter,) = await open_letters(intake.core)
+    (letter,) = await open_letters(intake)
     assert (letter["kind"], letter["attempts"], letter["account"]) == ("event", 5, "wa-1")
     monkeypatch.undo()
     await replay(intake.core, letter["id"], KIM)
@@ -161,13 +166,13 @@ async def test_an_item_that_breaks_the_format_is_dead_and_the_others_go_on(intak
     await intake.deliver(change(messages=["no message"]), wrote("m1"))
     await intake.file()
     assert await intake.rows(messages.c.external_id) == [("m1",)]
-    (letter,) = await open_letters(intake.core)
+    (letter,) = await open_letters(intake)
     await replay(intake.core, letter["id"], KIM)
     await intake.file()
-    (again,) = await open_letters(intake.core)
+    (again,) = await open_letters(intake)
     assert again["id"] != letter["id"]
-    await drop(intake.core, again["id"])
-    assert await open_letters(intake.core) == []
+    await drop(intake.core, again["id"], KIM)
+    assert await open_letters(intake) == []
     assert len(await intake.rows(messages.c.id)) == 1
 
 
@@ -181,7 +186,7 @@ async def test_a_delivery_whose_normaliser_fails_is_set_aside(intake: Intake, mo
     monkeypatch.setattr(type(account.adapter), "normalize", staticmethod(broken))
     await intake.deliver(wrote("m1"))
     await intake.file()
-    (letter,) = await open_letters(intake.core)
+    (letter,) = await open_letters(intake)
     assert (letter["kind"], letter["detail"]) == ("delivery", "the normaliser failed: RuntimeError")
     monkeypatch.undo()
     await replay(intake.core, letter["id"], KIM)

@@ -133,7 +133,7 @@ async def test_a_thread_is_shown_oldest_first(gateway: Gateway) -> None:
     rest = await gateway.ok("GET", f"{path}?limit=2&cursor={first['next']}")
     assert [message["text"] for message in first["items"] + rest["items"]] == ["one", "two", "three"]
     detail = await gateway.ok("GET", f"{V1}/messages/{found[0]['id']}")
-    assert detail == found[0] | {"attempts": [], "receipts": [], "parts": []}
+    assert detail == found[0] | {"attempts": [], "receipts": [], "parts": [], "waiting": None, "undecided": False}
     assert found[0] | {
         "direction": "inbound", "visibility": "private", "kind": "text", "status": "received", "external_id": "m1",
         "error": None, "content": None, "attachments": [], "in_reply_to": None, "reactions": [], "edited_at": None,

@@ -37,7 +37,7 @@ async def post_inbound(call: Call) -> Reply:
     message_id = await file_now(call.core, ACCOUNT, name, FILED_WITHIN_S)
     if message_id is None:
         return Reply(types.Accepted(delivery_id=delivery_id), 202)
-    return Reply(await call.read(lambda connection: detail_of(connection, message_id, None)), 202)
+    return Reply(await call.read(lambda connection: detail_of(connection, call.core, message_id, None)), 202)
 
 
 async def _take_key(call: Call, key: str, request: asks.InboundRequest) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sqlalchemy import Connection, RowMapping
 
-from gateway.store import views
+from gateway.core import Core
+from gateway.ids import micros
+from gateway.store import views, waiting
+from gateway.store.outbox import pace_of
 from gateway.store.search import Visible
 from gateway.web import show, types
 from gateway.web.problems import Problem
@@ -35,10 +40,18 @@ def visible_message(connection: Connection, call: Call) -> RowMapping:
     return row
 
 
-def detail_of(connection: Connection, message_id: str, visible: Visible) -> types.MessageDetail:
+def detail_of(connection: Connection, core: Core, message_id: str, visible: Visible) -> types.MessageDetail:
     """A message with its attempts, receipts and parts. Raises `Problem`."""
     row = views.message(connection, message_id, visible)
     if row is None:
         raise Problem("not_found", "there is no such message")
     files = views.files_of(connection, [message_id]).get(message_id, ())
-    return show.message_detail(row, files, views.history(connection, message_id))
+    history = views.history(connection, message_id)
+    waits = waits_of(connection, core, history.parts)
+    first = next((waits[part["id"]] for part in history.parts if part["id"] in waits), None)
+    return show.message_detail(row, files, history, first)
+
+
+def waits_of(connection: Connection, core: Core, parts: views.Rows) -> dict[str, waiting.Wait]:
+    """What parts in the outbox wait for, by id."""
+    return waiting.reasons(connection, core.accounts, partial(pace_of, core), parts, micros(core.clock()))

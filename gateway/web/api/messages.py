@@ -46,7 +46,9 @@ async def _answer(call: Call, answer: Submitted | Denied) -> Reply:
     if isinstance(answer, Denied):
         raise refused(answer)
     message_id = answer.message_id
-    return Reply(await call.read(lambda connection: detail_of(connection, message_id, call.key.accounts)), 202)
+    return Reply(
+        await call.read(lambda connection: detail_of(connection, call.core, message_id, call.key.accounts)), 202
+    )
 
 
 async def post_reply(call: Call) -> Reply:
@@ -110,7 +112,7 @@ async def _within_key(call: Call, request: MessageRequest) -> MessageRequest:
 
 async def get_message(call: Call) -> Reply:
     """One message with its attempts and receipts, and its parts where it went in several."""
-    return Reply(await call.read(lambda connection: detail_of(connection, call.id, call.key.accounts)))
+    return Reply(await call.read(lambda connection: detail_of(connection, call.core, call.id, call.key.accounts)))
 
 
 async def _see(call: Call) -> None:

@@ -20,6 +20,7 @@ TABLES = (
     "contacts",
     "conversations",
     "counters",
+    "dead_jobs",
     "dead_letters",
     "deletions",
     "deliveries",
@@ -33,6 +34,7 @@ TABLES = (
     "message_refs",
     "messages",
     "outbox",
+    "paces",
     "platform_tokens",
     "receipts",
     "roles",
@@ -223,12 +225,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_counters")),
     )
     op.create_table(
+        "dead_jobs",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("action", sa.String(length=8), server_default="", nullable=False),
+        sa.Column("filter", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("per_second", sa.Integer(), server_default="10", nullable=False),
+        sa.Column("state", sa.String(length=12), server_default="running", nullable=False),
+        sa.Column("actor", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("last_id", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("end_id", sa.String(length=32), nullable=False),
+        sa.Column("total", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("done", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("refused", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_jobs")),
+    )
+    op.create_index("ix_dead_jobs_state", "dead_jobs", ["state", "id"], unique=False)
+    op.create_table(
         "dead_letters",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("direction", sa.String(length=8), server_default="", nullable=False),
         sa.Column("kind", sa.String(length=16), server_default="", nullable=False),
         sa.Column("ref", sa.String(length=32), nullable=False),
         sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
         sa.Column("message_id", sa.String(length=32), nullable=True),
         sa.Column("error_class", sa.String(length=16), server_default="", nullable=False),
         sa.Column("code", sa.Text(), server_default="", nullable=False),
@@ -489,6 +511,7 @@ def upgrade() -> None:
         sa.Column("external_id", sa.Text(), server_default="", nullable=False),
         sa.Column("sent_at", sa.BigInteger(), nullable=True),
         sa.Column("unknown_at", sa.BigInteger(), nullable=True),
+        sa.Column("asked_at", sa.BigInteger(), nullable=True),
         sa.Column("settled", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
@@ -517,6 +540,23 @@ def upgrade() -> None:
         sqlite_where=sa.text("state IN ('queued', 'held', 'sending', 'unknown') AND NOT settled"),
         postgresql_where=sa.text("state IN ('queued', 'held', 'sending', 'unknown') AND NOT settled"),
     )
+    op.create_index(
+        "ix_outbox_unknown",
+        "outbox",
+        ["unknown_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'unknown' AND NOT settled"),
+        postgresql_where=sa.text("state = 'unknown' AND NOT settled"),
+    )
+    op.create_table(
+        "paces",
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("taken", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("full_until", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("until", sa.BigInteger(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_paces")),
+    )
+    op.create_index("ix_paces_until", "paces", ["until"], unique=False)
     op.create_table(
         "platform_tokens",
         sa.Column("name", sa.String(length=255), nullable=False),

@@ -1,0 +1,81 @@
+"""Why a part has not left yet, and until when: what its account, its pace or its conversation makes it wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, RowMapping, select
+
+from gateway.accounts import Accounts
+from gateway.store import pacing, states
+from gateway.store.schema import account_states, outbox
+from outbox.pacing import Pacing
+from outbox.ports import PaceOf
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """What a part waits for. `error_class` is empty where nothing is wrong; `until` in microseconds, if known."""
+
+    code: str
+    error_class: str
+    reason: str
+    until: int | None = None
+
+
+def reasons(
+    connection: Connection, accounts: Accounts, pace_of: PaceOf, parts: Sequence[RowMapping], now: int
+) -> dict[str, Wait]:
+    """By id, for those of these rows of the outbox that wait."""
+    waiting = [part for part in parts if part["state"] in ("queued", "held")]
+    if not waiting:
+        return {}
+    named = {part["account"] for part in waiting}
+    statement = select(account_states).where(account_states.c.account.in_(named), account_states.c.paused_until > now)
+    pauses = {(row.account, row.scope): row for row in connection.execute(statement)}
+    slots = Pacing(accounts, pace_of, shared=False)
+    keys = {
+        (part["account"], part["channel"]): [slot.key for slot in slots.slots(part["account"], part["channel"])]
+        for part in waiting
+        if accounts.channel(part["account"], part["channel"]) is not None
+    }
+    full = pacing.full_until(connection, {key for found in keys.values() for key in found}, now)
+    heads = _heads(connection, [part["conversation_id"] for part in waiting])
+    found: dict[str, Wait] = {}
+    for part in waiting:
+        spent = max((full.get(key, 0) for key in keys.get((part["account"], part["channel"]), ())), default=0)
+        if (wait := _wait(part, pauses, spent, heads.get(part["conversation_id"]), now)) is not None:
+            found[part["id"]] = wait
+    return found
+
+
+def _wait(
+    part: RowMapping, pauses: Mapping[tuple[str, str], Any], spent: int, head: Any, now: int
+) -> Wait | None:  # fmt: skip
+    if head is not None and head.id < part["id"]:
+        until = head.unknown_at + states.HOLDS if head.state == "unknown" and head.unknown_at else None
+        return Wait("order", "", f"an earlier message of the conversation is {head.state}", until)
+    if part["error"]:
+        error = msgspec.json.decode(part["error"])
+        words = f"{error.get('code', '')}: {error.get('detail', '')}".strip(": ")
+        return Wait(error.get("code") or "retry", error.get("class", "retry"), words, part["not_before"])
+    for scope in ("", "breaker", f"channel:{part['channel']}"):
+        if (pause := pauses.get((part["account"], scope))) is not None:
+            code = "breaker" if scope == "breaker" else "paused"
+            return Wait(code, pause.error_class, pause.reason or "the account is paused", pause.paused_until)
+    if spent > now:
+        return Wait("pace", "throttle", "the platform's limit for this account is used up", spent)
+    if part["not_before"] is not None and part["not_before"] > now:
+        return Wait("later", "throttle", "it is not its time yet", part["not_before"])
+    return None
+
+
+def _heads(connection: Connection, conversation_ids: Sequence[str]) -> dict[str, Any]:
+    """The first part of each conversation that has not left."""
+    statement = (
+        select(outbox.c.conversation_id, outbox.c.id, outbox.c.state, outbox.c.unknown_at)
+        .where(states.is_open(), outbox.c.conversation_id.in_(set(conversation_ids)))
+        .order_by(outbox.c.conversation_id, outbox.c.id.desc())
+    )
+    return {row.conversation_id: row for row in connection.execute(statement)}  # the first of each comes last
