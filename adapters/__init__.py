@@ -18,7 +18,10 @@ from adapters._base import (
     Profiles,
     Reconciler,
     Sent,
+    SharedKeys,
     Subscriber,
+    TemplateCatalogue,
+    Variants,
     Window,
 )
 from adapters._errors import (
@@ -42,5 +45,6 @@ __all__ = [
     "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
     "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
     "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
-    "Sent", "SettingsError", "Subscriber", "Throttled", "Unreachable", "VerificationError", "Window", "platform_error",
+    "Sent", "SettingsError", "SharedKeys", "Subscriber", "TemplateCatalogue", "Throttled", "Unreachable", "Variants",
+    "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ world; a plain `def` computes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -23,6 +23,7 @@ from normalizers.model import (
     OutboundMessage,
     Person,
     Received,
+    TemplateState,
 )
 
 # --- what the platform is: data, read by the rules --------------------------------------------------------------------
@@ -184,6 +185,7 @@ class Channel:
     template_parameters: bool = False  # the rules compare the number of parameters with the catalogue
     address_kinds: tuple[str, ...] = ()  # kinds one can send to, best first
     proactive: bool = True  # a first message to somebody who never wrote is possible
+    contents: frozenset[str] = frozenset()  # structured kinds that can be sent: location, contacts, interactive, ...
     reactions: bool = False
     edits: bool = False
     attribute_of: Mapping[str, str] = field(default_factory=dict)  # address kind -> matching attribute (phone, email)
@@ -329,6 +331,36 @@ class Subscriber(Protocol):
 
     async def subscribe(self) -> bool:
         """See that the platform posts to us; True when it did not and was told to again. Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
+class TemplateCatalogue(Protocol):
+    """Adapters whose platform lists the templates of an account. The rules judge by that list."""
+
+    template_refresh: ClassVar[timedelta]  # how often to ask
+
+    async def templates(self) -> Sequence[TemplateState] | None:
+        """All templates of the account; None where this one cannot ask. Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
+class SharedKeys(Protocol):
+    """Adapters whose accounts may belong to one business above them, which some events name instead of an account."""
+
+    def shared_keys(self) -> frozenset[str]:
+        """Those of `routing_keys` that several accounts may have; the first of them takes such events."""
+        ...
+
+
+@runtime_checkable
+class Variants(Protocol):
+    """An adapter class behind whose name several providers stand, each with a class of its own."""
+
+    @classmethod
+    def variant(cls, settings: Any) -> type[Any]:
+        """The adapter class that serves an account with these settings (an instance of `settings_type`)."""
         ...
 
 

@@ -142,6 +142,7 @@ CHANNEL = Channel(
     templates=True,
     template_parameters=True,
     address_kinds=("phone", "bsuid"),  # every kind of message goes to a number; a user id is refused for some (131062)
+    contents=frozenset({"location", "contacts", "interactive"}),
     reactions=True,
     edits=True,  # of customers of numbers shared with the WhatsApp Business app
     attribute_of={"phone": "phone"},

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from adapters import Adapter, Http, SettingsError
-from adapters._load import FoundAdapter
+from adapters import Adapter, Http, SettingsError, SharedKeys
+from adapters._load import FoundAdapter, class_for
 from config.settings import AccountSettings, ConfigError, Fault, Settings
 from gateway.accounts import Accounts, BoundAccount
 from normalizers.model import Account
@@ -50,8 +50,9 @@ def bind(settings: Settings, found: Mapping[str, FoundAdapter], make_http: MakeH
 
 def _bind(account: AccountSettings, settings: Settings, kind: type[Any], make_http: MakeHttp) -> BoundAccount:
     hosts = tuple(host for name in _HOSTS if (host := getattr(account.options, name, "")))
-    identity = Account(account.id, account.adapter, region=account.region or settings.gateway.region)
-    adapter: Adapter = kind(identity, account.options, make_http(hosts))
+    region = account.region or settings.gateway.region
+    identity = Account(account.id, account.adapter, region=region, templates=account.templates)
+    adapter: Adapter = class_for(kind, account.options)(identity, account.options, make_http(hosts))
     return BoundAccount(account.id, adapter, account, {channel.name: channel for channel in adapter.channels})
 
 
@@ -60,7 +61,9 @@ def _clashes(bound: list[BoundAccount]) -> list[Fault]:
     owner: dict[tuple[str, str], str] = {}
     faults = []
     for account in bound:
-        for key in sorted(account.adapter.routing_keys()):
+        adapter: object = account.adapter
+        shared = adapter.shared_keys() if isinstance(adapter, SharedKeys) else frozenset[str]()
+        for key in sorted(account.adapter.routing_keys() - shared):
             first = owner.setdefault((account.adapter.name, key), account.id)
             if first != account.id:
                 faults.append(Fault(f"accounts[{account.settings.index}]", f"{key} is served by {first!r} already"))

@@ -43,6 +43,7 @@ from gateway.store import dialect, migrate
 from gateway.store.engine import Database
 from gateway.store.outbox import OutboxStore
 from gateway.tokens import Tokens
+from gateway.upkeep import Upkeep
 from gateway.web.app import create_app, create_health_app, make_runner
 from gateway.web.health import Health
 from outbox.dispatcher import Dispatcher
@@ -164,6 +165,7 @@ class Gateway:
             self._run("intake", self.worker.run())
             self._run("media", MediaWorker(core, media).run())
             self._run("retention", Retention(core).run())
+            self._run("upkeep", Upkeep(core).run())
         if "sender" in self.roles:
             store = OutboxStore(core)
             self.dispatcher = Dispatcher(

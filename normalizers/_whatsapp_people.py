@@ -70,9 +70,10 @@ def person_of(item: Item, scope: Change, prefix: str = "from") -> Person:
         addresses = addresses_of(user, phone)
         if not addresses:
             raise Broken(f".{prefix}", "missing")
-        return Person(addresses)
+        parent = text(item, f"{prefix}_parent_user_id")
+        return Person(addresses, profile={"parent_user_id": parent}) if parent else Person(addresses)
     profile = mapping(contact, "profile")
-    parent = text(contact, "parent_user_id")
+    parent = text(contact, "parent_user_id") or text(item, f"{prefix}_parent_user_id")
     return Person(
         addresses_of(user or text(contact, "user_id"), phone or text(contact, "wa_id")),
         text(profile, "name"),

@@ -388,12 +388,14 @@ class Engagement(_Event, frozen=True, kw_only=True):
 
 
 class TemplateState(Value, frozen=True):
-    """What the platform thinks of a template now. `status`: approved, paused, disabled, rejected, pending."""
+    """What the platform thinks of a template now. `status`: approved, paused, disabled, rejected, pending; "" where
+    only something else about it was told."""
 
     name: str
     language: str
     status: str
     category: str = ""
+    parameters: int | None = None  # texts its body takes, where the platform tells
 
 
 class AccountEvent(_Event, frozen=True, kw_only=True):
@@ -469,6 +471,7 @@ class Account(Value, frozen=True):
     own_addresses: frozenset[str] = frozenset()  # numbers, mail addresses, user ids that are ourselves
     region: str = ""  # ISO 3166 code for phone numbers without +
     options: Mapping[str, str] = {}
+    templates: tuple[Mapping[str, Any], ...] = ()  # the operator's own catalogue: name, language, sid, ...
 
 
 class Received(Value, frozen=True):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 from datetime import timedelta
 
+from adapters.sandbox.meta_whatsapp import Approved
 from tests.support.world import World, shown
 
 PNG = base64.b64decode(
@@ -281,3 +282,39 @@ async def test_long_texts_go_in_parts_and_count_as_one_message(world: World) -> 
     bodies = [accepted.payload["text"]["body"] for accepted in world.whatsapp.sends]
     assert len(bodies) == len(detail["parts"]) > 1
     assert " ".join(bodies).split() == words.split()
+
+
+# --- templates as the platform lists them ---
+
+
+async def test_the_platforms_list_of_templates_rules(world: World) -> None:
+    bill = Approved("bill_ready", "de", parameters=1, header="document", buttons=("url",))
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    await world.whatsapp.template_judged(bill, "APPROVED")
+    unfit = {"name": "bill_ready", "language": "de", "parameters": ["Ann", "12"]}
+
+    async def verdicts() -> list[str]:
+        answer = await world.api.call("POST", f"tickets/{ticket['id']}/replies?dry_run=true", json={"template": unfit})
+        return [verdict["reason"] for verdict in answer.json["verdicts"]]
+
+    async def until(reason: str) -> None:
+        async with asyncio.timeout(15):
+            while reason not in await verdicts():  # noqa: ASYNC110 - it happens in the gateway's own time
+                await asyncio.sleep(0.05)
+
+    assert await verdicts() == []  # the webhook does not tell how many texts it takes
+    world.clock.ahead = timedelta(seconds=21)
+    world.gateway.core.bus.wake("templates")
+    await until("the template 'bill_ready' takes 1 parameters, not 2")
+    upload = await world.api.upload(b"%PDF-1.7", "bill.pdf", "application/pdf")
+    fitting = {"name": "bill_ready", "language": "de", "parameters": {"body": ["Ann"], "buttons": ["42"]}}
+    reply = await world.api.replied(ticket, template=fitting, attachments=[{"upload": upload}])
+    await world.api.settled(reply, "delivered")
+    (accepted,) = world.whatsapp.sends
+    kinds = [component["type"] for component in accepted.payload["template"]["components"]]
+    assert (kinds, world.whatsapp.uploads) == (["header", "body", "button"], 1)
+    await world.whatsapp.template_judged(bill, "PAUSED")
+    await until("the template 'bill_ready' is paused")
+    refused = await world.api.reply(ticket, template=fitting)
+    assert (refused.status, refused.rules) == (422, ["template"])
