@@ -186,6 +186,7 @@ class Channel:
     address_kinds: tuple[str, ...] = ()  # kinds one can send to, best first
     proactive: bool = True  # a first message to somebody who never wrote is possible
     contents: frozenset[str] = frozenset()  # structured kinds that can be sent: location, contacts, interactive, ...
+    quotes: bool = False  # an answer may point at one message of the conversation
     reactions: bool = False
     edits: bool = False
     attribute_of: Mapping[str, str] = field(default_factory=dict)  # address kind -> matching attribute (phone, email)

@@ -143,6 +143,7 @@ CHANNEL = Channel(
     template_parameters=True,
     address_kinds=("phone", "bsuid"),  # every kind of message goes to a number; a user id is refused for some (131062)
     contents=frozenset({"location", "contacts", "interactive"}),
+    quotes=True,
     reactions=True,
     edits=True,  # of customers of numbers shared with the WhatsApp Business app
     attribute_of={"phone": "phone"},

@@ -43,6 +43,7 @@ CHANNEL: Final[Channel] = replace(
     ),
     errors=ERRORS,
     contents=frozenset({"location"}),
+    quotes=False,
     reactions=False,
     edits=False,
     sources=("Twilio, Message resource, 2026-09", "Twilio, Error and Warning Dictionary, 2026-09"),

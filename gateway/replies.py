@@ -202,7 +202,7 @@ def _words(core: Core, ticket: RowMapping, request: ReplyRequest, actor: Actor, 
     return Words(
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
         visibility=request.visibility or own, purpose=purpose, author_name=_author(request.author, actor).name,
-        automatic=automatic,
+        automatic=automatic, content=request.content, in_reply_to=request.in_reply_to,
     )  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def _first_words(opened: first_messages.Opened, request: MessageRequest, actor: 
     return Words(
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
         visibility="private" if opened.channel.private else "public", purpose=request.purpose,
-        author_name=_author(request.author, actor).name, first=opened.new,
+        author_name=_author(request.author, actor).name, first=opened.new, content=request.content,
     )  # fmt: skip
 
 
