@@ -137,11 +137,7 @@ class SmsAdapter(TwilioAccount):
     def __init__(self, account: Account, settings: Settings, http: Http) -> None:
         super().__init__(account, settings, http)
         self._settings = settings
-
-    @classmethod
-    def variant(cls, settings: Settings) -> type[SmsAdapter]:
-        """With Advanced Opt-Out the channel has no words of its own."""
-        return AdvancedOptOut if settings.advanced_opt_out else cls
+        self.channels = (channel_for(settings),)  # type: ignore[misc]  # what the account's sender makes of it
 
     @staticmethod
     def normalize(received: Received) -> tuple[Event, ...]:
@@ -153,12 +149,20 @@ class SmsAdapter(TwilioAccount):
         return form_for(message, self._settings)
 
 
-class AdvancedOptOut(SmsAdapter):
-    """The same, where Twilio tells each opt-out word (`OptOutType`), the operator's own ones too."""
+def channel_for(settings: Settings) -> Channel:
+    """What the sender makes of the channel: its pace, and whose words count. `rate` replaces the pace.
 
-    channels: ClassVar[tuple[Channel, ...]] = (
-        replace(CHANNEL, keywords=Keywords(scope="all", source="Twilio, Advanced Opt-Out, 2026-09")),
-    )
+    Of a service's pool the numbers share the work, but how many there are is not known here: the pace of one.
+    """
+    number, pace = settings.number, CHANNEL.pace
+    if _TOLL_FREE.match(number):
+        pace = Pace(3.0, "Twilio, rate limits and message queues: toll-free, 2026-09", unit="segment")
+    elif number and not number.startswith("+"):  # a short code or a name: at least, and more by contract
+        pace = Pace(10.0, "Twilio, rate limits and message queues: short codes, 2026-09", unit="segment")
+    keywords = CHANNEL.keywords
+    if settings.advanced_opt_out:
+        keywords = Keywords(scope="all", source="Twilio, Advanced Opt-Out, 2026-09")
+    return replace(CHANNEL, pace=pace, keywords=keywords)
 
 
 def form_for(message: OutboundMessage, settings: Settings) -> Form:
@@ -192,6 +196,7 @@ def form_for(message: OutboundMessage, settings: Settings) -> Form:
     return form
 
 
+_TOLL_FREE = re.compile(r"\+1(800|833|844|855|866|877|888)")
 _SHORT_CODE = re.compile(r"[0-9]{3,8}")
 _NUMBER = re.compile(r"\+?[0-9]+")
 

@@ -31,11 +31,11 @@ Visibility = Literal["private", "public", "note"]
 Purpose = Literal["reply", "transactional", "marketing"]
 
 
-class Value(msgspec.Struct, frozen=True, omit_defaults=True):
+class Value(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A frozen value without identity of its own."""
 
 
-class Named(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Named(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """A frozen value with too many fields to be given by position."""
 
 
@@ -240,6 +240,7 @@ class _Event(
     frozen=True,
     kw_only=True,
     omit_defaults=True,
+    gc=False,
     tag_field="event",
     tag=lambda name: "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_"),
 ):

@@ -25,7 +25,7 @@ from adapters._http import Http, new_session
 from adapters._media import MediaClient
 from adapters.sandbox._base import Webhook
 from adapters.sandbox.twilio import TwilioSimulator
-from adapters.sms import CHANNEL, Settings, SmsAdapter, form_for
+from adapters.sms import CHANNEL, Settings, SmsAdapter, channel_for, form_for
 from adapters.testing import AdapterCase
 from config.secret import Secret
 from normalizers.model import (
@@ -619,10 +619,18 @@ def test_a_name_may_not_be_the_sender_everywhere() -> None:
 
 def test_with_advanced_opt_out_twilio_alone_knows_the_words() -> None:
     settings = Settings(AC, (Secret(TOKEN),), messaging_service_sid=MG, advanced_opt_out=True)
-    variant = SmsAdapter.variant(settings)
-    assert (variant.name, variant.channels[0].keywords.stop) == ("sms", frozenset())
-    assert SmsAdapter.variant(NUMBER) is SmsAdapter
-    assert {"stop", "arrêt", "stopp", "alto"} <= CHANNEL.keywords.stop
+    assert channel_for(settings).keywords.stop == frozenset()
+    assert {"stop", "arrêt", "stopp", "alto"} <= channel_for(NUMBER).keywords.stop
+    with pytest.raises(ValueError, match=r"^advanced_opt_out: "):
+        Settings(AC, (Secret(TOKEN),), OURS, advanced_opt_out=True)
+
+
+@pytest.mark.parametrize(
+    ("sender", "per_second"), [(OURS, 1.0), ("+18885550199", 3.0), ("24273", 10.0), ("ACME", 10.0)]
+)
+def test_the_sender_decides_the_pace(sender: str, per_second: float) -> None:
+    channel = adapter_with(number=sender).channels[0]
+    assert (channel.pace.per_second, channel.pace.unit) == (per_second, "segment")
 
 
 class Quick(SmsAdapter):

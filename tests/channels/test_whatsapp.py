@@ -312,6 +312,12 @@ INBOUND: dict[str, tuple[bytes, tuple[Event, ...]]] = {
              "text": {"body": "we are on it"}}])),
         (Echo(**at_list("message_echoes"), recipient=BARE, text="we are on it"),),
     ),
+    "an echoed reaction": (
+        body(change("smb_message_echoes", message_echoes=[
+            {"id": "wamid.1", "to": "4915501234567", "timestamp": "1790000000", "type": "reaction",
+             "reaction": {"message_id": "wamid.0", "emoji": "👍"}}])),
+        (Echo(**at_list("message_echoes"), recipient=BARE, action="reacted", target="wamid.0", text="👍"),),
+    ),
     "an echo taken back": (
         body(change("smb_message_echoes", message_echoes=[
             {"id": "wamid.1", "to_user_id": USER.value, "timestamp": "1790000000", "type": "revoke",
