@@ -30,6 +30,7 @@ from adapters._base import (
     Quota,
     Reconciler,
     Sent,
+    TemplateCatalogue,
     Window,
 )
 from adapters._errors import (
@@ -84,6 +85,7 @@ from normalizers.model import (
     Reaction,
     Received,
     Template,
+    TemplateState,
     Thread,
     Unreadable,
     Unsupported,
@@ -96,8 +98,9 @@ __all__ = [
     "Limits", "Location", "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "MessageDeleted",
     "MessageEdited", "NotWellFormed", "OutboundFile", "OutboundMessage", "Pace", "Person", "PlatformError",
     "PrivateReply", "Probe", "Profiles", "Quota", "Reaction", "Received", "Reconciler", "Secret", "Secrets",
-    "SendError", "Sent", "SettingsError", "Template", "Thread", "Throttled", "Unreachable", "Unreadable", "Unsupported",
-    "VerificationError", "Window", "check_hmac", "digest", "items", "load_json", "mapping", "moment", "need", "number",
+    "SendError", "Sent", "SettingsError", "Template", "TemplateCatalogue", "TemplateState", "Thread", "Throttled",
+    "Unreachable", "Unreadable", "Unsupported", "VerificationError", "Window", "check_hmac", "digest", "items",
+    "load_json", "mapping", "moment", "need", "number",
     "platform_error", "read_list", "text", "whole",
 ]  # fmt: skip
 
