@@ -31,6 +31,7 @@ CHANNEL: Final[Channel] = replace(
     CLOUD,
     limits=Limits(
         text_max=1600,
+        text_unit="utf16",  # (assumed: as SMS are counted)
         caption_max=1024,
         media=tuple(replace(rule, max_bytes=min(rule.max_bytes, _MEDIA_BYTES)) for rule in MEDIA),
         source="Twilio, Message resource; WhatsApp API, 2026-09",

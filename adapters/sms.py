@@ -35,8 +35,8 @@ ONE_WAY_COUNTRIES: Final = frozenset({"US", "CA"})
 
 _TWILIOS_STOP = {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"}
 _OUR_STOP = {
-    "stop all", "opt out", "opt-out", "arret", "arrêt", "stopp", "abmelden", "alto", "baja", "parar", "sair", "basta",
-    "afmelden", "remove", "td",
+    "stop all", "opt out", "opt-out", "arret", "arrêt", "stopp", "abmelden", "afmelden", "alto", "baja", "parar",
+    "sair",
 }  # fmt: skip
 """Clear requests that Twilio does not take by itself: ours, as the law asks to honour any."""
 

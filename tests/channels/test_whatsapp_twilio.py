@@ -397,6 +397,7 @@ def test_the_provider_decides_who_serves_the_account() -> None:
 def test_the_window_and_the_rule_for_templates_are_whatsapps_own() -> None:
     assert (CHANNEL.name, CHANNEL.title) == (CLOUD.name, CLOUD.title)
     assert (CHANNEL.window, CHANNEL.templates, CHANNEL.keywords) == (CLOUD.window, True, CLOUD.keywords)
+    assert (CHANNEL.limits.text_max, CHANNEL.limits.text_unit, CHANNEL.limits.split) == (1600, "utf16", True)
     assert CHANNEL.errors["63016"].error_class == "window-closed"
     assert {CHANNEL.errors[code].error_class for code in ("21610", "63014", "63033")} == {"opted-out"}
 
