@@ -41,7 +41,8 @@ class Settings:
     @staticmethod
     def needed(given: Mapping[str, Any]) -> Iterable[str]:
         """The settings without a default that these others ask for."""
-        return _NEEDED.get(given.get("provider", "meta"), ())
+        provider = given.get("provider", "meta")
+        return _NEEDED.get(provider, ()) if isinstance(provider, str) else ()
 
     def __post_init__(self) -> None:
         """Raises `ValueError` with one line ("key: problem") for each fault."""

@@ -81,6 +81,8 @@ def form_for(message: OutboundMessage, senders: Form, account: Account) -> Form:
     form = [("To", _recipient(message)), *senders]
     template = message.template or (message.content if isinstance(message.content, Template) else None)
     if template is not None:
+        if message.file is not None or message.files:
+            raise _refused("template", "a file of a template is one of its variables: give its address there")
         form += _template(template, account)
     elif isinstance(message.content, Location):
         place = message.content

@@ -124,6 +124,8 @@ def _reachable(rows: Iterable[Any], channel: Channel | None) -> tuple[Address, .
 def draft(connection: Connection, core: Core, place: Place, channel: Channel | None, words: Words) -> Draft:
     """The message as the agent means it, whole; the rules bring it into the channel's form. Raises `RequestError`."""
     message_id, account, now = new_id(), place.ticket["account"], core.clock()
+    if words.template is not None and len(words.attachments) > 1:
+        raise RequestError(422, "invalid", "a template takes one file at most, for its header", "attachments")
     html = sanitise(words.html) if words.html else ""
     text = words.text or (to_text(html).strip() if html else "")
     takes_html = channel is not None and channel.limits.html

@@ -58,6 +58,7 @@ def test_every_fault_of_the_chosen_provider_is_named_by_its_key() -> None:
         'accounts[0].phone_number_id: is no setting of provider = "twilio"',
         "accounts[0].number: missing, and no messaging_service_sid in its place",
     ]
-    with pytest.raises(ConfigError) as caught:
-        bound({"id": "b", "adapter": "whatsapp", "provider": "carrier-pigeon"})
-    assert [str(fault) for fault in caught.value.faults] == ["accounts[0].provider: must be one of meta, twilio"]
+    for unknown in ("carrier-pigeon", ["twilio"]):
+        with pytest.raises(ConfigError) as caught:
+            bound({"id": "b", "adapter": "whatsapp", "provider": unknown})
+        assert [str(fault) for fault in caught.value.faults] == ["accounts[0].provider: must be one of meta, twilio"]

@@ -341,6 +341,7 @@ UNSAYABLE = {
     "contact cards": (out(content=ContactCards((ContactCard("Ann"),))), "content"),
     "a template without a sid": (out(template=Template("other", "en")), "no-content-sid"),
     "a template in another language": (out(template=Template("order_update", "de")), "no-content-sid"),
+    "a template with a file": (out(template=Template(HX), file=PHOTO), "template"),
     "components": (out(template=Template(HX, "", {"header": "x", "body": ["y"]})), "template"),
 }
 

@@ -347,6 +347,13 @@ async def test_content_that_cannot_go_is_refused_with_its_field(world: World) ->
         ({"content": place, "visibility": "note"}, "content"),
         ({"content": place, "template": {"name": "order_update", "language": "en"}}, "content"),
         ({"content": place, "text": "x" * 1025}, "text"),
+        (
+            {
+                "template": {"name": "order_update"},
+                "attachments": [{"url": "https://x.test/a"}, {"url": "https://x.test/b"}],
+            },
+            "attachments",
+        ),
         ({"text": "Hi", "in_reply_to": "0" * 32}, "in_reply_to"),
         ({"content": {"kind": "sticker"}}, "content.kind"),
     )
