@@ -252,7 +252,8 @@ class Sent:
 class Adapter(Protocol):
     """One configured account on one platform.
 
-    `settings_type` is a frozen dataclass; every field is a setting of `[[accounts]]`, no default means required.
+    `settings_type` is a frozen dataclass; every field is a setting of `[[accounts]]`, no default means required. A
+    further class attribute `family` is shared by adapters whose platform may post to one of them what is for another.
     """
 
     name: ClassVar[str]

@@ -37,6 +37,8 @@ class TwilioAccount:
     """One number, or one messaging service, of a Twilio account. A channel adds `form` and `normalize`."""
 
     name: ClassVar[str]
+    family: ClassVar[str] = "twilio"  # a messaging service posts what comes on all its channels to one of our accounts
+    key_prefix: ClassVar[str] = ""  # of the senders among the routing keys
     signature_headers: ClassVar[tuple[str, ...]] = (SIGNATURE_HEADER,)
     media_delays_s: ClassVar[tuple[float, ...]] = (1.0, 3.0)  # while a file just announced is still missing
 
@@ -62,7 +64,7 @@ class TwilioAccount:
         """By number and by service: see `normalizers._twilio.routing_key` for which of them an event names."""
         settings = self._twilio
         senders = (settings.number, settings.messaging_service_sid)
-        return frozenset(f"{settings.account_sid}:{sender}" for sender in senders if sender)
+        return frozenset(f"{settings.account_sid}:{self.key_prefix}{sender}" for sender in senders if sender)
 
     def verify(self, callback: Callback) -> None:
         """Raise `VerificationError` unless one of the auth tokens signed the callback."""

@@ -21,7 +21,7 @@ from adapters._twilio_account import TwilioAccount, senders_of
 from adapters._whatsapp_facts import CHANNEL as CLOUD
 from adapters._whatsapp_facts import MEDIA
 from adapters._whatsapp_settings import Settings
-from normalizers import _whatsapp_twilio as normalizer
+from normalizers import sms
 from normalizers.model import Account, Event, Location, OutboundMessage, Received, Template
 
 _SID = re.compile(r"HX[0-9a-f]{32}")
@@ -55,13 +55,14 @@ class TwilioWhatsApp(TwilioAccount):
     """One WhatsApp sender, or one messaging service with such senders, of a Twilio account."""
 
     name: ClassVar[str] = "whatsapp"
+    key_prefix: ClassVar[str] = "whatsapp:"
     channels: ClassVar[tuple[Channel, ...]] = (CHANNEL,)
     settings_type: ClassVar[type[Settings]] = Settings
 
     @staticmethod
     def normalize(received: Received) -> tuple[Event, ...]:
-        """Pure: see `normalizers._whatsapp_twilio`."""
-        return normalizer.normalize(received)
+        """Pure: see `normalizers.sms`, which reads whatever Twilio posts, and `normalizers._whatsapp_twilio`."""
+        return sms.normalize(received)
 
     def form(self, message: OutboundMessage) -> Form:
         """The fields of a send. Raises `SendError` for what cannot be said."""

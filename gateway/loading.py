@@ -10,7 +10,7 @@ import msgspec
 from adapters import Adapter, Http, SettingsError, SharedKeys
 from adapters._load import FoundAdapter, class_for
 from config.settings import AccountSettings, ConfigError, Fault, Settings
-from gateway.accounts import Accounts, BoundAccount
+from gateway.accounts import Accounts, BoundAccount, family_of
 from normalizers.model import Account
 
 BUILT_IN_ACCOUNTS = ("api",)  # there without being configured, under the adapter's own name
@@ -64,7 +64,7 @@ def _clashes(bound: list[BoundAccount]) -> list[Fault]:
         adapter: object = account.adapter
         shared = adapter.shared_keys() if isinstance(adapter, SharedKeys) else frozenset[str]()
         for key in sorted(account.adapter.routing_keys() - shared):
-            first = owner.setdefault((account.adapter.name, key), account.id)
+            first = owner.setdefault((family_of(account.adapter), key), account.id)
             if first != account.id:
                 faults.append(Fault(f"accounts[{account.settings.index}]", f"{key} is served by {first!r} already"))
     return faults

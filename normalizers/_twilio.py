@@ -93,21 +93,37 @@ def no_message(fields: Fields, received: Received) -> Event:
     return Ignored(id=digest(received.body), at=received.received_at, path="$", reason=f"event {kind!r}")
 
 
-def routing_key(fields: Fields, ours: str, received: Received) -> str:
-    """`{AccountSid}:{service}` for a message through a messaging service, else `{AccountSid}:{our number}`.
+def is_whatsapp(fields: Fields) -> bool:
+    """Whether a delivery is about a message on WhatsApp. A messaging service posts those of all channels to one
+    address, whichever account of ours stands there."""
+    return fields.get("To" if status_of(fields) else "From", "").startswith("whatsapp:")
+
+
+def routing_key(fields: Fields, ours: str, received: Received, channel: str = "") -> str:
+    """`{AccountSid}:{service}` for a message through a messaging service, else `{AccountSid}:{our number}`; the sender
+    with a prefix on WhatsApp ("whatsapp").
 
     An account set up by its number keeps what comes to that number though the number is part of a service; one set up
-    by its service keeps what a number posts to it directly.
+    by its service keeps what a number posts to it directly. What came to an account of another channel is for the
+    number's account, else for the service's.
     """
     options = received.account.options
+    if received.account.adapter != (channel or "sms"):
+        sid = fields.get("AccountSid") or options.get("account_sid", "")
+        senders = (ours, fields.get("MessagingServiceSid", ""))
+        return " ".join(f"{sid}:{_prefixed(channel, sender)}" for sender in senders if sender)
     service, own_service = fields.get("MessagingServiceSid", ""), options.get("messaging_service_sid", "")
     own_number = options.get("number", "")
     account = fields.get("AccountSid") or options.get("account_sid", "")
     if not account or (own_service and not own_number and not service):
         return ""
     if service and (service == own_service or ours != own_number):
-        return f"{account}:{service}"
-    return f"{account}:{ours}"
+        return f"{account}:{_prefixed(channel, service)}"
+    return f"{account}:{_prefixed(channel, ours)}"
+
+
+def _prefixed(channel: str, sender: str) -> str:
+    return f"{channel}:{sender}" if channel else sender
 
 
 def with_consent(message: InboundMessage, opt_out_type: str) -> tuple[Event, ...]:

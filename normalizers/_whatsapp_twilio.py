@@ -12,21 +12,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from normalizers._fields import Broken, NotWellFormed, digest, load_form, load_json, number, plain
+from normalizers._fields import Broken, NotWellFormed, load_json, number, plain
 from normalizers._twilio import (
-    PREFIX,
     Fields,
     attachments,
     delivery_update,
-    is_json,
-    is_message,
-    json_events,
     message_sid,
     need,
-    no_message,
     routing_key,
     status_of,
-    unreadable,
     with_consent,
 )
 from normalizers._whatsapp_people import CHANNEL, addresses_of
@@ -45,46 +39,27 @@ from normalizers.model import (
     Received,
     Referral,
     Sticker,
-    Unreadable,
     Unsupported,
 )
 
 _WHATSAPP = "whatsapp:"
 
 
-def normalize(received: Received) -> tuple[Event, ...]:
-    """Turn one webhook of Twilio into events of the channel whatsapp. Never raises.
+def events(fields: Fields, received: Received) -> tuple[Event, ...]:
+    """The events of one webhook about a message on WhatsApp. Raises `Broken`.
 
     What the Cloud API tells and Twilio does not (reactions, edits, system notes, preferences) does not come.
     """
-    try:
-        if is_json(received.headers.get("content-type", ""), received.body):
-            return json_events(received)
-        return _events(load_form(received.body), received)
-    except NotWellFormed as error:
-        return (Unreadable(id=digest(received.body), at=received.received_at, path="$", problem=str(error)),)
-    except Broken as broken:
-        return (unreadable(broken, received, CHANNEL),)
-
-
-def _events(fields: Fields, received: Received) -> tuple[Event, ...]:
     word = status_of(fields)
-    if not word and not is_message(fields):
-        return (no_message(fields, received),)
     sid = message_sid(fields)
     theirs, ours = ("To", "From") if word else ("From", "To")
     customer, own = need(fields, theirs), fields.get(ours, "")
-    if not customer.startswith(_WHATSAPP):
-        prefix = PREFIX.match(customer)
-        reason = f"channel {prefix[1] if prefix else 'sms'!r}"
-        name = f"{sid}:{word}" if word else sid
-        return (Ignored(id=name, at=received.received_at, channel=CHANNEL, path="$", reason=reason),)
     own = own.removeprefix(_WHATSAPP)
     if word:
         # The address we gave names the account that sent; without our id, the sender's number does.
-        key = "" if "mid" in received.query else routing_key(fields, own, received)
+        key = "" if "mid" in received.query else routing_key(fields, own, received, CHANNEL)
         return (_status(fields, customer, key, received),)
-    key = routing_key(fields, own, received)
+    key = routing_key(fields, own, received, CHANNEL)
     if customer.removeprefix(_WHATSAPP) in received.account.own_addresses:
         return (
             Ignored(

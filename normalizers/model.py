@@ -248,7 +248,7 @@ class _Event(
 
     `id` is the dedupe key within (account, kind of event): the platform's own id where it has one, else derived from
     the payload alone. `routing_key` names the account as the platform does (phone number id, page id, `To` number).
-    Empty: the account that received the delivery.
+    Empty: the account that received the delivery. Several, the best first, stand with blanks between them.
     `at` is the platform's moment, or the moment of receipt where the platform gives none. `path` finds the slice in the
     raw payload ("$.entry[0].changes[0].value.messages[1]").
     """

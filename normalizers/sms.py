@@ -11,6 +11,7 @@ from typing import Final
 
 import phonenumbers
 
+from normalizers import _whatsapp_twilio
 from normalizers._fields import Broken, NotWellFormed, digest, load_form
 from normalizers._twilio import (
     PREFIX,
@@ -19,6 +20,7 @@ from normalizers._twilio import (
     delivery_update,
     is_json,
     is_message,
+    is_whatsapp,
     json_events,
     message_sid,
     need,
@@ -47,7 +49,7 @@ _PLACE: Final = (("city", "FromCity"), ("state", "FromState"), ("zip", "FromZip"
 
 
 def normalize(received: Received) -> tuple[Event, ...]:
-    """Turn one webhook of Twilio into events. Never raises.
+    """Turn one webhook of Twilio into events, of SMS or of WhatsApp, whichever account it came to. Never raises.
 
     A text or picture message gives an `InboundMessage`, with a `ConsentChange` behind it when Twilio recognised an
     opt-out word; a status callback gives a `DeliveryUpdate`. Messages of other channels and of our own numbers are
@@ -56,7 +58,8 @@ def normalize(received: Received) -> tuple[Event, ...]:
     try:
         if is_json(received.headers.get("content-type", ""), received.body):
             return json_events(received)
-        return _events(load_form(received.body), received)
+        fields = load_form(received.body)
+        return _whatsapp_twilio.events(fields, received) if is_whatsapp(fields) else _events(fields, received)
     except NotWellFormed as error:
         return (Unreadable(id=digest(received.body), at=received.received_at, path="$", problem=str(error)),)
     except Broken as broken:

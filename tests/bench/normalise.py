@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from normalizers import _whatsapp_twilio, api, sms, whatsapp
+from normalizers import api, sms, whatsapp
 from normalizers import email as mail
 from normalizers.model import Account, Event, Received
 from tests.bench.figures import Plan, Report, Row, Side, play, ratios
@@ -48,7 +48,7 @@ def cases() -> dict[str, tuple[Normalize, Received, Parse, bytes, str]]:
         "whatsapp, receipts": (whatsapp.normalize, _received("whatsapp", receipts), json_, receipts, "msgspec"),
         "whatsapp, half broken": (whatsapp.normalize, _received("whatsapp", broken), json_, broken, "msgspec, no aim"),
         "whatsapp by twilio": (
-            _whatsapp_twilio.normalize,
+            sms.normalize,
             _received("whatsapp", wa_form, FORM),
             _parse_form,
             wa_form,

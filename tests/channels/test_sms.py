@@ -215,10 +215,6 @@ INBOUND: dict[str, tuple[Received, tuple[Event, ...]]] = {  # name of the case -
         received(HELLO | {"From": OURS, "To": POOLED}),
         (ignored("echo: sent by a number of ours", routing_key=f"{AC}:{POOLED}"),),
     ),
-    "WhatsApp": (
-        received(HELLO | {"From": f"whatsapp:{CUSTOMER}", "To": f"whatsapp:{OURS}"}),
-        (ignored("channel 'whatsapp'", routing_key=f"{AC}:whatsapp:{OURS}"),),
-    ),
     "RCS": (
         received(HELLO | {"From": f"rcs:{CUSTOMER}", "To": "rcs:brand"}),
         (ignored("channel 'rcs'", routing_key=f"{AC}:rcs:brand"),),
@@ -242,9 +238,9 @@ INBOUND: dict[str, tuple[Received, tuple[Event, ...]]] = {  # name of the case -
         received(STATUS | {"MessageStatus": "read", "To": f"rcs:{CUSTOMER}", "From": "rcs:a"}, query={"mid": "m-1"}),
         (update("read", "read", ours="m-1"),),
     ),
-    "a receipt of WhatsApp": (
-        received(STATUS | {"MessageStatus": "read", "To": f"whatsapp:{CUSTOMER}"}),
-        (ignored("channel 'whatsapp'", f"{SM4}:read", routing_key=""),),
+    "a receipt of another channel": (
+        received(STATUS | {"MessageStatus": "read", "To": f"messenger:{CUSTOMER}"}),
+        (ignored("channel 'messenger'", f"{SM4}:read", routing_key=""),),
     ),
     "a canceled message": (
         received(STATUS | {"MessageStatus": "canceled", "ErrorCode": "0"}, query={"mid": "m-1"}),

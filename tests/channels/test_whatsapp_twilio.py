@@ -29,7 +29,6 @@ from adapters.sandbox.twilio import ContentTemplate, Person, TwilioSimulator
 from adapters.testing import AdapterCase
 from adapters.whatsapp import WhatsAppAdapter
 from config.secret import Secret
-from normalizers._whatsapp_twilio import normalize
 from normalizers.model import (
     Account,
     Address,
@@ -56,6 +55,7 @@ from normalizers.model import (
     Unsupported,
 )
 from normalizers.model import Person as Customer
+from normalizers.sms import normalize
 
 AC, MG, HX = "AC00000000000000000000000000000001", "MG00000000000000000000000000000001", "HX" + "0" * 31 + "1"
 SM1, MM2 = f"SM{1:032}", f"MM{2:032}"
@@ -91,7 +91,8 @@ def received(
 
 def message(**values: Any) -> InboundMessage:
     base: dict[str, Any] = {
-        "id": SM1, "at": NOW, "routing_key": f"{AC}:{OURS}", "channel": "whatsapp", "path": "$", "sender": MARA,
+        "id": SM1, "at": NOW, "routing_key": f"{AC}:whatsapp:{OURS}", "channel": "whatsapp", "path": "$",
+        "sender": MARA,
     }  # fmt: skip
     return InboundMessage(**base | values)
 
@@ -138,7 +139,7 @@ INBOUND: dict[str, tuple[Received, tuple[Event, ...]]] = {  # name of the case -
     ),
     "through a service": (
         received(HELLO | {"MessagingServiceSid": MG, "To": f"whatsapp:{POOLED}"}, SERVICE),
-        (message(text="Hello", routing_key=f"{AC}:{MG}", own_address=POOLED),),
+        (message(text="Hello", routing_key=f"{AC}:whatsapp:{MG}", own_address=POOLED),),
     ),
     "a template's button": (
         received(fields("button")),
@@ -214,29 +215,38 @@ INBOUND: dict[str, tuple[Received, tuple[Event, ...]]] = {  # name of the case -
         (
             message(text="STOP", flags=("answered_by_platform",)),
             ConsentChange(
-                id=f"{SM1}:STOP", at=NOW, routing_key=f"{AC}:{OURS}", channel="whatsapp", path="$", person=MARA,
-                state="opted_out", source="platform",
+                id=f"{SM1}:STOP", at=NOW, routing_key=f"{AC}:whatsapp:{OURS}", channel="whatsapp", path="$",
+                person=MARA, state="opted_out", source="platform",
             ),
         ),
     ),
     "a bare STOP is judged by the core": (received(HELLO | {"Body": "STOP"}), (message(text="STOP"),)),
     "our own number": (
         received(HELLO | {"From": f"whatsapp:{OURS}", "To": f"whatsapp:{POOLED}"}),
-        (ignored("echo: sent by a number of ours", routing_key=f"{AC}:{POOLED}"),),
+        (ignored("echo: sent by a number of ours", routing_key=f"{AC}:whatsapp:{POOLED}"),),
     ),
-    "an SMS": (received(HELLO | {"From": THEIRS, "To": OURS}), (ignored("channel 'sms'"),)),
-    "RCS": (received(HELLO | {"From": f"rcs:{THEIRS}"}), (ignored("channel 'rcs'"),)),
+    "an SMS": (
+        received({"MessageSid": SM1, "AccountSid": AC, "From": THEIRS, "To": OURS, "Body": "Hi",
+                  "MessagingServiceSid": MG}),
+        (InboundMessage(id=SM1, at=NOW, routing_key=f"{AC}:{OURS} {AC}:{MG}", channel="sms", path="$", text="Hi",
+                        sender=Customer((Address("sms", "phone", THEIRS, "everywhere"),))),),
+    ),
+    "at an account of SMS": (
+        received(HELLO | {"MessagingServiceSid": MG}, Account("sms", "sms", options={"number": OURS})),
+        (message(text="Hello", routing_key=f"{AC}:whatsapp:{OURS} {AC}:whatsapp:{MG}"),),
+    ),
     "read, with our id": (
         received(STATUS | {"MessageStatus": "read", "ChannelPrefix": "whatsapp"}, query={"mid": "m-1"}),
         (update("read", "read", ours="m-1"),),
     ),
     "outside of the window": (
         received(STATUS | {"MessageStatus": "undelivered", "ErrorCode": "63016", "To": f"whatsapp:{USER.value}"}),
-        (update("undelivered", "failed", routing_key=f"{AC}:{OURS}", recipient=USER, learned=(USER,),
+        (update("undelivered", "failed", routing_key=f"{AC}:whatsapp:{OURS}", recipient=USER, learned=(USER,),
                 error=PlatformError("63016")),),
     ),
-    "a receipt of an SMS": (
-        received(STATUS | {"MessageStatus": "sent", "To": THEIRS}), (ignored("channel 'sms'", f"{SM1}:sent"),),
+    "a receipt without our id, at an account of SMS": (
+        received(STATUS | {"MessageStatus": "sent"}, Account("sms", "sms", options={"number": OURS})),
+        (update("sent", "sent", routing_key=f"{AC}:whatsapp:{OURS}"),),
     ),
     "a status nobody knows": (
         received(STATUS | {"MessageStatus": "teleported"}, query={"mid": "m-1"}),
@@ -389,7 +399,7 @@ def test_the_provider_decides_who_serves_the_account() -> None:
     assert (settings.number, settings.api_base) == (OURS, "https://api.twilio.com")
     assert class_for(WhatsAppAdapter, settings) is TwilioWhatsApp
     adapter = adapter_with(None)
-    assert adapter.routing_keys() == {f"{AC}:{OURS}"}
+    assert adapter.routing_keys() == {f"{AC}:whatsapp:{OURS}"}
     assert adapter.account.own_addresses == {OURS}
     assert not isinstance(adapter, Handshake)
     assert TOKEN not in repr(adapter)

@@ -118,3 +118,16 @@ async def test_writing_first_takes_a_template(world: World) -> None:
     await world.api.settled(message, "read")
     ticket = await world.api.ticket()
     assert shown(ticket, "status", "via", "account") == ("pending", "api", "wa-twilio")
+
+
+async def test_one_messaging_service_for_both_channels_posts_to_one_address(world: World) -> None:
+    world.twilio.whatsapp_url = world.twilio.webhook_url  # that of the account sms-us
+    await world.twilio.person_writes(ann(), "On WhatsApp")
+    ticket = await world.api.ticket()
+    assert shown(ticket, "channel", "account", "subject") == ("whatsapp", "wa-twilio", "On WhatsApp")
+    await world.api.settled(await world.api.replied(ticket, "Hello"), "read")
+    assert world.twilio.sends[0].payload.sender == f"whatsapp:{WHATSAPP_NUMBER}"
+    world.twilio.webhook_url = "https://support.shop.test/webhooks/wa-twilio"
+    await world.twilio.customer_writes("By text", sender="+15550100001")
+    found = {one["channel"]: one["account"] for one in await world.api.items("tickets", 2)}
+    assert found == {"whatsapp": "wa-twilio", "sms": "sms-us"}
