@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import msgspec
 
-from adapters._base import AdapterFactory, Callback, Channel
+from adapters._base import Callback
+from adapters._channel import Channel
 from adapters._contract_bench import (
     Bench,
     bench_for,
@@ -20,6 +21,7 @@ from adapters._contract_bench import (
 )
 from adapters._errors import Ambiguous, MalformedBody, SendError, Throttled, Unreachable, VerificationError
 from adapters._http import Http
+from adapters._load import class_for
 from adapters._media import MediaClient
 from adapters.sandbox._base import Fault
 from adapters.testing import AdapterCase
@@ -225,11 +227,11 @@ async def _maps_closed_ports(bench: Bench) -> None:
     """A refused connection: not one byte arrived."""
     if bench.case.outbound is None:
         return
-    factory: AdapterFactory = bench.case.adapter
     closed = closed_port()
+    options = options_for(bench.case, closed)
     async with open_session(set()) as session:
         http = Http(session, [closed], MediaClient())
-        bench.adapter = factory(bench.adapter.account, options_for(bench.case, closed), http)
+        bench.adapter = class_for(bench.case.adapter, options)(bench.adapter.account, options, http)
         error = await bench.send()
     expect(isinstance(error, Unreachable), f"a refused connection gave {error!r}")
 

@@ -14,8 +14,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from adapters._base import Adapter, AdapterFactory
+from adapters._base import Adapter
 from adapters._http import Http, new_session
+from adapters._load import class_for
 from adapters._media import MediaClient
 from adapters.sandbox._base import Platform
 from adapters.testing import AdapterCase
@@ -100,7 +101,7 @@ async def bench_for(case: AdapterCase) -> AsyncIterator[Bench]:
     async with _Faulty() as platform, open_session(hosts) as session:
         media = MediaClient()
         options = options_for(case, platform.url)
-        factory: AdapterFactory = case.adapter
+        factory = class_for(case.adapter, options)
         account = case.account or Account("contract", case.adapter.name)
         adapter = factory(account, options, Http(session, [platform.url], media))
         hasty = factory(account, options, Http(session, [platform.url], media, timeout_s=BRIEF_S))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from adapters._base import Channel, Limits, MediaRule, Pace, PrivateReply, Quota, Window
+from adapters._channel import Channel, Limits, MediaRule, Pace, PrivateReply, Quota, Window
 from adapters._errors import ErrorRule
 from adapters._meta_facts import HUMAN_AGENT, HUMAN_AGENT_WINDOW, KEYWORDS, MESSAGING_ERRORS, OPENED_BY, WINDOW
 

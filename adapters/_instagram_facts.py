@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from adapters._base import NO_FILES, AnswerRule, Channel, Limits, MediaRule, Pace, PrivateReply, Quota, Window
+from adapters._channel import NO_FILES, AnswerRule, Channel, Limits, MediaRule, Pace, PrivateReply, Quota, Window
 from adapters._errors import ErrorRule
 from adapters._meta_facts import HUMAN_AGENT, HUMAN_AGENT_WINDOW, KEYWORDS, MESSAGING_ERRORS, OPENED_BY, WINDOW
 from adapters._meta_messaging import Surface

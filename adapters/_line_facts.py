@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from adapters._base import Channel, Keywords, Limits, MediaRule, Pace
+from adapters._channel import Channel, Keywords, Limits, MediaRule, Pace
 from adapters._errors import ErrorRule
 
 _MB = 1_000_000  # bytes

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from adapters._base import Channel
+from adapters._base import AdapterFactory, Variants
+from adapters._channel import Channel
 
 GROUP = "channel_gateway.adapters"
 BUILT_IN = {
@@ -59,6 +60,13 @@ def find(installed: Iterable[EntryPoint] | None = None) -> Mapping[str, FoundAda
         found[point.name] = FoundAdapter(point.name, _load(point), origin)
     _check_channels(found.values())
     return found
+
+
+def class_for(adapter: type[Any], settings: Any) -> AdapterFactory:
+    """The class to make an account of, by its settings: one of the adapter's variants, else the adapter itself."""
+    named: object = adapter
+    chosen: AdapterFactory = named.variant(settings) if isinstance(named, Variants) else adapter
+    return chosen
 
 
 def _load(point: EntryPoint) -> type[Any]:

@@ -14,7 +14,8 @@ from uuid import UUID
 import msgspec
 
 from adapters import _meta
-from adapters._base import OK, Answer, Callback, Channel, Sent
+from adapters._base import OK, Answer, Callback, Sent
+from adapters._channel import Channel
 from adapters._errors import ErrorRule, MediaError, SendError
 from adapters._http import Http
 from adapters._meta_facts import MESSAGING_ERRORS, without_tags

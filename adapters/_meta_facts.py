@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from adapters._base import Channel, Keywords
+from adapters._channel import Channel, Keywords
 from adapters._errors import ErrorClass, ErrorRule
 from adapters._meta import GRAPH_ERRORS
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from multidict import MultiDict
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
@@ -21,11 +21,16 @@ from adapters._errors import Ambiguous, MalformedBody, MediaError, SendError, Ve
 from adapters._http import Http, HttpAnswer, retry_after
 from adapters._signing import same
 from adapters._twilio_errors import ERRORS
+from adapters._twilio_find import Attempts
 from config.secret import Secret
 from normalizers._fields import NotWellFormed, load_form, load_json
 from normalizers._twilio import STATUS, is_json
 
-__all__ = ["API_BASE", "ERRORS", "NO_REPLY", "SIGNATURE_HEADER", "TwilioApi", "check_signature", "check_well_formed"]
+__all__ = [
+    "API_BASE", "ERRORS", "NO_REPLY", "SIGNATURE_HEADER", "Form", "TwilioApi", "check_signature", "check_well_formed",
+]  # fmt: skip
+
+Form = Sequence[tuple[str, str]]
 
 API_BASE: Final = "https://api.twilio.com"
 SIGNATURE_HEADER: Final = "x-twilio-signature"
@@ -34,6 +39,7 @@ NO_REPLY: Final = Answer(200, b'<?xml version="1.0" encoding="UTF-8"?><Response/
 
 _SHARED_KEY_HEADER = "x-twilio-webhooks-signature-settings"
 _FIELDS_MAX = 1000
+_LISTED = 100  # newest messages to one person that are looked through
 _PLATFORM_HOST = re.compile(r"api(\.[a-z0-9-]+){0,2}\.twilio\.com")  # with edge and region
 
 
@@ -98,24 +104,34 @@ class TwilioApi:
         self._media_path = re.compile(
             rf"/2010-04-01/Accounts/{re.escape(account_sid)}/Messages/[A-Za-z0-9]+/Media/[A-Za-z0-9]+"
         )
+        self._attempts = Attempts()
         self._root = f"{api_base.rstrip('/')}/2010-04-01/Accounts/{account_sid}"
 
-    async def send(self, form: Iterable[tuple[str, str]]) -> Sent:
+    async def send(self, form: Form, ours: str) -> Sent:
         """Create a message, once. Raises `SendError`.
 
-        There is no idempotency key: an answer that is lost leaves the truth to the status callback.
+        There is no idempotency key: an answer that is lost leaves the truth to the status callback, and to `find`.
         """
+        self._attempts.begin(ours)
         answer = await self._http.request("POST", f"{self._root}/Messages.json", form=form, basic=self._basic())
         body = self._success(answer)
         sid, request_id = body.get("sid"), _request_id(answer)
         if not isinstance(sid, str) or not sid:
             raise Ambiguous("no-sid", f"status {answer.status} without a message id", request_id=request_id)
+        self._attempts.took(ours, sid)
         code = str(body.get("error_code") or "")
         if STATUS.get(str(body.get("status"))) == "failed":  # the first status is never reported by a callback
             raise platform_error(
                 ERRORS, 400, code or str(body["status"]), str(body.get("error_message") or ""), request_id=request_id
             )
         return Sent(external_id=sid, request_id=request_id, note=code)
+
+    async def find(self, form: Form, ours: str) -> Sent | None:
+        """The message a send whose answer was lost became; None: surely none. Raises `SendError`, also when unsure."""
+        query = urlencode({"To": dict(form)["To"], "PageSize": _LISTED})
+        answer = await self._http.request("GET", f"{self._root}/Messages.json?{query}", basic=self._basic())
+        self._success(answer)
+        return self._attempts.find(ours, form, answer)
 
     async def probe(self) -> None:
         """Read the account itself. Raises `SendError` when the credentials are wrong or the account is not active."""

@@ -4,7 +4,8 @@ Source: Twilio, "Error and Warning Dictionary" and the error pages of the codes 
 a code that is missing here is permanent and shown with its number.
 
 `resend_safe` stands where Twilio or the carrier says that the message was not handed on. A carrier's "unknown error"
-(30008) says nothing of the kind.
+(30008) says nothing of the kind. 63019 and 63037 (a file the channel could not
+take) are permanent: the file must change.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ _ACCOUNT = _all(
     _30018="the sender is not registered for this country",
     _30032="the toll-free number is not verified",
     _30034="the sender is in no A2P 10DLC campaign",
+    _63001="the channel refuses Twilio's credentials for this sender",
+    _63002="the channel does not know this sender",
+    _63007="the channel has no such sender of this account",
+    _63008="the channel is not set up for this account",
+    _63020="the channel's business account is not accepted",
+    _63022="the sender's business set-up is not complete",
 ) | {"20003": ErrorRule("auth", "wrong credentials", not_processed=True, pause="account")}
 
 _CONFIGURATION = _all(
@@ -70,6 +77,16 @@ _REQUEST = _all(
     _63005="the channel refused the content",
     _63013="the message breaks the channel's policy",
     _63021="the channel refused the content",
+    _63006="the channel takes no such content",
+    _63011="the channel found the request invalid",
+    _63030="the channel takes no such parameter",
+    _63034="the media is larger than the channel takes",
+    _21656="the template's variables are not valid",
+    _63027="the template does not exist in that language",
+    _63028="wrong number of template variables",
+    _63029="the template could not be fetched",
+    _63040="the template is rejected",
+    _63041="the template is paused",
 ) | {"30007": ErrorRule("policy", "filtered as spam by Twilio or the carrier; the same text will be again")}
 
 _MEDIA = _all(
@@ -82,6 +99,7 @@ _MEDIA = _all(
     _30011="the recipient's carrier takes no MMS",
     _30019="the media is larger than the carrier takes",
     _63019="the channel could not fetch the media",
+    _63037="the channel could not take the media",
 )
 
 _RECIPIENT = _all(
@@ -99,7 +117,9 @@ _RECIPIENT = _all(
     _30005="the number is unknown or no longer in service",
     _63003="the recipient is not valid on this channel",
     _63024="the recipient is not valid on this channel",
-    _63032="the recipient is not valid on this channel",
+    _63032="the channel does not deliver to this person",
+    _63015="the person has not joined the sandbox",
+    _63031="recipient and sender are the same",
 )
 
 _CONSENT = _all(
@@ -136,6 +156,7 @@ _THROTTLE: Mapping[str, ErrorRule] = {
     "63017": ErrorRule("throttle", "the channel's rate is exceeded", resend_safe=True, pause="endpoint"),
     "63018": ErrorRule("throttle", "the channel's rate is exceeded", resend_safe=True, pause="endpoint"),
     "63038": ErrorRule("throttle", "the daily limit is reached", resend_safe=True, pause="endpoint", wait=_HOUR),
+    "63026": ErrorRule("throttle", "the sender is flagged as spam", pause="endpoint", wait=_HOUR),
     "14107": ErrorRule("throttle", "too many replies to one number: a loop of two machines?", pause="recipient"),
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from adapters._base import Allowance, Channel, Keywords, Limits, MediaRule, Pace, Window
+from adapters._channel import Allowance, Channel, Keywords, Limits, MediaRule, Pace, Window
 from adapters._errors import ErrorClass, ErrorRule, PauseScope
 from normalizers.model import MediaKind
 

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from adapters._errors import SendError
 from adapters._whatsapp_facts import CHANNEL, MEDIA
-from normalizers.model import Address, Interactive, MediaKind, OutboundFile, OutboundMessage, Template
+from adapters._whatsapp_interactive import interactive_body
+from adapters._whatsapp_templates import HEADER_MEDIA, template_body
+from normalizers.model import (
+    Address,
+    ContactCard,
+    ContactCards,
+    Interactive,
+    Location,
+    MediaKind,
+    OutboundFile,
+    OutboundMessage,
+    Template,
+)
 
 KINDS: Final[Mapping[MediaKind, str]] = {
     "image": "image", "audio": "audio", "video": "video", "sticker": "sticker", "file": "document",
 }  # fmt: skip
 _CAPTIONED = frozenset(rule.kind for rule in MEDIA if rule.caption)
-_HEADER_MEDIA = frozenset({"image", "video", "document", "location"})
+CONTACTS_MAX: Final = 257
 
 
-def body_for(message: OutboundMessage, media_id: str = "") -> dict[str, Any]:
-    """The body of one send. `media_id`: of the uploaded file. Raises `SendError` for what cannot be said."""
+def body_for(
+    message: OutboundMessage, media_id: str = "", templates: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """The body of one send. `media_id`: of the uploaded file; `templates`: the operator's catalogue.
+
+    Raises `SendError` for what cannot be said.
+    """
     if message.thread.kind == "group":
         raise _refused("group", "a reply to a group is not supported")
     body: dict[str, Any] = {"messaging_product": "whatsapp", "recipient_type": "individual"}
     body |= _recipient(message.to)
-    if message.context is not None and message.context.reply_to:
+    if message.context is not None and message.context.reply_to and message.reaction is None:
         body["context"] = {"message_id": message.context.reply_to}
     body["biz_opaque_callback_data"] = message.id
-    kind, content = _content(message, media_id)
+    kind, content = _content(message, media_id, templates)
     return body | {"type": kind, kind: content}
 
 
@@ -46,19 +63,42 @@ def _recipient(to: tuple[Address, ...]) -> dict[str, str]:
     raise SendError("bad-recipient", "no-address", "neither a phone number nor a WhatsApp user id")
 
 
-def _content(message: OutboundMessage, media_id: str) -> tuple[str, dict[str, Any]]:
+def _content(message: OutboundMessage, media_id: str, templates: Sequence[Mapping[str, Any]]) -> tuple[str, Any]:
+    file = file_of(message)
     template = message.template or (message.content if isinstance(message.content, Template) else None)
     if template is not None:
-        return "template", _template(template)
-    if isinstance(message.content, Interactive):
-        return "interactive", _interactive(message.content, message.text)
-    if message.content is not None:
-        raise _refused("content", f"{type(message.content).__name__} cannot be sent")
-    if (file := file_of(message)) is not None:
+        header = {KINDS[file.kind]: _media(file, "", media_id)} if file is not None else None
+        if header is not None and not HEADER_MEDIA & header.keys():
+            raise _refused("template", "a template's header takes a picture, a video or a document")
+        return "template", template_body(template, template.language or _language_of(template, templates), header)
+    if message.reaction is not None:
+        if message.context is None or not message.context.reply_to:
+            raise _refused("reaction", "names no message")
+        return "reaction", {"message_id": message.context.reply_to, "emoji": message.reaction}
+    match message.content:
+        case Interactive() as content:
+            return "interactive", interactive_body(content, message.text)
+        case Location() as place:
+            return "location", _place(place)
+        case ContactCards() as cards:
+            return "contacts", _cards(cards)
+        case None:
+            pass
+        case other:
+            raise _refused("content", f"{type(other).__name__} cannot be sent")
+    if file is not None:
         return KINDS[file.kind], _media(file, message.text, media_id)
     if not message.text:
         raise _refused("empty", "nothing to send")
     return "text", {"body": message.text, "preview_url": False}
+
+
+def _language_of(template: Template, templates: Sequence[Mapping[str, Any]]) -> str:
+    """The language the operator's catalogue has the template in. Raises `SendError` when it does not tell."""
+    found = (str(entry.get("language", "")) for entry in templates if entry.get("name") == template.name)
+    if language := next(filter(None, found), ""):
+        return language
+    raise _refused("template", f"the template {template.name!r} needs a language")
 
 
 def _media(file: OutboundFile, caption: str, media_id: str) -> dict[str, Any]:
@@ -79,110 +119,23 @@ def _refused(code: str, detail: str) -> SendError:
     return SendError("permanent", code, detail)
 
 
-# --- templates --------------------------------------------------------------------------------------------------------
+def _place(place: Location) -> dict[str, Any]:
+    named = {"name": place.name, "address": place.address}
+    return {"latitude": place.latitude, "longitude": place.longitude} | {k: v for k, v in named.items() if v}
 
 
-def _template(template: Template) -> dict[str, Any]:
-    """A list of texts fills the body. An object fills components by name:
-
-    {"header": {"image": {"link": ...}}, "body": ["Mara", "12"] or {"name": "Mara"},
-     "buttons": [{"sub_type": "url", "text": "abc"}]}
-
-    `components` is taken as it stands.
-    """
-    given = template.parameters
-    if isinstance(given, Mapping):
-        components = given["components"] if "components" in given else _components(given)
-    else:
-        components = [_component("body", given)] if given else []
-    body = {"name": template.name, "language": {"policy": "deterministic", "code": template.language}}
-    return body | ({"components": components} if components else {})
+def _cards(cards: ContactCards) -> list[dict[str, Any]]:
+    if not 0 < len(cards.contacts) <= CONTACTS_MAX:
+        raise _refused("contacts", f"1 to {CONTACTS_MAX} contacts per message")
+    return [_card(card) for card in cards.contacts]
 
 
-def _components(given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    components = []
-    for name, values in given.items():
-        if name == "buttons":
-            components += [_button(index, button) for index, button in enumerate(_listed(values))]
-        elif name in ("header", "body"):
-            components.append(_component(name, values))
-        else:
-            raise _refused("template", f"no component named {name!r}; known are header, body, buttons, components")
-    return components
-
-
-def _component(kind: str, values: Any) -> dict[str, Any]:
-    if isinstance(values, Mapping) and not ({"type", *_HEADER_MEDIA} & values.keys()):
-        named = [_parameter(value) | {"parameter_name": name} for name, value in values.items()]  # name unverified
-        return {"type": kind, "parameters": named}
-    return {"type": kind, "parameters": [_parameter(value) for value in _listed(values)]}
-
-
-def _parameter(value: Any) -> dict[str, Any]:
-    """A text, a ready parameter with its `type`, or a file as {"image": {"link": ...}}."""
-    if not isinstance(value, Mapping):
-        return {"type": "text", "text": str(value)}
-    if "type" in value:
-        return dict(value)
-    kind = next((name for name in value if name in _HEADER_MEDIA), None)
-    if kind is None:
-        raise _refused("template", "a parameter is a text, or an object with its type")
-    return {"type": kind, kind: value[kind]}
-
-
-def _button(index: int, button: Any) -> dict[str, Any]:
-    if not isinstance(button, Mapping):
-        button = {"sub_type": "url", "text": str(button)}
-    kind = str(button.get("sub_type", "url"))
-    word = "payload" if "payload" in button else "text"
-    parameters = button.get("parameters") or [{"type": word, word: str(button.get(word, ""))}]
-    return {
-        "type": "button", "sub_type": kind, "index": str(button.get("index", index)), "parameters": parameters,
-    }  # fmt: skip
-
-
-def _listed(values: Any) -> list[Any]:
-    return list(values) if isinstance(values, list | tuple) else [values]
-
-
-# --- interactive messages ---------------------------------------------------------------------------------------------
-
-
-def _interactive(content: Interactive, words: str) -> dict[str, Any]:
-    """Buttons, a list or a link below a text, by what `values` hold: see the table."""
-    if not words:
-        raise _refused("interactive", "needs a text")
-    for key, (kind, action) in _ACTIONS.items():
-        if key in content.values:
-            return {"type": kind, "body": {"text": words}, "action": action(content.values)}
-    raise _refused("interactive", f"needs one of {', '.join(_ACTIONS)}")
-
-
-def _chosen(row: Any) -> dict[str, str]:
-    if not isinstance(row, Mapping):
-        return {"id": str(row), "title": str(row)}
-    title = str(row.get("title", ""))
-    more = {"description": str(row["description"])} if row.get("description") else {}
-    return {"id": str(row.get("id") or title), "title": title} | more
-
-
-def _reply_buttons(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"buttons": [{"type": "reply", "reply": _chosen(button)} for button in _listed(values["buttons"])]}
-
-
-def _rows(values: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [_chosen(row) for row in _listed(values["rows"])]
-    label = str(values.get("label", "…"))
-    return {"button": label, "sections": [{"title": str(values.get("title", label)), "rows": rows}]}
-
-
-def _link(values: Mapping[str, Any]) -> dict[str, Any]:
-    url = str(values["url"])
-    return {"name": "cta_url", "parameters": {"display_text": str(values.get("label", url))[:20], "url": url}}
-
-
-_ACTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
-    "buttons": ("button", _reply_buttons),  # [{"id", "title"}], at most 3
-    "rows": ("list", _rows),  # [{"id", "title", "description"}], at most 10; "label" opens the list
-    "url": ("cta_url", _link),  # with "label"
-}
+def _card(card: ContactCard) -> dict[str, Any]:
+    made: dict[str, Any] = {"name": {"formatted_name": card.name, "first_name": card.name}}
+    if card.phones:
+        made["phones"] = [{"phone": phone, "type": "WORK"} for phone in card.phones]
+    if card.emails:
+        made["emails"] = [{"email": email, "type": "WORK"} for email in card.emails]
+    if card.organization:
+        made["org"] = {"company": card.organization}
+    return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from adapters._base import Channel, Keywords, Limits, MediaRule, Pace, Window
+from adapters._channel import Channel, Keywords, Limits, MediaRule, Pace, Window
 from adapters._errors import ErrorClass, ErrorRule
 from adapters._meta import GRAPH_ERRORS
 
@@ -142,6 +142,8 @@ CHANNEL = Channel(
     templates=True,
     template_parameters=True,
     address_kinds=("phone", "bsuid"),  # every kind of message goes to a number; a user id is refused for some (131062)
+    contents=frozenset({"location", "contacts", "interactive"}),
+    quotes=True,
     reactions=True,
     edits=True,  # of customers of numbers shared with the WhatsApp Business app
     attribute_of={"phone": "phone"},

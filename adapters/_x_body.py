@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from adapters._base import AnswerRule
+from adapters._channel import AnswerRule
 from adapters._errors import SendError
 from adapters._weighted import weight
 from adapters._x_facts import DIRECT, POST_FILES, POSTS, SUMMONED, UNRESTRICTED

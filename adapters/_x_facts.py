@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from adapters._base import AnswerRule, Channel, Keywords, Limits, MediaRule, Pace, Quota, RepeatRule
+from adapters._channel import AnswerRule, Channel, Keywords, Limits, MediaRule, Pace, Quota, RepeatRule
 from adapters._errors import ErrorClass, ErrorRule, PauseScope
 
 _MB = 2**20

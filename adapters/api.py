@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapters._base import OK, Adapter, Answer, Callback, Channel, Limits, Pace, Sent
+from adapters._base import OK, Adapter, Answer, Callback, Sent
+from adapters._channel import Channel, Limits, Pace
 from adapters._errors import VerificationError
 from adapters._http import Http
 from normalizers import api

@@ -17,7 +17,8 @@ import msgspec
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from aiosmtplib.protocol import SMTPProtocol
 
-from adapters._base import Adapter, Answer, Callback, Channel, Limits, MediaRule, Pace, Sent
+from adapters._base import Adapter, Answer, Callback, Sent
+from adapters._channel import Channel, Limits, MediaRule, Pace
 from adapters._errors import (
     Ambiguous,
     MediaError,

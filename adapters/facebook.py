@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapters._base import Adapter, Channel, Sent
+from adapters._base import Adapter, Sent
+from adapters._channel import Channel
 from adapters._errors import Ambiguous, SendError
 from adapters._facebook_facts import FACEBOOK, FEED_ERRORS, MESSENGER, SUBSCRIBED_FIELDS
 from adapters._http import Http

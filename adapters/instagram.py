@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 
-from adapters._base import Adapter, Channel, Sent
+from adapters._base import Adapter, Sent
+from adapters._channel import Channel
 from adapters._errors import Ambiguous, SendError
 from adapters._http import Http
 from adapters._instagram_facts import (

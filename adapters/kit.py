@@ -14,24 +14,27 @@ from typing import Any, ClassVar
 from adapters._base import (
     OK,
     Adapter,
-    Allowance,
     Answer,
-    AnswerRule,
     Callback,
-    Channel,
     Handshake,
+    MediaFetcher,
+    Probe,
+    Profiles,
+    Reconciler,
+    Sent,
+    TemplateCatalogue,
+)
+from adapters._channel import (
+    Allowance,
+    AnswerRule,
+    Channel,
     Keywords,
     Limits,
-    MediaFetcher,
     MediaRule,
     Pace,
     PrivateReply,
-    Probe,
-    Profiles,
     Quota,
-    Reconciler,
     RepeatRule,
-    Sent,
     Window,
 )
 from adapters._errors import (
@@ -88,6 +91,7 @@ from normalizers.model import (
     Reaction,
     Received,
     Template,
+    TemplateState,
     Thread,
     Unreadable,
     Unsupported,
@@ -100,10 +104,10 @@ __all__ = [
     "Interactive", "JsonAdapter", "Keywords", "Limits", "Location", "MalformedBody", "MediaError", "MediaFetcher",
     "MediaRule", "MessageDeleted", "MessageEdited", "NotWellFormed", "OutboundFile", "OutboundMessage", "Pace",
     "Person", "PlatformError", "PrivateReply", "Probe", "Profiles", "Quota", "Reaction", "Received", "Reconciler",
-    "RepeatRule", "Secret", "Secrets", "SendError", "Sent", "SettingsError", "Template", "Thread", "Throttled", "Token",
-    "TokenCache", "TokenHolder", "Unreachable", "Unreadable", "Unsupported", "VerificationError", "Window",
-    "check_hmac", "current_token", "digest", "items", "load_json", "mapping", "moment", "need", "number",
-    "platform_error", "read_list", "text", "whole",
+    "RepeatRule", "Secret", "Secrets", "SendError", "Sent", "SettingsError", "Template", "TemplateCatalogue",
+    "TemplateState", "Thread", "Throttled", "Token", "TokenCache", "TokenHolder", "Unreachable", "Unreadable",
+    "Unsupported", "VerificationError", "Window", "check_hmac", "current_token", "digest", "items", "load_json",
+    "mapping", "moment", "need", "number", "platform_error", "read_list", "text", "whole",
 ]  # fmt: skip
 
 

@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from adapters._base import OK, Adapter, Answer, Callback, Channel, Sent
+from adapters._base import OK, Adapter, Answer, Callback, Sent
+from adapters._channel import Channel
 from adapters._errors import Ambiguous, MalformedBody, MediaError, SendError, VerificationError, platform_error
 from adapters._http import Http, HttpAnswer, retry_after
 from adapters._line_body import objects_for, recipient_of

@@ -19,7 +19,8 @@ from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
-from adapters._base import Adapter, Answer, Callback, Channel, Sent
+from adapters._base import Adapter, Answer, Callback, Sent
+from adapters._channel import Channel
 from adapters._errors import HandshakeRefused, MalformedBody, MediaError, SendError, VerificationError
 from adapters._http import Http
 from adapters._tokens import InProcessTokens, TokenCache

@@ -1,4 +1,7 @@
-"""WhatsApp by Meta's Cloud API. Sources: Meta, WhatsApp Cloud API, Service messages; Media; Templates, 2026-05.
+"""WhatsApp, by Meta's Cloud API or through Twilio: `provider` decides.
+
+Sources: Meta, WhatsApp Cloud API, Service messages; Media; Templates, 2026-05; Business Management API, Message
+templates, 2026-05.
 
 There is no key that would make a repeated send safe. Our message id travels as `biz_opaque_callback_data` and comes
 back in every receipt, so that a receipt finds its message even when the answer to the send was lost.
@@ -6,65 +9,62 @@ back in every receipt, so that a receipt finds its message even when the answer 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import quote
-
-import aiohttp
-import msgspec
 
 from adapters import _meta
-from adapters._base import OK, Adapter, Answer, Callback, Channel, Sent
-from adapters._errors import Ambiguous, MediaError, SendError
+from adapters._base import OK, Adapter, Answer, Callback, Sent
+from adapters._channel import Channel
+from adapters._errors import Ambiguous, SendError
 from adapters._http import Http
-from adapters._whatsapp_body import KINDS, body_for, file_of
+from adapters._meta_graph import Graph
+from adapters._whatsapp_body import body_for, file_of
 from adapters._whatsapp_facts import CHANNEL, ERRORS
-from config.secret import Secrets
+from adapters._whatsapp_media import Uploads, fetch
+from adapters._whatsapp_settings import Settings
+from adapters._whatsapp_templates import next_page, states_of
+from adapters._whatsapp_twilio import TwilioWhatsApp
 from normalizers import whatsapp
-from normalizers._fields import mapping, text
-from normalizers._whatsapp_content import sha256_hex
+from normalizers._fields import items, mapping, text
 from normalizers._whatsapp_people import addresses_of
-from normalizers.model import Account, Attachment, Event, OutboundFile, OutboundMessage, Received
+from normalizers.model import Account, Attachment, Event, OutboundMessage, Received, TemplateState
 
-_encode = msgspec.json.encode
+__all__ = ["Settings", "WhatsAppAdapter"]
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """`waba_id`, the id of the WhatsApp business account, lets events about templates and the account find us."""
-
-    phone_number_id: str
-    access_token: Secrets  # the first sends
-    app_secret: Secrets
-    verify_token: Secrets
-    api_base: str = "https://graph.facebook.com/v23.0"
-    waba_id: str = ""
-
-    def __post_init__(self) -> None:
-        for key in ("phone_number_id", "access_token", "app_secret", "verify_token"):
-            if not getattr(self, key):
-                raise ValueError(f"{key}: is empty")
+_TEMPLATES_PER_PAGE, _PAGES_MAX = 200, 50
 
 
 class WhatsAppAdapter:
-    """One phone number of the business."""
+    """One phone number of the business, by the Cloud API."""
 
     name: ClassVar[str] = "whatsapp"
     channels: ClassVar[tuple[Channel, ...]] = (CHANNEL,)
     settings_type: ClassVar[type[Any]] = Settings
     signature_headers: ClassVar[tuple[str, ...]] = (_meta.SIGNATURE,)
+    template_refresh: ClassVar[timedelta] = timedelta(hours=1)  # between webhooks that tell of changes
+    subscription_checks: ClassVar[timedelta] = timedelta(hours=6)
 
     def __init__(self, account: Account, settings: Settings, http: Http) -> None:
         self.account, self._settings, self._http = account, settings, http
-        self._token = settings.access_token[0]
-        self._base = settings.api_base.rstrip("/")
-        self._number = f"{self._base}/{quote(settings.phone_number_id, safe='')}"
+        self._graph = Graph(
+            http, settings.api_base, settings.access_token, settings.app_secret, prove=settings.appsecret_proof
+        )
+        self._number = settings.phone_number_id
+        self._uploads = Uploads(self._graph, self._number)
+
+    @classmethod
+    def variant(cls, settings: Settings) -> type[Any]:
+        """Who serves an account with these settings."""
+        return TwilioWhatsApp if settings.provider == "twilio" else cls
 
     def routing_keys(self) -> frozenset[str]:
         """The phone number's id, and the business account's where it is configured."""
         return frozenset({self._settings.phone_number_id, self._settings.waba_id} - {""})
+
+    def shared_keys(self) -> frozenset[str]:
+        """Numbers of one business account share it."""
+        return frozenset({self._settings.waba_id} - {""})
 
     # --- hearing ------------------------------------------------------------------------------------------------------
 
@@ -89,6 +89,10 @@ class WhatsAppAdapter:
         """Pure: see `normalizers.whatsapp`."""
         return whatsapp.normalize(received)
 
+    def fetch(self, attachment: Attachment, raw: bytes) -> AsyncIterator[bytes]:
+        """The file in chunks. Raises `MediaError`, also when the hash does not fit."""
+        return fetch(self._graph, self._http, self._settings.access_token[0], attachment)
+
     # --- speaking -----------------------------------------------------------------------------------------------------
 
     async def send(self, message: OutboundMessage) -> Sent:
@@ -96,86 +100,47 @@ class WhatsAppAdapter:
 
         200 means accepted: many failures come as a receipt only.
         """
-        body, file = body_for(message), file_of(message)
+        catalogue = self.account.templates
+        body, file = body_for(message, templates=catalogue), file_of(message)
+        known = False
         if file is not None and file.open_path:
-            body = body_for(message, await self._upload(file))
-        answer = await self._http.request(
-            "POST", f"{self._number}/messages", json=_encode(body), bearer=self._token.reveal()
-        )
-        return _sent(_meta.read_answer(answer, ERRORS, self._settings.access_token))
-
-    async def _upload(self, file: OutboundFile) -> str:
-        """The id under which the platform keeps the file for 30 days. Raises `SendError`; no message has left then."""
+            media_id, known = await self._uploads.id_of(file)
+            body = body_for(message, media_id, catalogue)
         try:
-            content = open(file.open_path, "rb")  # noqa: SIM115, ASYNC230 - the client reads it in a thread and closes it
-        except OSError as error:
-            raise SendError("permanent", "file-gone", f"{file.filename}: {error.strerror}") from None
-        with content:
-            form = aiohttp.FormData()
-            form.add_field("messaging_product", "whatsapp")
-            form.add_field("type", file.media_type)
-            form.add_field("file", content, filename=file.filename or KINDS[file.kind], content_type=file.media_type)
-            try:
-                answer = await self._http.request(
-                    "POST", f"{self._number}/media", data=form, bearer=self._token.reveal()
-                )
-                media_id = text(_meta.read_answer(answer, ERRORS, self._settings.access_token), "id")
-            except SendError as error:
-                raise _meta.before_sending(error) from None
-        if not media_id:
-            raise SendError("retry", "no-media-id", "the upload brought no id")
-        return media_id
-
-    # --- files and credentials ----------------------------------------------------------------------------------------
-
-    async def fetch(self, attachment: Attachment, raw: bytes) -> AsyncIterator[bytes]:
-        """The file in chunks: its address first, valid for five minutes, then the file itself, both with our token.
-
-        An address that does not work is asked for afresh once. Raises `MediaError`, also when the hash does not fit.
-        """
-        for fresh_left in (1, 0):
-            address, sha256 = await self._media_address(attachment.ref)
-            chunks = self._http.download(address, bearer=self._token.reveal(), media_hosts=_meta.MEDIA_HOSTS)
-            begun = False
-            try:
-                async for chunk in _checked(chunks, attachment.sha256 or sha256):
-                    begun = True
-                    yield chunk
-                return
-            except MediaError:
-                if begun or not fresh_left:
-                    raise
-
-    async def _media_address(self, ref: str) -> tuple[str, str]:
-        if not ref:
-            raise MediaError("the file has no id", retryable=False)
-        try:
-            answer = await self._http.request(
-                "GET", f"{self._base}/{quote(ref, safe='')}", bearer=self._token.reveal()
-            )  # fmt: skip
-            found = _meta.read_answer(answer, ERRORS, self._settings.access_token)
+            return _sent(await self._graph.post(f"{self._number}/messages", body, ERRORS))
         except SendError as error:
-            gone = error.error_class in ("permanent", "bad-recipient")
-            raise MediaError(f"{error.code} {error.detail}".strip(), retryable=not gone) from None
-        address = text(found, "url")
-        if not address:
-            raise MediaError("the platform told no address", retryable=True)
-        return address, sha256_hex(text(found, "sha256"))
+            raise self._uploads.refused(file, error) if file is not None and known else error from None
+
+    # --- the account --------------------------------------------------------------------------------------------------
 
     async def probe(self) -> None:
         """Ask for our own number: proves token and phone number id. Raises `SendError`."""
-        answer = await self._http.request("GET", f"{self._number}?fields=id", bearer=self._token.reveal())
-        _meta.read_answer(answer, ERRORS, self._settings.access_token)
+        await self._graph.get(self._number, ERRORS, fields="id")
 
+    async def templates(self) -> Sequence[TemplateState] | None:
+        """The business account's templates; None where `waba_id` is not configured. Raises `SendError`."""
+        if not self._settings.waba_id:
+            return None
+        found: list[TemplateState] = []
+        query = {"fields": "name,language,status,category,components", "limit": str(_TEMPLATES_PER_PAGE)}
+        for _ in range(_PAGES_MAX):
+            page = await self._graph.get(f"{self._settings.waba_id}/message_templates", ERRORS, **query)
+            found += states_of(page)
+            if not (after := next_page(page)):
+                return found
+            query["after"] = after
+        raise SendError("permanent", "templates", f"more than {_PAGES_MAX * _TEMPLATES_PER_PAGE} templates")
 
-async def _checked(chunks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
-    """The chunks as they come. Raises `MediaError` at the end when `sha256` (hex) is given and differs."""
-    seen = hashlib.sha256()
-    async for chunk in chunks:
-        seen.update(chunk)
-        yield chunk
-    if sha256 and seen.hexdigest() != sha256:
-        raise MediaError("the file's hash does not fit", retryable=True)
+    async def subscribe(self) -> bool:
+        """See that our app is subscribed to the business account's webhooks. Raises `SendError`."""
+        waba = self._settings.waba_id
+        if not waba:
+            return False
+        apps = await self._graph.get(f"{waba}/subscribed_apps", ERRORS)
+        if any(True for _ in items(apps, "data")):
+            return False
+        await self._graph.post(f"{waba}/subscribed_apps", {}, ERRORS)
+        return True
 
 
 def _sent(answer: dict[str, Any]) -> Sent:

@@ -20,7 +20,8 @@ from urllib.parse import quote
 import msgspec
 
 from adapters import _x_media
-from adapters._base import OK, Adapter, Answer, Callback, Channel, Sent
+from adapters._base import OK, Adapter, Answer, Callback, Sent
+from adapters._channel import Channel
 from adapters._errors import Ambiguous, HandshakeRefused, MalformedBody, SendError, VerificationError
 from adapters._http import Http
 from adapters._signing import check_hmac

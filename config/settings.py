@@ -303,11 +303,12 @@ class _Reader:
         fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
         for key in (key for key in table if key not in fields):
             self.fault(f"{where}.{key}", f"unknown setting; known are {', '.join(sorted(fields))}")
+        needed = frozenset(kind.needed(table)) if hasattr(kind, "needed") else frozenset[str]()  # by its other settings
         optional = {
             name
             for name, spec in fields.items()
             if spec.default is not dataclasses.MISSING or spec.default_factory is not dataclasses.MISSING
-        }
+        } - needed
         before = len(self.faults)  # what is unknown does not hide what is wrong with the rest
         values = {
             key: self.build_value(hints[key], value, f"{where}.{key}")
@@ -321,9 +322,10 @@ class _Reader:
             return None
         try:
             return kind(**values)
-        except ValueError as error:  # a dataclass may refuse a combination: "key: problem"
-            key, _, problem = str(error).partition(": ")
-            self.fault(f"{where}.{key}" if problem else where, problem or key)
+        except ValueError as error:  # a dataclass may refuse a combination: lines of "key: problem"
+            for line in str(error).splitlines() or [""]:
+                key, _, problem = line.partition(": ")
+                self.fault(f"{where}.{key}" if problem else where, problem or key)
             return None
 
     def build_value(self, hint: Any, value: Any, where: str) -> Any:

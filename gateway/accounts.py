@@ -22,6 +22,11 @@ class BoundAccount:
     policies: Mapping[str, Policy] = field(default_factory=dict)  # by channel
 
 
+def family_of(adapter: Adapter) -> str:
+    """Adapters that share webhooks, so that one may hear what is for another: their `family`, else each its own."""
+    return getattr(adapter, "family", "") or adapter.name
+
+
 class Accounts:
     """All configured accounts."""
 
@@ -30,7 +35,7 @@ class Accounts:
         self._by_key: dict[tuple[str, str], list[BoundAccount]] = {}
         for account in self._by_id.values():
             for key in account.adapter.routing_keys():
-                self._by_key.setdefault((account.adapter.name, key), []).append(account)
+                self._by_key.setdefault((family_of(account.adapter), key), []).append(account)
 
     def __iter__(self) -> Iterator[BoundAccount]:
         return iter(self._by_id.values())
@@ -42,9 +47,9 @@ class Accounts:
         """The account, or None when none has this id."""
         return self._by_id.get(account_id)
 
-    def named(self, adapter: str, routing_key: str) -> list[BoundAccount]:
-        """The accounts of an adapter that the platform calls `routing_key`."""
-        return self._by_key.get((adapter, routing_key), [])
+    def named(self, family: str, routing_key: str) -> list[BoundAccount]:
+        """The accounts of a family of adapters (`family_of`) that the platform calls `routing_key`."""
+        return self._by_key.get((family, routing_key), [])
 
     def channel(self, account_id: str, name: str) -> Channel | None:
         """What the account's adapter declares of the channel."""

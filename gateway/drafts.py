@@ -18,7 +18,7 @@ from adapters import Channel
 from gateway import signed_urls
 from gateway.core import Core
 from gateway.ids import new_id
-from gateway.requests import AttachmentRequest, RequestError, TemplateRequest
+from gateway.requests import AttachmentRequest, ContentRequest, RequestError, TemplateRequest
 from gateway.store.schema import addresses, conversations, identities, messages, uploads
 from normalizers._html import sanitise, to_text
 from normalizers.model import (
@@ -72,17 +72,20 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     human: bool = False  # a person wrote it
     automatic: str = ""
     first: bool = False  # the customer did not write before it
+    content: ContentRequest | None = None
+    in_reply_to: str = ""  # our id of the message to quote
 
 
 class Draft(msgspec.Struct, frozen=True):
     """A message before the rules: `files` are rows of the table attachments, `words` the hash by which the same words
-    are found again where the platform minds repeats."""
+    are found again where the platform minds repeats, `answers` the message quoted."""
 
     place: Place
     message: OutboundMessage
     files: tuple[dict[str, Any], ...]
     human: bool = False
     words: str = ""
+    answers: str | None = None
 
 
 _conversation = select(conversations).where(conversations.c.id == bindparam("b_id"))
@@ -162,12 +165,15 @@ def _reachable(rows: Iterable[Any], channel: Channel | None) -> tuple[Address, .
 def draft(connection: Connection, core: Core, place: Place, channel: Channel | None, words: Words) -> Draft:
     """The message as the agent means it, whole; the rules bring it into the channel's form. Raises `RequestError`."""
     message_id, account, now = new_id(), place.ticket["account"], core.clock()
+    if words.template is not None and len(words.attachments) > 1:
+        raise RequestError(422, "invalid", "a template takes one file at most, for its header", "attachments")
     html = sanitise(words.html) if words.html else ""
     text = words.text or (to_text(html).strip() if html else "")
     takes_html = channel is not None and channel.limits.html
     files = _files(connection, core, message_id, words.attachments, now)
     answered = _context(place.last)
     public = place.conversation["kind"] == "public"
+    quoted = _quoted(connection, place, channel, words.in_reply_to) if words.in_reply_to else ""
     message = OutboundMessage(
         id=message_id,
         key=str(UUID(hex=message_id)),
@@ -178,8 +184,9 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         html=html if takes_html else "",
         files=tuple(file for _, file in files),
         template=_template(words.template),
+        content=_content(words, channel),
         context=Context(
-            reply_to=place.last["external_id"] if public and place.last is not None else "",
+            reply_to=place.last["external_id"] if public and place.last is not None else quoted,
             metadata=answered.metadata if answered is not None and not _is_mail(place, channel) else {},
         ),
         thread=_thread(place),
@@ -190,7 +197,7 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         own_address=_own_address(core, place),
     )
     key = words_key(channel.name, text) if channel is not None and channel.repeats is not None else ""
-    return Draft(place, message, tuple(row for row, _ in files), words.human, key)
+    return Draft(place, message, tuple(row for row, _ in files), words.human, key, words.in_reply_to or None)
 
 
 def as_part(core: Core, message: OutboundMessage, outbox_id: str, number: int) -> OutboundMessage:
@@ -214,6 +221,38 @@ def _template(request: TemplateRequest | None) -> Template | None:
         return None
     given = request.parameters
     return Template(request.name, request.language, tuple(given) if isinstance(given, list) else given)
+
+
+def _content(words: Words, channel: Channel | None) -> ContentRequest | None:
+    """Structured content, where the channel can send it. Raises `RequestError`."""
+    content = words.content
+    if content is None:
+        return None
+    kind = content.__struct_config__.tag
+    if words.visibility == "note" or channel is None or kind not in channel.contents:
+        name = "a note" if words.visibility == "note" or channel is None else channel.title
+        raise RequestError(422, "invalid", f"{name} takes no content of kind {kind}", "content")
+    if words.attachments or words.template is not None:
+        raise RequestError(422, "invalid", "content goes alone or beside a text", "content")
+    most = channel.limits.caption_max
+    if most and len(words.text) > most:
+        raise RequestError(422, "invalid", f"the text beside content has at most {most} characters", "text")
+    return content
+
+
+def _quoted(connection: Connection, place: Place, channel: Channel | None, message_id: str) -> str:
+    """The platform's id of a message of this conversation. Raises `RequestError`."""
+    if channel is None or not channel.quotes:
+        name = channel.title if channel is not None else "the channel"
+        raise RequestError(422, "invalid", f"{name} does not quote messages", "in_reply_to")
+    found: str | None = connection.execute(
+        select(messages.c.external_id).where(
+            messages.c.id == message_id, messages.c.conversation_id == place.conversation["id"]
+        )
+    ).scalar()
+    if not found:
+        raise RequestError(422, "invalid", "the conversation has no such message", "in_reply_to")
+    return found
 
 
 def _context(last: RowMapping | None) -> Context | None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from adapters import Adapter, Http, SettingsError, TokenCache, TokenHolder
-from adapters._load import FoundAdapter
+from adapters import Adapter, Http, SettingsError, SharedKeys, TokenCache, TokenHolder
+from adapters._load import FoundAdapter, class_for
 from config.settings import AccountSettings, ConfigError, Fault, Settings
-from gateway.accounts import Accounts, BoundAccount
+from gateway.accounts import Accounts, BoundAccount, family_of
 from gateway.policies import Policies
 from normalizers.model import Account
 from outbox.rules import load_rules
@@ -60,8 +60,9 @@ def _bind(
     account: AccountSettings, settings: Settings, kind: type[Any], make_http: MakeHttp, policies: Policies
 ) -> BoundAccount:
     hosts = tuple(host for name in _HOSTS if (host := getattr(account.options, name, "")))
-    identity = Account(account.id, account.adapter, region=account.region or settings.gateway.region)
-    adapter: Adapter = kind(identity, account.options, make_http(hosts))
+    region = account.region or settings.gateway.region
+    identity = Account(account.id, account.adapter, region=region, templates=account.templates)
+    adapter: Adapter = class_for(kind, account.options)(identity, account.options, make_http(hosts))
     own = {channel.name: policies.of(account, channel.name) for channel in adapter.channels}
     channels = {channel.name: own[channel.name].on(channel) for channel in adapter.channels}
     return BoundAccount(account.id, adapter, account, channels, own)
@@ -72,8 +73,10 @@ def _clashes(bound: list[BoundAccount]) -> list[Fault]:
     owner: dict[tuple[str, str], str] = {}
     faults = []
     for account in bound:
-        for key in sorted(account.adapter.routing_keys()):
-            first = owner.setdefault((account.adapter.name, key), account.id)
+        adapter: object = account.adapter
+        shared = adapter.shared_keys() if isinstance(adapter, SharedKeys) else frozenset[str]()
+        for key in sorted(account.adapter.routing_keys() - shared):
+            first = owner.setdefault((family_of(account.adapter), key), account.id)
             if first != account.id:
                 faults.append(Fault(f"accounts[{account.settings.index}]", f"{key} is served by {first!r} already"))
     return faults

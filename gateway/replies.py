@@ -289,7 +289,7 @@ def _words(core: Core, ticket: RowMapping, request: ReplyRequest, actor: Actor, 
     return Words(
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
         visibility=request.visibility or own, purpose=purpose, author_name=author.name,
-        human=author.type == "agent", automatic=automatic,
+        human=author.type == "agent", automatic=automatic, content=request.content, in_reply_to=request.in_reply_to,
     )  # fmt: skip
 
 
@@ -298,7 +298,7 @@ def _first_words(opened: first_messages.Opened, request: MessageRequest, actor: 
     return Words(
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
         visibility="private" if opened.channel.private else "public", purpose=request.purpose,
-        author_name=author.name, human=author.type == "agent", first=opened.new,
+        author_name=author.name, human=author.type == "agent", first=opened.new, content=request.content,
     )  # fmt: skip
 
 

@@ -9,9 +9,14 @@ import msgspec
 from msgspec import Meta
 
 from gateway.tickets import Status
+from normalizers.model import ContactCards, Interactive, Location
 from outbox.verdict import Decision, Verdict
 
 TEXT_MAX, HTML_MAX, FILES_MAX, STEPS_MAX = 1_000_000, 2_000_000, 100, 10
+
+
+ContentRequest = Location | ContactCards | Interactive
+"""Structured content by its `kind`. Of an interactive one `values` hold what is offered: buttons, rows, a url, ..."""
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -64,6 +69,8 @@ class ReplyRequest(_Request, frozen=True, kw_only=True):
     author: AuthorRequest | None = None
     visibility: Literal["private", "public", "note"] | None = None
     fallback: Annotated[list[FallbackRequest], Meta(max_length=STEPS_MAX)] | None = None  # None: as configured
+    content: ContentRequest | None = None
+    in_reply_to: Annotated[str, Meta(max_length=64)] = ""  # a message of the conversation to quote
 
 
 class MessageRequest(_Request, frozen=True, kw_only=True):
@@ -80,6 +87,7 @@ class MessageRequest(_Request, frozen=True, kw_only=True):
     html: Annotated[str, Meta(max_length=HTML_MAX)] = ""
     attachments: Annotated[list[AttachmentRequest], Meta(max_length=FILES_MAX)] = []
     template: TemplateRequest | None = None
+    content: ContentRequest | None = None
     purpose: Literal["reply", "transactional", "marketing"] = "transactional"
     status: Status | None = None
     author: AuthorRequest | None = None

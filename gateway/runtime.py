@@ -45,6 +45,7 @@ from gateway.store import dialect, migrate
 from gateway.store.engine import Database
 from gateway.store.outbox import OutboxStore
 from gateway.tokens import Tokens
+from gateway.upkeep import Upkeep
 from gateway.vault import Vault
 from gateway.web.app import create_app, create_health_app, make_runner
 from gateway.web.health import Health
@@ -170,6 +171,7 @@ class Gateway:
             self._run("profiles", ProfileWorker(core).run())
             self._run("retention", Retention(core).run())
             self._run("dead letters", Undertaker(core).run())
+            self._run("upkeep", Upkeep(core).run())
         if "sender" in self.roles:
             store = OutboxStore(core)
             self.dispatcher = Dispatcher(

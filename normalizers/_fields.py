@@ -18,6 +18,7 @@ import msgspec
 
 _LONE = re.compile("[\ud800-\udfff]")
 _decode = msgspec.json.Decoder().decode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _LAST_MOMENT = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 
@@ -81,7 +82,7 @@ def load_form(body: bytes) -> dict[str, str]:
 
 def text(item: Mapping[str, Any], key: str) -> str:
     """The text at `key`, cleaned; "" when it is missing or of another type. Numbers are taken as text."""
-    value = item.get(key)
+    value = item.get(key, "")
     if type(value) is str:
         return value if value.isascii() and "\0" not in value else clean(value)
     return str(value) if type(value) is int else ""
@@ -153,10 +154,17 @@ def digest(value: object) -> str:
         raw = value
     else:
         try:
-            raw = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode("utf-8", "surrogatepass")
-        except RecursionError:  # nested deeper than it can be written, though it could be read
-            raw = repr(plain(value)).encode("utf-8", "surrogatepass")
+            raw = _encode_sorted(value)
+        except Exception:  # what the fast encoder does not take: lone surrogates, huge numbers, unknown types, depth
+            raw = _canonical(value)
     return hashlib.sha256(raw).hexdigest()[:32]
+
+
+def _canonical(value: object) -> bytes:
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode("utf-8", "surrogatepass")
+    except RecursionError:  # nested deeper than it can be written, though it could be read
+        return repr(plain(value)).encode("utf-8", "surrogatepass")
 
 
 def plain(value: Any, depth: int = 8) -> Any:

@@ -6,6 +6,7 @@ and "Webhooks security", 2026-09.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -13,9 +14,11 @@ from normalizers._fields import Broken, clean, digest, load_json, mapping, plain
 from normalizers.model import (
     Address,
     Attachment,
+    ConsentChange,
     DeliveryUpdate,
     Event,
     Ignored,
+    InboundMessage,
     MediaKind,
     PlatformError,
     Received,
@@ -41,6 +44,8 @@ STATUS: Final[Mapping[str, Status]] = {
 INBOUND: Final = frozenset({"", "received", "receiving"})  # `SmsStatus` of a message to us
 MEDIA_MAX: Final = 100  # more than the ten an MMS can hold
 _MEDIA_KIND: Final[Mapping[str, MediaKind]] = {"image": "image", "audio": "audio", "video": "video"}
+_CONSENT: Final[Mapping[str, Literal["opted_out", "opted_in"]]] = {"STOP": "opted_out", "START": "opted_in"}
+PREFIX: Final = re.compile(r"([a-z][a-z_]*):")  # whatsapp:+1..., rcs:...: which channel an address is of
 
 
 def is_json(content_type: str, body: bytes) -> bool:
@@ -75,6 +80,71 @@ def status_of(fields: Fields) -> str:
     """The word that tells how far a message of ours came; "" when the delivery is no status callback."""
     word = fields.get("MessageStatus") or fields.get("SmsStatus", "")
     return "" if word in INBOUND else word
+
+
+def is_message(fields: Fields) -> bool:
+    """Whether a delivery that is no status callback tells of a message to us at all."""
+    return "Body" in fields or "MessageSid" in fields or "SmsSid" in fields or "SmsMessageSid" in fields
+
+
+def no_message(fields: Fields, received: Received) -> Event:
+    """What Twilio posts of calls and the like."""
+    kind = fields.get("EventType") or fields.get("CallStatus") or next(iter(fields), "")
+    return Ignored(id=digest(received.body), at=received.received_at, path="$", reason=f"event {kind!r}")
+
+
+def is_whatsapp(fields: Fields) -> bool:
+    """Whether a delivery is about a message on WhatsApp. A messaging service posts those of all channels to one
+    address, whichever account of ours stands there."""
+    return fields.get("To" if status_of(fields) else "From", "").startswith("whatsapp:")
+
+
+def routing_key(fields: Fields, ours: str, received: Received, channel: str = "") -> str:
+    """`{AccountSid}:{service}` for a message through a messaging service, else `{AccountSid}:{our number}`; the sender
+    with a prefix on WhatsApp ("whatsapp").
+
+    An account set up by its number keeps what comes to that number though the number is part of a service; one set up
+    by its service keeps what a number posts to it directly. What came to an account of another channel is for the
+    number's account, else for the service's.
+    """
+    options = received.account.options
+    if received.account.adapter != (channel or "sms"):
+        sid = fields.get("AccountSid") or options.get("account_sid", "")
+        senders = (ours, fields.get("MessagingServiceSid", ""))
+        return " ".join(f"{sid}:{_prefixed(channel, sender)}" for sender in senders if sender)
+    service, own_service = fields.get("MessagingServiceSid", ""), options.get("messaging_service_sid", "")
+    own_number = options.get("number", "")
+    account = fields.get("AccountSid") or options.get("account_sid", "")
+    if not account or (own_service and not own_number and not service):
+        return ""
+    if service and (service == own_service or ours != own_number):
+        return f"{account}:{_prefixed(channel, service)}"
+    return f"{account}:{_prefixed(channel, ours)}"
+
+
+def _prefixed(channel: str, sender: str) -> str:
+    return f"{channel}:{sender}" if channel else sender
+
+
+def with_consent(message: InboundMessage, opt_out_type: str) -> tuple[Event, ...]:
+    """The message, and behind it what Twilio made of it as an opt-out word: STOP, START, or HELP (no change).
+
+    Twilio knows the operator's own and localised words, keeps a list of its own and has answered the customer.
+    """
+    state = _CONSENT.get(opt_out_type)
+    if state is None:
+        return (message,)
+    consent = ConsentChange(
+        id=f"{message.id}:{opt_out_type}",
+        at=message.at,
+        routing_key=message.routing_key,
+        channel=message.channel,
+        path="$",
+        person=message.sender,
+        state=state,
+        source="platform",
+    )
+    return message, consent
 
 
 def delivery_update(

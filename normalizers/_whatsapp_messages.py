@@ -25,7 +25,7 @@ from normalizers.model import (
 
 def message(item: Item, scope: Change, path: str) -> Event:
     name, sender = need(item, "id"), person_of(item, scope)
-    if scope.own and text(item, "from") == scope.own:
+    if scope.own and item.get("from") == scope.own:
         return Ignored(
             id=name, at=scope.received_at, routing_key=scope.routing_key, channel=CHANNEL, path=path,
             reason="sent by our own number",
@@ -35,7 +35,7 @@ def message(item: Item, scope: Change, path: str) -> Event:
     if special is not None:
         return special(item, name, sender, scope, path)
     what, words, files, content = part(item, scope.value.get("errors"))
-    thread = thread_of(item)
+    thread = thread_of(item) if "group_id" in item else PRIVATE
     return InboundMessage(
         id=name,
         at=moment_of(item, scope),
@@ -47,7 +47,7 @@ def message(item: Item, scope: Change, path: str) -> Event:
         text=words,
         attachments=files,
         content=content,
-        context=context_of(item),
+        context=context_of(item) if "context" in item or "referral" in item else None,
         thread=thread,
         opens_window=thread is PRIVATE,
         flags=("voice",) if what == "audio" and (kind == "voice" or item["audio"].get("voice") is True) else (),
@@ -151,7 +151,14 @@ def echo(item: Item, scope: Change, path: str) -> Event:
         target, inner = _edited(item)
     elif item.get("type") == "revoke":
         action, target, inner = "deleted", _revoked(item), {}
+    elif item.get("type") == "reaction":
+        reaction = mapping(item, "reaction")
+        action, target, inner = "reacted", text(reaction, "message_id"), {}
+        if not target:
+            raise Broken(".reaction.message_id", "missing")
     kind, words, files, content = part(inner) if inner else ("text", "", (), None)
+    if action == "reacted":
+        words = text(mapping(item, "reaction"), "emoji")
     return Echo(
         id=name,
         at=moment_of(item, scope),

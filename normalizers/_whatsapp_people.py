@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+
+import msgspec
 
 from normalizers._fields import Broken, digest, mapping, moment, plain, text
 from normalizers.model import PRIVATE, Address, Person, Thread
@@ -14,7 +17,7 @@ CHANNEL = "whatsapp"
 Item: TypeAlias = Mapping[str, Any]
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """What the items of one change share."""
 
     value: Item
@@ -27,14 +30,16 @@ class Change(NamedTuple):
 
 def by_id(value: Item) -> Mapping[str, Item]:
     """The contacts of a change by each of their ids: they are joined to messages by id, never by index."""
-    listed = value.get("contacts")
     found: dict[str, Item] = {}
+    listed = value.get("contacts")
     if type(listed) is list:
         for contact in listed:
             if type(contact) is dict:
-                for key in ("wa_id", "user_id"):
-                    if type(name := contact.get(key)) is str and name:
-                        found[name] = contact
+                if type(name := contact.get("wa_id")) is str:
+                    found[name] = contact
+                if type(name := contact.get("user_id")) is str:
+                    found[name] = contact
+    found.pop("", None)
     return found
 
 
@@ -50,35 +55,46 @@ def addresses_of(*ids: str) -> tuple[Address, ...]:
     users: tuple[Address, ...] = ()
     phones: tuple[Address, ...] = ()
     for value in ids:
-        if not value:
-            continue
-        if value[2:3] == "." and value[:2].isalpha():
-            users += (Address(CHANNEL, "bsuid", value),)
-        elif value.isdecimal() and value.isascii():
-            phones += (Address(CHANNEL, "phone", f"+{value}", "everywhere"),)
-        else:
-            users += (Address(CHANNEL, "user_id", value),)
-    found = users + phones
+        if value.isdecimal() and value.isascii():
+            phones += (Address(CHANNEL, "phone", "+" + value, "everywhere"),)
+        elif value:
+            kind = "bsuid" if value[2:3] == "." and value[:2].isalpha() else "user_id"
+            users += (Address(CHANNEL, kind, value),)
+    if users and phones:
+        return users + phones
+    found = users or phones
     return found if len(found) < 2 or found[0] != found[1] else found[1:]
+
+
+_USER_ID = {"from": "from_user_id", "to": "to_user_id", "wa_id": "user_id"}
+_PARENT_ID = {"from": "from_parent_user_id", "to": "to_parent_user_id", "wa_id": "parent_user_id"}
 
 
 def person_of(item: Item, scope: Change, prefix: str = "from") -> Person:
     """Who stands in `from`, `to` or `wa_id`, with what the change tells of them. Raises `Broken` without any id."""
-    phone, user = text(item, prefix), text(item, f"{prefix}_user_id" if prefix != "wa_id" else "user_id")
+    phone, user, parent = text(item, prefix), text(item, _USER_ID[prefix]), ""
     contact = scope.contacts.get(user) or scope.contacts.get(phone)
+    if _PARENT_ID[prefix] in item:
+        parent = text(item, _PARENT_ID[prefix])
     if contact is None:
         addresses = addresses_of(user, phone)
         if not addresses:
             raise Broken(f".{prefix}", "missing")
-        return Person(addresses)
+        return Person(addresses, profile={"parent_user_id": parent}) if parent else Person(addresses)
+    if "parent_user_id" in contact:
+        parent = text(contact, "parent_user_id") or parent
+    user, phone = user or text(contact, "user_id"), phone or text(contact, "wa_id")
+    if user[2:3] == "." and phone.isdecimal() and phone.isascii() and user[:2].isalpha():  # nearly always
+        addresses = (
+            Address(CHANNEL, "bsuid", user), Address(CHANNEL, "phone", "+" + phone, "everywhere"),
+        )  # fmt: skip
+    else:
+        addresses = addresses_of(user, phone)
     profile = mapping(contact, "profile")
-    parent = text(contact, "parent_user_id")
-    return Person(
-        addresses_of(user or text(contact, "user_id"), phone or text(contact, "wa_id")),
-        text(profile, "name"),
-        text(profile, "username").removeprefix("@"),
-        {"parent_user_id": parent} if parent else {},
-    )
+    handle = text(profile, "username").removeprefix("@") if "username" in profile else ""
+    if not parent:
+        return Person(addresses, text(profile, "name"), handle)
+    return Person(addresses, text(profile, "name"), handle, {"parent_user_id": parent})
 
 
 def thread_of(item: Item) -> Thread:
@@ -90,8 +106,14 @@ def moment_of(item: Item, scope: Change) -> datetime:
     """When it happened: Unix seconds in a text, as a rule; else as `moment` reads it."""
     given = item.get("timestamp")
     if type(given) is str and len(given) == 10 and given.isdecimal():
-        return datetime.fromtimestamp(int(given), UTC)
+        return _second(given)
     return moment(item, "timestamp", scope.received_at)
+
+
+@functools.lru_cache(maxsize=256)
+def _second(given: str) -> datetime:
+    """The moment of a whole second; messages and receipts of one second come by the dozen."""
+    return datetime.fromtimestamp(int(given), UTC)
 
 
 def name_of(*values: Any) -> str:

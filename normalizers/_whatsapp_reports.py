@@ -134,10 +134,16 @@ _WORDS = ("event", "new_quality_score", "alert_severity")
 
 def _template(kind: str, scope: Change) -> TemplateState | None:
     """What the platform thinks of a template now, when that is what the change is about."""
-    name = text(scope.value, "message_template_name")
-    if kind != "template_status" or not name:
+    name, language = text(scope.value, "message_template_name"), text(scope.value, "message_template_language")
+    if not name:
         return None
-    return TemplateState(name, text(scope.value, "message_template_language"), text(scope.value, "event").lower())
+    if kind == "template_status":
+        return TemplateState(
+            name, language, text(scope.value, "event").lower(), text(scope.value, "message_template_category").lower()
+        )
+    if kind == "template_category":
+        return TemplateState(name, language, "", text(scope.value, "new_category").lower())
+    return None
 
 
 def account_event(field: str, scope: Change, path: str) -> Event:

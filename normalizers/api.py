@@ -21,7 +21,7 @@ def normalize(received: Received) -> tuple[Event, ...]:
     if not isinstance(body, dict):
         return (Unreadable(id=digest(received.body), at=received.received_at, channel=CHANNEL, problem="no object"),)
     name = text(body, "id") or digest(received.body)
-    attachments = tuple(_attachment(item) for _, item in items(body, "attachments"))
+    attachments = tuple(_attachment(item) for _, item in items(body, "attachments")) if "attachments" in body else ()
     words = text(body, "text")
     return (
         InboundMessage(
@@ -35,20 +35,23 @@ def normalize(received: Received) -> tuple[Event, ...]:
             html=text(body, "html"),
             subject=text(body, "subject"),
             attachments=attachments,
-            context=MessageContext(metadata=plain(body["metadata"])) if mapping(body, "metadata") else None,
+            context=_context(body) if "metadata" in body else None,
         ),
     )
+
+
+def _context(body: Any) -> MessageContext | None:
+    return MessageContext(metadata=plain(body["metadata"])) if mapping(body, "metadata") else None
+
+
+_FIELDS = (("external_id", "id"), ("email", "email"), ("phone", "phone"))
 
 
 def _person(given: Any, name: str) -> Person:
     addresses = [
         Address(CHANNEL, kind, value, "everywhere" if kind != "external_id" else "account", "claimed")
-        for kind, value in (
-            ("external_id", text(given, "id")),
-            ("email", text(given, "email")),
-            ("phone", text(given, "phone")),
-        )
-        if value
+        for kind, field in _FIELDS
+        if field in given and (value := text(given, field))
     ]
     return Person(
         tuple(addresses) or (Address(CHANNEL, "anonymous", name, evidence="claimed"),), name=text(given, "name")

@@ -248,7 +248,7 @@ class _Event(
 
     `id` is the dedupe key within (account, kind of event): the platform's own id where it has one, else derived from
     the payload alone. `routing_key` names the account as the platform does (phone number id, page id, `To` number).
-    Empty: the account that received the delivery.
+    Empty: the account that received the delivery. Several, the best first, stand with blanks between them.
     `at` is the platform's moment, or the moment of receipt where the platform gives none. `path` finds the slice in the
     raw payload ("$.entry[0].changes[0].value.messages[1]").
     """
@@ -389,12 +389,14 @@ class Engagement(_Event, frozen=True, kw_only=True):
 
 
 class TemplateState(Value, frozen=True):
-    """What the platform thinks of a template now. `status`: approved, paused, disabled, rejected, pending."""
+    """What the platform thinks of a template now. `status`: approved, paused, disabled, rejected, pending; "" where
+    only something else about it was told."""
 
     name: str
     language: str
     status: str
     category: str = ""
+    parameters: int | None = None  # texts its body takes, where the platform tells
 
 
 class AccountEvent(_Event, frozen=True, kw_only=True):
@@ -470,6 +472,7 @@ class Account(Value, frozen=True):
     own_addresses: frozenset[str] = frozenset()  # numbers, mail addresses, user ids that are ourselves
     region: str = ""  # ISO 3166 code for phone numbers without +
     options: Mapping[str, str] = {}
+    templates: tuple[Mapping[str, Any], ...] = ()  # the operator's own catalogue: name, language, sid, ...
 
 
 class Received(Value, frozen=True):

@@ -7,26 +7,31 @@ Callbacks", "Advanced Opt-Out", 2026-09.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 import phonenumbers
 
+from normalizers import _whatsapp_twilio
 from normalizers._fields import Broken, NotWellFormed, digest, load_form
 from normalizers._twilio import (
+    PREFIX,
     Fields,
     attachments,
     delivery_update,
     is_json,
+    is_message,
+    is_whatsapp,
     json_events,
     message_sid,
     need,
+    no_message,
+    routing_key,
     status_of,
     unreadable,
+    with_consent,
 )
 from normalizers.model import (
     Address,
-    ConsentChange,
     Context,
     Event,
     Ignored,
@@ -40,13 +45,11 @@ from normalizers.model import (
 CHANNEL: Final = "sms"
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _SHORT_CODE = re.compile(r"[0-9]{3,8}")
-_PREFIX = re.compile(r"([a-z][a-z_]*):")  # whatsapp:+1..., rcs:...: another channel's addresses
-_CONSENT: Final[Mapping[str, Literal["opted_out", "opted_in"]]] = {"STOP": "opted_out", "START": "opted_in"}
 _PLACE: Final = (("city", "FromCity"), ("state", "FromState"), ("zip", "FromZip"), ("country", "FromCountry"))
 
 
 def normalize(received: Received) -> tuple[Event, ...]:
-    """Turn one webhook of Twilio into events. Never raises.
+    """Turn one webhook of Twilio into events, of SMS or of WhatsApp, whichever account it came to. Never raises.
 
     A text or picture message gives an `InboundMessage`, with a `ConsentChange` behind it when Twilio recognised an
     opt-out word; a status callback gives a `DeliveryUpdate`. Messages of other channels and of our own numbers are
@@ -55,7 +58,8 @@ def normalize(received: Received) -> tuple[Event, ...]:
     try:
         if is_json(received.headers.get("content-type", ""), received.body):
             return json_events(received)
-        return _events(load_form(received.body), received)
+        fields = load_form(received.body)
+        return _whatsapp_twilio.events(fields, received) if is_whatsapp(fields) else _events(fields, received)
     except NotWellFormed as error:
         return (Unreadable(id=digest(received.body), at=received.received_at, path="$", problem=str(error)),)
     except Broken as broken:
@@ -87,11 +91,10 @@ def address(number: str, region: str = "") -> Address:
 def _events(fields: Fields, received: Received) -> tuple[Event, ...]:
     if status_of(fields):
         return (_status(fields, received),)
-    if not ("Body" in fields or "MessageSid" in fields or "SmsSid" in fields or "SmsMessageSid" in fields):
-        kind = fields.get("EventType") or fields.get("CallStatus") or next(iter(fields), "")
-        return (Ignored(id=digest(received.body), at=received.received_at, path="$", reason=f"event {kind!r}"),)
+    if not is_message(fields):
+        return (no_message(fields, received),)
     sid, sender, to = message_sid(fields), need(fields, "From"), fields.get("To", "")
-    key = _routing_key(fields, to, received)
+    key = routing_key(fields, to, received)
     if reason := _not_a_customer(sender, to, received):
         return (
             Ignored(id=sid, at=received.received_at, routing_key=key, channel=CHANNEL, path="$", reason=reason),
@@ -99,9 +102,7 @@ def _events(fields: Fields, received: Received) -> tuple[Event, ...]:
     return _message(fields, sid, sender, to, key, received)
 
 
-def _message(
-    fields: Fields, sid: str, sender: str, to: str, key: str, received: Received
-) -> tuple[InboundMessage] | tuple[InboundMessage, ConsentChange]:
+def _message(fields: Fields, sid: str, sender: str, to: str, key: str, received: Received) -> tuple[Event, ...]:
     account = received.account
     who = address(sender, account.region)
     place = {name: value for name, field in _PLACE if (value := fields.get(field))}
@@ -109,6 +110,7 @@ def _message(
     files, text = attachments(fields), fields.get("Body", "")
     empty = not files and ("Body" not in fields or (not text and fields.get("NumMedia", "0") != "0"))
     opt_out_type = fields.get("OptOutType", "").upper()
+    reply_to = fields.get("OriginalRepliedMessageSid", "")
     message = InboundMessage(
         id=sid,
         at=received.received_at,
@@ -120,30 +122,18 @@ def _message(
         text=text,
         attachments=files,
         content=Unsupported(fields.get("MessageType") or "empty", "neither text nor media") if empty else None,
-        context=_context(fields, to, received),
+        context=Context(reply_to=reply_to) if reply_to else None,
+        own_address=to if to != account.options.get("number", to) else "",
         automatic="" if who.kind == "phone" else "generated",
         flags=("answered_by_platform",) if opt_out_type else (),
     )
-    state = _CONSENT.get(opt_out_type)
-    if state is None:
-        return (message,)
-    consent = ConsentChange(
-        id=f"{sid}:{opt_out_type}",
-        at=received.received_at,
-        routing_key=key,
-        channel=CHANNEL,
-        path="$",
-        person=person,
-        state=state,
-        source="platform",
-    )
-    return message, consent
+    return with_consent(message, opt_out_type) if opt_out_type else (message,)
 
 
 def _status(fields: Fields, received: Received) -> Event:
     """A service may choose RCS for a message of ours: its receipts count, those of other channels do not."""
     to = fields.get("To", "")
-    prefix = _PREFIX.match(to)
+    prefix = PREFIX.match(to)
     if prefix and prefix[1] != "rcs":
         return Ignored(
             id=f"{message_sid(fields)}:{status_of(fields)}",
@@ -154,41 +144,15 @@ def _status(fields: Fields, received: Received) -> Event:
         )
     recipient = address(to[prefix.end() :] if prefix else to, received.account.region) if to else None
     # The address we gave names the account that sent; without our id, the sender's number does.
-    key = "" if "mid" in received.query else _routing_key(fields, fields.get("From", ""), received)
+    key = "" if "mid" in received.query else routing_key(fields, fields.get("From", ""), received)
     return delivery_update(fields, received, CHANNEL, recipient, key)
-
-
-def _routing_key(fields: Fields, ours: str, received: Received) -> str:
-    """`{AccountSid}:{service}` for a message through a messaging service, else `{AccountSid}:{our number}`.
-
-    An account set up by its number keeps what comes to that number though the number is part of a service; one set up
-    by its service keeps what a number posts to it directly.
-    """
-    options = received.account.options
-    service, own_service = fields.get("MessagingServiceSid", ""), options.get("messaging_service_sid", "")
-    own_number = options.get("number", "")
-    account = fields.get("AccountSid") or options.get("account_sid", "")
-    if not account or (own_service and not own_number and not service):
-        return ""
-    if service and (service == own_service or ours != own_number):
-        return f"{account}:{service}"
-    return f"{account}:{ours}"
 
 
 def _not_a_customer(sender: str, to: str, received: Received) -> str:
     """Why the message is none for this channel; "" when it is."""
-    if prefix := _PREFIX.match(sender) or _PREFIX.match(to):
+    if prefix := PREFIX.match(sender) or PREFIX.match(to):
         return f"channel {prefix[1]!r}"
     account = received.account
     if sender in account.own_addresses or sender == account.options.get("number"):
         return "echo: sent by a number of ours"
     return ""
-
-
-def _context(fields: Fields, to: str, received: Received) -> Context | None:
-    """What it answers, and which number of a service's pool it came to."""
-    reply_to = fields.get("OriginalRepliedMessageSid", "")
-    pooled = to and to != received.account.options.get("number", to)
-    if not reply_to and not pooled:
-        return None
-    return Context(reply_to=reply_to, metadata={"to": to} if pooled else {})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from normalizers._fields import Broken, NotWellFormed, digest, load_json, mapping, text
 from normalizers._whatsapp_messages import echo, message
@@ -17,7 +17,8 @@ from normalizers._whatsapp_people import CHANNEL, Change, Item, by_id, digits, n
 from normalizers._whatsapp_reports import account_event, call, error, preference, status, stopped
 from normalizers.model import Event, Ignored, Received, Unreadable
 
-_READERS: dict[str, tuple[Callable[[Item, Change, str], Event | None], ...]] = {
+_Readers: TypeAlias = tuple[Callable[[Item, Change, str], Event | None], ...]
+_READERS: dict[str, _Readers] = {
     "messages": (message,),
     "statuses": (status, stopped),
     "message_echoes": (echo,),
@@ -46,45 +47,48 @@ def normalize(received: Received) -> tuple[Event, ...]:
     entries = body.get("entry") if type(body) is dict else None
     if type(entries) is list and body.get("object", "whatsapp_business_account") == "whatsapp_business_account":
         for index, entry in enumerate(entries):
-            path = f"$.entry[{index}]"
             changes = entry.get("changes") if type(entry) is dict else None
             if type(changes) is not list:
-                events.append(_unreadable(entry, at, "", path, Broken(".changes", "missing")))
+                events.append(_unreadable(entry, at, "", f"$.entry[{index}]", Broken(".changes", "missing")))
                 continue
             for position, change in enumerate(changes):
-                _change(change, entry, f"{path}.changes[{position}]", at, events)
+                _change(change, entry, f"$.entry[{index}].changes[{position}]", at, events)
     return tuple(events) or (
         Ignored(id=digest(received.body), at=at, channel=CHANNEL, path="$", reason="no WhatsApp events"),
     )
 
 
 def _change(change: Any, entry: Item, path: str, at: datetime, events: list[Event]) -> None:
-    waba = text(entry, "id")
-    if type(change) is not dict or type(change.get("value")) is not dict:
-        events.append(_unreadable(change, at, waba, path, Broken(".value", "missing")))
+    value: Item | None = change.get("value") if type(change) is dict else None
+    if type(value) is not dict:
+        events.append(_unreadable(change, at, text(entry, "id"), path, Broken(".value", "missing")))
         return
-    value: Item = change["value"]
-    field, path = text(change, "field"), f"{path}.value"
     metadata = mapping(value, "metadata")
-    key = text(metadata, "phone_number_id") or waba
-    scope = Change(value, key, by_id(value), at, digits(text(metadata, "display_phone_number")), entry)
-    lists = [name for name in value if name in _READERS and type(value[name]) is list]
-    if value.get("messages") and "errors" in lists:
-        lists.remove("errors")  # they belong to the message
-    if not lists or field in _PASSIVE:
-        events.append(account_event(field, scope, path))
-        return
-    for name in lists:
-        for index, item in enumerate(value[name]):
-            where = f"{path}.{name}[{index}]"
-            try:
-                if type(item) is not dict:
-                    raise Broken("", "not an object")
-                for read in _READERS[name]:
-                    if (event := read(item, scope, where)) is not None:
-                        events.append(event)
-            except Broken as fault:
-                events.append(_unreadable(item, at, key, where, fault))
+    key = text(metadata, "phone_number_id") or text(entry, "id")
+    own = text(metadata, "display_phone_number")
+    scope = Change(value, key, by_id(value), at, own if own.isdecimal() else digits(own), entry)
+    before, field = len(events), change.get("field")
+    if type(field) is not str or field not in _PASSIVE:
+        for name, listed in value.items():
+            if name in _READERS and type(listed) is list:
+                if name == "errors" and value.get("messages"):
+                    continue  # they belong to the message
+                _read(listed, _READERS[name], scope, f"{path}.value.{name}", events)
+    if len(events) == before:
+        events.append(account_event(text(change, "field"), scope, f"{path}.value"))
+
+
+def _read(listed: list[Any], readers: _Readers, scope: Change, path: str, events: list[Event]) -> None:
+    for index, item in enumerate(listed):
+        where = f"{path}[{index}]"
+        try:
+            if type(item) is not dict:
+                raise Broken("", "not an object")
+            for read in readers:
+                if (event := read(item, scope, where)) is not None:
+                    events.append(event)
+        except Broken as fault:
+            events.append(_unreadable(item, scope.received_at, scope.routing_key, where, fault))
 
 
 def _unreadable(item: Any, at: datetime, key: str, path: str, fault: Broken) -> Unreadable:

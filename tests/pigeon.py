@@ -36,7 +36,7 @@ from adapters import (
     Window,
     platform_error,
 )
-from adapters._base import Quota
+from adapters._channel import Quota
 from adapters._media import MediaClient
 from adapters.sandbox._base import Accepted, Platform
 from config.outbox import FallbackSettings

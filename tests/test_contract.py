@@ -75,7 +75,7 @@ class _Eager(WhatsAppAdapter):
 
 class _Talkative(WhatsAppAdapter):
     async def send(self, message: OutboundMessage) -> Sent:
-        logging.getLogger("pigeon").debug("token %s", self._token.reveal())
+        logging.getLogger("pigeon").debug("token %s", self._settings.access_token[0].reveal())
         return await super().send(message)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters import Pace
-from adapters._base import Quota
+from adapters._channel import Quota
 from outbox import limiter
 from outbox.breaker import Breaker
 from outbox.limiter import Limiter, Slot

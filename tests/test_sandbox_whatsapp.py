@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,12 +25,16 @@ from normalizers.model import (
     Address,
     Attachment,
     ConsentChange,
+    ContactCard,
+    ContactCards,
     Context,
     DeliveryUpdate,
     Echo,
     Event,
     IdentityChange,
     InboundMessage,
+    Interactive,
+    Location,
     OutboundFile,
     OutboundMessage,
     Received,
@@ -72,6 +76,11 @@ class Side:
         self.events += self.adapter.normalize(Received(body, {}, {}, RECEIVED_AT, self.adapter.account))
         return web.Response()
 
+    def with_business(self) -> WhatsAppAdapter:
+        """The adapter of an account that knows its business, and proves its secret with each call."""
+        settings = replace(self.adapter._settings, waba_id=self.platform.waba_id, appsecret_proof=True)
+        return WhatsAppAdapter(self.adapter.account, settings, self.http)
+
     def of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
 
@@ -80,8 +89,9 @@ class Side:
 async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     async with MetaWhatsApp(app_secret=APP_SECRET) as platform, new_session() as session:
         settings = Settings(
-            platform.phone_number_id, (Secret(TOKEN),), (Secret(APP_SECRET),), (Secret(VERIFY),), platform.api_base
-        )
+            phone_number_id=platform.phone_number_id, access_token=(Secret(TOKEN),), app_secret=(Secret(APP_SECRET),),
+            verify_token=(Secret(VERIFY),), api_base=platform.api_base,
+        )  # fmt: skip
         media = MediaClient()
         http = Http(session, [platform.url], media, timeout_s=patience_s(request))
         side = Side(platform, WhatsAppAdapter(Account("wa", "whatsapp"), settings, http), http)
@@ -307,6 +317,99 @@ async def test_a_file_on_our_disk_is_uploaded_first(side: Side, tmp_path: Path) 
     assert b"".join([chunk async for chunk in side.adapter.fetch(kept, b"")]) == b"%PDF-1.7 content"
 
 
+async def test_a_file_is_uploaded_once_while_its_id_lives(side: Side, tmp_path: Path) -> None:
+    customer = mara()
+    await side.platform.customer_writes(customer)
+    path = tmp_path / "bill.pdf"
+    await asyncio.to_thread(path.write_bytes, b"%PDF-1.7 content")
+    bill = OutboundFile(kind="file", media_type="application/pdf", filename="b.pdf", size=16, open_path=str(path))
+    for _ in range(3):
+        await side.adapter.send(reply(customer, file=bill))
+    assert (side.platform.uploads, len(side.platform.sends)) == (1, 3)
+    side.platform.drop_files()
+    assert await refused(side, reply(customer, file=bill)) == ("131009", "retry")
+    await side.adapter.send(reply(customer, file=bill))
+    assert (side.platform.uploads, len(side.platform.sends)) == (2, 4)
+
+
+async def test_the_header_of_a_template_is_the_uploaded_file(side: Side, tmp_path: Path) -> None:
+    customer = side.platform.add_customer(mara())
+    side.platform.add_template(Approved("bill", "de", parameters=1, header="document", buttons=("url", "copy_code")))
+    path = tmp_path / "bill.pdf"
+    await asyncio.to_thread(path.write_bytes, b"%PDF-1.7 content")
+    bill = OutboundFile(kind="file", media_type="application/pdf", filename="b.pdf", size=16, open_path=str(path))
+    parameters = {"body": ["Mara"], "buttons": ["abc", {"sub_type": "copy_code", "code": "25OFF"}]}
+    template = Template("bill", "de", parameters)
+    await side.adapter.send(reply(customer, "", template=template, file=bill))
+    (header, *_) = side.platform.sends[0].payload["template"]["components"]
+    assert header["parameters"][0]["document"]["filename"] == "b.pdf"
+    assert await refused(side, reply(customer, "", template=template)) == ("132012", "permanent")
+
+
+WRONG_COMPONENTS: dict[str, dict[str, Any]] = {
+    "another header": {"header": {"video": {"link": "https://x.example/v"}}},
+    "no header": {},
+    "a button too many": {"header": "Hi", "buttons": ["a", "b"]},
+    "another button": {"header": "Hi", "buttons": [{"sub_type": "quick_reply", "payload": "p"}]},
+    "cards": {"header": "Hi", "carousel": [{"body": ["a"]}]},
+}
+
+
+@pytest.mark.parametrize("parameters", WRONG_COMPONENTS.values(), ids=WRONG_COMPONENTS)
+async def test_components_must_be_the_templates_own(side: Side, parameters: dict[str, Any]) -> None:
+    side.platform.add_template(Approved("hi", "de", header="text", buttons=("url",)))
+    customer = side.platform.add_customer(mara())
+    assert await refused(side, reply(customer, "", template=Template("hi", "de", parameters))) == (
+        "132012", "permanent",
+    )  # fmt: skip
+    await side.adapter.send(reply(customer, "", template=Template("hi", "de", {"header": "Hi", "buttons": ["a"]})))
+
+
+CONTENTS: dict[str, dict[str, Any]] = {
+    "buttons": {"content": Interactive(values={"buttons": ["Yes", "No"]})},
+    "a list": {"content": Interactive(values={"rows": ["a", "b"], "label": "Pick"})},
+    "a place": {"text": "", "content": Location(52.5, 13.4)},
+    "contact cards": {"text": "", "content": ContactCards((ContactCard("Ann", ("+491",)),))},
+    "a reaction": {"text": "", "reaction": "👍", "context": Context(reply_to="wamid.1")},
+}
+
+
+@pytest.mark.parametrize("fields", CONTENTS.values(), ids=CONTENTS)
+async def test_structured_messages_are_taken(side: Side, fields: dict[str, Any]) -> None:
+    customer = mara()
+    await side.platform.customer_writes(customer)
+    await side.adapter.send(reply(customer, **fields))
+    assert len(side.platform.sends) == 1
+
+
+# --- the account ------------------------------------------------------------------------------------------------------
+
+
+async def test_templates_are_listed_page_by_page(side: Side) -> None:
+    for number in range(5):
+        side.platform.add_template(Approved(f"t{number}", "de", parameters=number, category="MARKETING"))
+    side.platform.page_max = 2
+    assert await side.adapter.templates() is None  # nobody said which business
+    adapter = side.with_business()
+    listed = await adapter.templates()
+    assert listed is not None
+    assert [(one.name, one.parameters, one.status, one.category) for one in listed] == [
+        (f"t{number}", number, "approved", "marketing") for number in range(5)
+    ]
+    side.platform.access_token = "another"
+    with pytest.raises(SendError):
+        await adapter.templates()
+
+
+async def test_a_lost_subscription_is_made_again(side: Side) -> None:
+    adapter = side.with_business()
+    assert await adapter.subscribe() is False
+    side.platform.subscribed = False
+    assert await side.adapter.subscribe() is False  # nobody said which business
+    assert await adapter.subscribe() is True
+    assert side.platform.subscribed
+
+
 async def test_a_failed_upload_surely_sent_nothing(side: Side, tmp_path: Path) -> None:
     gone = OutboundFile(kind="file", media_type="a/b", filename="x", size=1, open_path=str(tmp_path / "gone"))
     assert await refused(side, reply(mara(), file=gone)) == ("file-gone", "permanent")
@@ -332,7 +435,7 @@ async def test_an_address_that_expired_is_asked_for_afresh(side: Side) -> None:
 
 async def test_a_download_without_the_token_or_with_other_content_is_refused(side: Side) -> None:
     file_id = side.platform.add_file(b"picture", "image/jpeg")
-    address, _ = await side.adapter._media_address(file_id)
+    address = (await side.adapter._graph.get(file_id, {}))["url"]
     async with aiohttp.ClientSession() as session, session.get(address) as answer:
         assert answer.status == 401
     side.platform.behaviour.corrupt_media = True

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters import Limits
-from adapters._base import TextUnit
+from adapters._channel import TextUnit
 from outbox import measure
 from outbox.splitting import split
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from multidict import MultiDictProxy
 
 from adapters._segments import count
+from adapters.sandbox._twilio_whatsapp import PREFIX, WhatsAppWorld
 
 API: Final = "/2010-04-01/Accounts/{account}"
 _STOP: Final = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
@@ -33,6 +34,8 @@ _REFUSALS: Final[Mapping[int, str]] = {
     21614: "'To' number is not a valid mobile number",
     21617: "The concatenated message body exceeds the 1600 character limit",
     21620: "Invalid media URL(s)",
+    21656: "The Content Variables parameter is invalid.",
+    63007: "Twilio could not find a Channel with the specified From address",
     21623: "Number of media files exceeds allowed limit.",
     21701: "The Messaging Service does not exist.",
 }
@@ -73,6 +76,10 @@ class SendRequest:
     body: str
     callback: str
     media: tuple[str, ...]
+    content: str = ""  # ContentSid
+    variables: str = ""
+    action: str = ""  # PersistentAction
+    smart: bool = False
 
     @classmethod
     def read(cls, form: MultiDictProxy[Any]) -> Self:
@@ -88,21 +95,31 @@ class SendRequest:
             body=field("Body"),
             callback=field("StatusCallback"),
             media=tuple(map(str, form.getall("MediaUrl", []))),
+            content=field("ContentSid"),
+            variables=field("ContentVariables"),
+            action=field("PersistentAction"),
+            smart=field("SmartEncoded") == "true",
         )
 
-    def check(self, numbers: tuple[str, ...], services: Mapping[str, tuple[str, ...]]) -> None:
+    def check(self, numbers: tuple[str, ...], services: Mapping[str, tuple[str, ...]], whatsapp: WhatsAppWorld) -> None:
         """Raise the first refusal, in the order in which Twilio is known to look."""
         to, sender, service = self.to, self.sender, self.service
+        chat = to.startswith(PREFIX)
+        if chat and (code := whatsapp.refuse(to, sender, self.content, self.variables)):
+            raise Refused(code)
         known_sender = sender in numbers or any(sender in pool for pool in services.values())
         checks = (
             (not to, 21604),
-            (not (to[:1] == "+" and to[1:].isdecimal() and 8 <= len(to) <= 16) and not to.isdecimal(), 21211),
+            (
+                not chat and not (to[:1] == "+" and to[1:].isdecimal() and 8 <= len(to) <= 16) and not to.isdecimal(),
+                21211,
+            ),
             (not sender and not service, 21603),
             (bool(service) and service not in services, 21701),
-            (bool(sender) and not known_sender, 21606),
-            (not self.body and not self.media, 21602),
+            (bool(sender) and not chat and not known_sender, 21606),
+            (not self.body and not self.media and not self.content, 21602),
             (len(self.body.encode("utf-16-le")) // 2 > 1600, 21617),
-            (len(self.media) > 10, 21623),
+            (len(self.media) > (1 if chat else 10), 21623),
             (not all(map(_is_address, self.media)), 21620),
             (bool(self.callback) and not _is_address(self.callback), 21609),
         )

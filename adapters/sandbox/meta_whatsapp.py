@@ -10,10 +10,9 @@ import hashlib
 import hmac
 import json
 import time
-from base64 import b64encode
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -28,8 +27,12 @@ from adapters.sandbox._whatsapp_world import (
     Customer,
     Refusal,
     check_content,
+    contact_of,
     failure_of,
+    sha256_of,
     take_slot,
+    template_page,
+    text_of,
 )
 
 __all__ = ["Approved", "Behaviour", "Customer", "MetaWhatsApp"]
@@ -74,6 +77,7 @@ class MetaWhatsApp(Platform):
         self.webhook_url, self.version = webhook_url, version
         self.behaviour = Behaviour()
         self.clock_ahead_s = 0.0
+        self.subscribed, self.page_max, self.uploads = True, 100, 0
         self._store = _Store()
         self._last_id = 0
 
@@ -93,6 +97,9 @@ class MetaWhatsApp(Platform):
         return (
             web.post(version + "/{number}/messages", self._messages),
             web.post(version + "/{number}/media", self._upload),
+            web.get(version + "/{waba}/message_templates", self._templates),
+            web.get(version + "/{waba}/subscribed_apps", self._subscriptions),
+            web.post(version + "/{waba}/subscribed_apps", self._subscriptions),
             web.get(version + "/{node}", self._node),
             web.get("/files/{key}", self._download),
         )
@@ -159,6 +166,7 @@ class MetaWhatsApp(Platform):
             kind = str(form.get("type") or part.content_type)
             if kind == "image/webp" and str(part.filename).endswith((".jpg", ".png")):
                 raise Refusal(131053, "the file is not what it says")
+            self.uploads += 1
             return web.json_response({"id": self.add_file(part.file.read(), kind)})
         except Refusal as refusal:
             return self._refused(refusal)
@@ -177,10 +185,35 @@ class MetaWhatsApp(Platform):
         self._store.addresses[key] = (node, self.now() + MEDIA_URL_S)
         return web.json_response(
             {
-                "url": f"{self.url}/files/{key}", "mime_type": file.media_type, "sha256": _sha256(file.content),
+                "url": f"{self.url}/files/{key}", "mime_type": file.media_type, "sha256": sha256_of(file.content),
                 "file_size": len(file.content), "id": node, "messaging_product": "whatsapp",
             }
         )  # fmt: skip
+
+    async def _templates(self, request: web.Request) -> web.Response:
+        """The business account's templates, page by page."""
+        try:
+            self._check_business(request)
+        except Refusal as refusal:
+            return self._refused(refusal)
+        here = f"{self.url}{request.path}"
+        return web.json_response(template_page(self._store.templates.values(), request.query, self.page_max, here))
+
+    async def _subscriptions(self, request: web.Request) -> web.Response:
+        try:
+            self._check_business(request)
+        except Refusal as refusal:
+            return self._refused(refusal)
+        if request.method == "POST":
+            self.subscribed = True
+            return web.json_response({"success": True})
+        apps = [{"whatsapp_business_api_data": {"id": "1", "name": "gateway"}}] if self.subscribed else []
+        return web.json_response({"data": apps})
+
+    def _check_business(self, request: web.Request) -> None:
+        self._check_caller(request, None)
+        if request.match_info["waba"] != self.waba_id:
+            raise Refusal(33, "no such business account")
 
     async def _download(self, request: web.Request) -> web.Response:
         file_id, until = self._store.addresses.get(request.match_info["key"], ("", 0.0))
@@ -218,6 +251,23 @@ class MetaWhatsApp(Platform):
         """Have a template approved, or change it."""
         self._store.templates[template.name, template.language] = template
 
+    def drop_template(self, name: str, language: str) -> None:
+        """Have a template deleted."""
+        del self._store.templates[name, language]
+
+    def drop_files(self) -> None:
+        """Forget all uploads, as the platform does after 30 days."""
+        self._store.files.clear()
+
+    async def template_judged(self, template: Approved, word: str) -> None:
+        """The platform changes a template's status (`word`: APPROVED, PAUSED, ...) and tells so."""
+        self.add_template(replace(template, status=word))
+        value = {
+            "event": word, "message_template_id": 1, "message_template_name": template.name,
+            "message_template_language": template.language, "reason": "NONE",
+        }  # fmt: skip
+        await self.post([{"field": "message_template_status_update", "value": value}])
+
     def add_file(self, content: bytes, media_type: str) -> str:
         """Keep a file; its id."""
         file_id = str(10**14 + len(self._store.files))
@@ -231,7 +281,7 @@ class MetaWhatsApp(Platform):
 
         Everything but a reaction opens the window.
         """
-        message = content or _text(text)
+        message = content or text_of(text)
         if reply_to:
             message["context"] = {"from": self.own_number, "id": reply_to}
         wamid = self._new_id()
@@ -242,7 +292,7 @@ class MetaWhatsApp(Platform):
         self, customer: Customer, content: bytes, media_type: str, *, kind: str = "image", caption: str = ""
     ) -> str:
         """A file with its id and hash; the message's id."""
-        media = {"id": self.add_file(content, media_type), "mime_type": media_type, "sha256": _sha256(content)}
+        media = {"id": self.add_file(content, media_type), "mime_type": media_type, "sha256": sha256_of(content)}
         if caption:
             media["caption"] = caption
         message: dict[str, Any] = {"type": kind, kind: media}
@@ -255,7 +305,7 @@ class MetaWhatsApp(Platform):
             "wa_id": customer.wa_id, "user_id": customer.user_id, "category": "marketing_messages",
             "value": "stop" if stop else "resume", "timestamp": int(self.now()),
         }  # fmt: skip
-        value = self._value() | {"contacts": [_contact(customer)], "user_preferences": [preference]}
+        value = self._value() | {"contacts": [contact_of(customer)], "user_preferences": [preference]}
         await self.post([{"field": "user_preferences", "value": value}])
 
     async def customer_changes_number(self, customer: Customer, wa_id: str, user_id: str) -> None:
@@ -279,9 +329,9 @@ class MetaWhatsApp(Platform):
         wamid = self._new_id()
         echo = {
             "id": wamid, "from": self.own_number, "to": customer.wa_id, "to_user_id": customer.user_id,
-            "timestamp": str(int(self.now())), **_text(text),
+            "timestamp": str(int(self.now())), **text_of(text),
         }  # fmt: skip
-        value = self._value() | {"contacts": [_contact(customer)], "message_echoes": [echo]}
+        value = self._value() | {"contacts": [contact_of(customer)], "message_echoes": [echo]}
         await self.post([{"field": "smb_message_echoes", "value": value}])
         return wamid
 
@@ -293,7 +343,7 @@ class MetaWhatsApp(Platform):
             customer.last_wrote = self.now()
         sender = {"from_user_id": customer.user_id} | ({} if customer.hide_phone else {"from": customer.wa_id})
         entry = {"id": wamid, **sender, "timestamp": str(int(self.now())), **message}
-        value = self._value() | {"contacts": [_contact(customer)], "messages": [entry]}
+        value = self._value() | {"contacts": [contact_of(customer)], "messages": [entry]}
         return {"field": "messages", "value": value}
 
     def delivery(self, changes: Sequence[Mapping[str, Any]]) -> Webhook:
@@ -347,17 +397,3 @@ class MetaWhatsApp(Platform):
     def _new_id(self) -> str:
         self._last_id += 1
         return f"wamid.{self.phone_number_id}.{self._last_id:08d}"
-
-
-def _text(body: str) -> dict[str, Any]:
-    return {"type": "text", "text": {"body": body}}
-
-
-def _contact(customer: Customer) -> dict[str, Any]:
-    profile = {"name": customer.name} | ({"username": customer.username} if customer.username else {})
-    phone = {} if customer.hide_phone else {"wa_id": customer.wa_id}
-    return {"profile": profile, "user_id": customer.user_id, **phone}
-
-
-def _sha256(content: bytes) -> str:
-    return b64encode(hashlib.sha256(content).digest()).decode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from yarl import URL
 from adapters._segments import count
 from adapters.sandbox._base import Accepted, Platform, Webhook
 from adapters.sandbox._twilio_rules import API, Refused, SendRequest, error, keyword, refusal, resource
+from adapters.sandbox._twilio_whatsapp import PREFIX, ContentTemplate, Person, WhatsAppWorld
+
+__all__ = ["ContentTemplate", "Person", "TwilioSimulator"]
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -36,9 +40,10 @@ class _Media:
 class TwilioSimulator(Platform):
     """One account with its numbers and messaging services.
 
-    `webhook_url` is where inbound messages go. When our side names itself by another address than the one it listens
-    on, `public_url` is that name and `local_url` the way there: signatures are made for the first, posts go to the
-    second. `separate_cdn` puts files on another port, as Twilio keeps them on another host.
+    `webhook_url` is where inbound messages go, `whatsapp_url` where those of WhatsApp go. When our side names itself by
+    another address than the one it listens on, `public_url` is that name and `local_url` the way there: signatures are
+    made for the first, posts go to the second. `separate_cdn` puts files on another port, as Twilio keeps them on
+    another host.
     """
 
     def __init__(
@@ -48,7 +53,9 @@ class TwilioSimulator(Platform):
         auth_token: str = "sandbox-token",  # noqa: S107 - of a simulator
         numbers: Sequence[str] = ("+15550199999",),
         services: Mapping[str, Sequence[str]] | None = None,
+        whatsapp_numbers: Sequence[str] = (),
         webhook_url: str = "",
+        whatsapp_url: str = "",
         public_url: str = "",
         local_url: str = "",
         separate_cdn: bool = False,
@@ -60,6 +67,9 @@ class TwilioSimulator(Platform):
         self.numbers = tuple(numbers)
         self.services = {name: tuple(pool) for name, pool in (services or {}).items()}
         self.webhook_url, self.public_url, self.local_url = webhook_url, public_url, local_url
+        self.whatsapp, self.whatsapp_url = WhatsAppWorld(tuple(whatsapp_numbers)), whatsapp_url
+        self.clock_ahead_s = 0.0
+        self.custom_keywords: dict[str, str] = {}  # of Advanced Opt-Out: word -> STOP, START or HELP
         self.opted_out: set[tuple[str, str]] = set()  # (service or number, customer)
         self.refusals: dict[str, int] = {}  # customer -> code of the 4xx answer to a send
         self.failures: dict[str, int] = {}  # customer -> error code reported afterwards
@@ -115,10 +125,45 @@ class TwilioSimulator(Platform):
             service=service,
             files=len(files),
         )
-        webhook = self._signed(self.webhook_url, form)
-        headers = {**webhook.headers, "I-Twilio-Idempotency-Token": str(uuid.UUID(int=self.random.getrandbits(128)))}
-        await self.post_webhook(webhook.url, webhook.body, headers)
+        await self._post_inbound(self.webhook_url, form)
         return sid
+
+    async def person_writes(
+        self,
+        person: Person,
+        text: str = "",
+        *,
+        to: str = "",
+        media: Iterable[tuple[str, bytes]] = (),
+        fields: Mapping[str, str] | None = None,
+    ) -> str:
+        """A person writes on WhatsApp, which opens the window. Returns the message's id.
+
+        `fields` are added to the form (`ButtonPayload`, `Latitude`, `ReferralSourceId`, ...).
+        """
+        files = list(media)
+        sid = self._sid("MM" if files else "SM")
+        to = f"{PREFIX}{to or self.whatsapp.numbers[0]}"
+        form = {"SmsMessageSid": sid, "NumMedia": str(len(files)), "MessageType": "text", "SmsSid": sid}
+        form |= {"SmsStatus": "received", "Body": text, "Forwarded": "false", "FrequentlyForwarded": "false", "To": to}
+        form |= {"NumSegments": "1", "ReferralNumMedia": "0", "MessageSid": sid, "AccountSid": self.account_sid}
+        form |= {"ApiVersion": "2010-04-01", **self.whatsapp.add(person).fields()}
+        for index, (media_type, content) in enumerate(files):
+            form[f"MediaUrl{index}"] = self._keep(sid, media_type, content)
+            form[f"MediaContentType{index}"] = media_type
+            form["MessageType"] = media_type.partition("/")[0]
+        form |= dict(fields or {})
+        person.last_wrote = self.now()
+        self.messages[sid] = resource(
+            self.account_sid, sid, direction="inbound", sender=form["From"], to=to, body=text, status="received",
+            service="", files=len(files),
+        )  # fmt: skip
+        await self._post_inbound(self.whatsapp_url, form)
+        return sid
+
+    def now(self) -> float:
+        """The platform's clock, Unix seconds; `clock_ahead_s` moves it."""
+        return time.time() + self.clock_ahead_s
 
     # --- the platform -------------------------------------------------------------------------------------------------
 
@@ -168,7 +213,7 @@ class TwilioSimulator(Platform):
         return await self.answer(request, lambda: self._guarded(accept)(request))
 
     def _accept(self, send: SendRequest) -> dict[str, Any]:
-        send.check(self.numbers, self.services)
+        send.check(self.numbers, self.services, self.whatsapp)
         if (send.service or send.sender, send.to) in self.opted_out:
             raise Refused(21610)
         if send.to in self.refusals:
@@ -180,7 +225,7 @@ class TwilioSimulator(Platform):
             direction="outbound-api",
             sender=send.sender or self.services[send.service][0],
             to=send.to,
-            body=send.body,
+            body=send.body or (f"(template {send.content})" if send.content else ""),
             status="accepted" if send.service else "queued",
             service=send.service,
             files=len(send.media),
@@ -188,23 +233,30 @@ class TwilioSimulator(Platform):
         ours = parse_qs(urlsplit(send.callback).query).get("mid", [""])[0]
         self.record(Accepted(ours, sid, send.to, send))
         answer = dict(message)
-        self._report(message, send.callback)
+        code = self.failures.get(send.to, 0)
+        if send.to.startswith(PREFIX):
+            code = code or self.whatsapp.failure(send.to, send.content, send.variables, self.now())
+        self._report(message, send.callback, code)
         return answer
 
-    def _report(self, message: dict[str, Any], callback: str) -> None:
+    def _report(self, message: dict[str, Any], callback: str, code: int) -> None:
         """Walk the message through its statuses. The first status of all is never reported."""
-        code = self.failures.get(message["to"])
         steps = ["queued"] if message["status"] == "accepted" else []
         if code == 30001:
             steps.append("failed")  # never left
         else:
             last = ["undelivered"] if code else ["delivered"] if self.carrier_receipts else []
             steps += ["sending", "sent", *last]
-        message |= {"status": steps[-1], "error_code": code}
+        person = self.whatsapp.people.get(message["to"])
+        if person is not None and person.reads and not code:
+            steps.append("read")
+        message |= {"status": steps[-1], "error_code": code or None}
         if not callback:
             return
         fields = {"AccountSid": self.account_sid, "ApiVersion": "2010-04-01", "MessageSid": message["sid"]}
         fields |= {"SmsSid": message["sid"], "From": message["from"], "To": message["to"]}
+        if message["to"].startswith(PREFIX):
+            fields["ChannelPrefix"] = "whatsapp"
         if message["messaging_service_sid"]:
             fields["MessagingServiceSid"] = message["messaging_service_sid"]
         failure = {"ErrorCode": str(code), "ErrorMessage": ""} if code else {}
@@ -280,7 +332,8 @@ class TwilioSimulator(Platform):
 
     def _keyword(self, text: str, ours: str, customer: str) -> str:
         """STOP, START or HELP when the whole message is such a word; the block list follows."""
-        kind = keyword(text)
+        kind = self.custom_keywords.get(text.strip().lower(), "") if self.advanced_opt_out else ""
+        kind = kind or keyword(text)
         if kind == "STOP":
             self.opted_out.add((ours, customer))
         elif kind == "START":
@@ -288,6 +341,11 @@ class TwilioSimulator(Platform):
         if kind:
             self.auto_replies.append((customer, kind))
         return kind
+
+    async def _post_inbound(self, url: str, form: Mapping[str, str]) -> None:
+        webhook = self._signed(url, form)
+        headers = {**webhook.headers, "I-Twilio-Idempotency-Token": str(uuid.UUID(int=self.random.getrandbits(128)))}
+        await self.post_webhook(webhook.url, webhook.body, headers)
 
     def _signed(self, url: str, form: Mapping[str, str]) -> Webhook:
         """A POST of the form, signed for the address as our side is known by, without its fragment."""

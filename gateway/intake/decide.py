@@ -363,9 +363,10 @@ def _echo(ctx: Context, row: EventRow, event: Echo) -> tuple[str, str]:
 
 def _account_event(ctx: Context, row: EventRow, event: AccountEvent) -> tuple[str, str]:
     if event.template is not None:
+        told = event.template
         ctx.changes.templates.append(
-            {"account": row.account, "name": event.template.name, "language": event.template.language,
-             "status": event.template.status, "category": event.template.category, "at": micros(event.at)}
+            {"account": row.account, "name": told.name, "language": told.language, "status": told.status,
+             "category": told.category, "parameters": told.parameters, "at": micros(event.at)}
         )  # fmt: skip
     data = {"account": row.account, "kind": event.kind, "alarming": event.alarming}
     ctx.tell("account.event", data | {"values": msgspec.to_builtins(event.values)}, row.account)

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import RowMapping
 
 from adapters import Callback, VerificationError
-from gateway.accounts import Accounts, BoundAccount
+from gateway.accounts import Accounts, BoundAccount, family_of
 from gateway.ids import moment, new_id
 from gateway.intake.records import EventRow
 from normalizers.model import (
@@ -91,11 +91,12 @@ def route(row: RowMapping, received: Received, account: BoundAccount, key: str, 
     """The account an event goes to; "" when nobody may have it.
 
     The key decides, whichever account's webhook received it: but only if the delivery also verifies with a secret of
-    the account that the key names.
+    the account that the key names. Several keys, the best first, stand with blanks between them.
     """
     if not key or key in account.adapter.routing_keys():
         return account.id
-    for named in accounts.named(account.adapter.name, key):
+    family = family_of(account.adapter)
+    for named in (found for one in key.split(" ") for found in accounts.named(family, one)):
         try:
             named.adapter.verify(_callback(row, received))
         except VerificationError:

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Integer, Update, bindparam, case, literal_col
 from gateway.ids import new_id
 from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
-from gateway.store import people, receipts
-from gateway.store.dialect import among, insert_ignore, insert_many, run_many, upsert
+from gateway.store import catalogue, people, receipts
+from gateway.store.dialect import among, insert_ignore, insert_many, run_many
 from gateway.store.private_replies import link_private_answer
 from gateway.store.redact import redact
 from gateway.store.schema import (
@@ -28,7 +28,6 @@ from gateway.store.schema import (
     identities,
     message_refs,
     messages,
-    templates,
     ticket_events,
     ticket_tags,
     tickets,
@@ -275,7 +274,7 @@ def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
         connection.execute(update(messages).where(messages.c.id == message_id).values(**columns))
     for known, at in changes.deletions:
         redact(connection, known, at)
-    upsert(connection, templates, changes.templates, ["account", "name", "language"], ["status", "category", "at"])
+    catalogue.learn(connection, changes.templates)
 
 
 def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now: int) -> None:

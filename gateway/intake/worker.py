@@ -211,6 +211,8 @@ class IntakeWorker:
         core.bus.publish(LiveEvent(kind, data, account) for kind, data, account in changes.live)
         if changes.attachments:
             core.bus.wake("media")
+        if changes.templates:
+            core.bus.wake("templates")
         core.bus.wake("outbox")
         core.bus.wake(FILED)
 

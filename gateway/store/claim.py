@@ -126,6 +126,7 @@ def claim(
     if stopped:
         claimed.refused = [(parcel.channel, stop.judgment.verdicts[0].rule) for parcel, stop in stopped]
         stopped, claimed.detours = take_over(connection, stopped)
+    if stopped:
         claimed.changed, claimed.dead = outcomes.stop(connection, stopped, micros(now))
     if later:
         dialect.run_many(connection, ("later",), lambda: _PUT_OFF, later)

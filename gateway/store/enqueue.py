@@ -18,7 +18,7 @@ from gateway.store.dialect import insert_ignore
 from gateway.store.schema import attachments, idempotency, message_refs, messages, outbox
 from gateway.store.tickets import to_json
 from gateway.tickets import Actor
-from normalizers.model import OutboundMessage
+from normalizers.model import ContactCards, Location, OutboundMessage
 from outbox.judge import Judgment
 
 _encode = msgspec.json.Encoder().encode
@@ -31,6 +31,7 @@ def message_row(draft: Draft, author: Actor, status: str, automatic: str, now: i
     """The message as the thread shows it."""
     message, place = draft.message, draft.place
     mail = message.mail
+    told = message.template or message.content
     answers = place.last is not None and (mail is not None or place.conversation["kind"] == "public")
     return {
         "id": message.id,
@@ -45,10 +46,10 @@ def message_row(draft: Draft, author: Actor, status: str, automatic: str, now: i
         "external_id": mail.message_id if mail is not None and status != "sent" else "",
         "kind": _kind(message),
         "subject": mail.subject if mail is not None else "",
-        "text": message.text or _template_text(message),
+        "text": message.text or _template_text(message) or _content_text(message),
         "html": message.html,
-        "content": None if message.template is None else _encode(message.template).decode(),
-        "in_reply_to": place.last["id"] if answers and place.last is not None else None,
+        "content": None if told is None else _encode(told).decode(),
+        "in_reply_to": place.last["id"] if answers and place.last is not None else draft.answers,
         "author": to_json(author),
         "purpose": message.purpose,
         "automatic": automatic,
@@ -62,6 +63,8 @@ def message_row(draft: Draft, author: Actor, status: str, automatic: str, now: i
 def _kind(message: OutboundMessage) -> str:
     if message.template is not None:
         return "template"
+    if message.content is not None:
+        return str(message.content.__struct_config__.tag)
     return message.files[0].kind if message.files and not message.text else "text"
 
 
@@ -73,6 +76,17 @@ def _template_text(message: OutboundMessage) -> str:
     given = template.parameters
     texts = given if isinstance(given, tuple) else [str(value) for value in given.values()]
     return " | ".join((f"[{template.name}]", *texts))
+
+
+def _content_text(message: OutboundMessage) -> str:
+    """What an agent reads of content that goes without words."""
+    match message.content:
+        case Location() as place:
+            return ", ".join(filter(None, (place.name, place.address))) or f"{place.latitude}, {place.longitude}"
+        case ContactCards() as cards:
+            return ", ".join(card.name for card in cards.contacts if card.name)
+        case _:
+            return ""
 
 
 def add_message(connection: Connection, row: dict[str, Any], files: Sequence[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from gateway.fallback import take_over
 from gateway.ids import micros, rfc3339
 from gateway.intake import aliases
 from gateway.intake.worker import rules_of
-from gateway.store import outcomes, pacing, states
+from gateway.store import outcomes, pacing, pauses, states
 from gateway.store.claim import Stopped, account_pauses, claim, parcels_of
 from gateway.store.facts import FactSource
 from gateway.store.schema import account_states, outbox
@@ -152,7 +152,7 @@ class OutboxStore:
     async def paused(self, account: str, pause: Pause, now: datetime) -> None:
         """See `outbox.ports.Store`."""
         began = await self._write(
-            lambda connection: outcomes.pause_accounts(connection, [(account, "", pause)], micros(now))
+            lambda connection: pauses.pause_accounts(connection, [(account, "", pause)], micros(now))
         )
         self._alarm(began)
 
@@ -161,7 +161,7 @@ class OutboxStore:
         pause = Pause("account", until or now, "retry", reason)
 
         def job(connection: Connection) -> None:
-            outcomes.pause_accounts(connection, [(account, outcomes.BREAKER, pause)], micros(now))
+            pauses.pause_accounts(connection, [(account, pauses.BREAKER, pause)], micros(now))
 
         await self._write(job)
         if until is None:

@@ -10,11 +10,10 @@ from sqlalchemy import Connection, bindparam, insert, null, select, text, update
 
 from adapters import ErrorClass, Sent
 from gateway.ids import micros, new_id, rfc3339
-from gateway.store import states
-from gateway.store.dialect import insert_ignore, run_many, upsert
+from gateway.store import pauses, states
+from gateway.store.dialect import insert_ignore, run_many
 from gateway.store.people import set_consent
 from gateway.store.schema import (
-    account_states,
     addresses,
     attempts,
     dead_letters,
@@ -27,7 +26,7 @@ from gateway.store.schema import (
 from gateway.store.tickets import to_json
 from gateway.tickets import SYSTEM, Entry
 from normalizers.model import Address
-from outbox.ports import Failure, Outcome, Parcel, Pause, Stop, is_private_reply, recipient_of
+from outbox.ports import Failure, Outcome, Parcel, Pause, Stop, is_private_reply
 from outbox.rules import CLASS_OF_RULE
 
 _FINISHED = ("sent", "failed")  # an unknown one holds its followers for a while
@@ -77,7 +76,7 @@ def record(connection: Connection, batch: Sequence[Outcome], now: int) -> Record
     if updates:
         run_many(connection, ("outcome",), lambda: _SET, updates)
     recorded = _follow_up(connection, effective, now)
-    recorded.pauses = _pause(connection, [outcome for outcome in batch if outcome.pause is not None], now)
+    recorded.pauses = pauses.of_outcomes(connection, [outcome for outcome in batch if outcome.pause is not None], now)
     return recorded
 
 
@@ -266,58 +265,6 @@ def dead_letter(
         "channel": channel, "message_id": message_id, "error_class": failure.error_class, "code": failure.code,
         "detail": failure.detail, "attempts": tries, "created_at": now,
     }  # fmt: skip
-
-
-def _pause(connection: Connection, outcomes: Sequence[Outcome], now: int) -> list[tuple[str, str, Pause]]:
-    found: list[tuple[str, str, Pause]] = []
-    for outcome in outcomes:
-        pause, parcel = outcome.pause, outcome.parcel
-        assert pause is not None
-        scope = {
-            "account": "",
-            "channel": f"channel:{parcel.channel}",
-            "recipient": f"to:{recipient_of(parcel.message)}"[:160],
-        }[pause.scope]
-        found.append((parcel.account, scope, pause))
-    return pause_accounts(connection, found, now)
-
-
-BREAKER = "breaker"  # the scope an open breaker is shown under; no rule asks for it
-
-
-def pause_accounts(
-    connection: Connection, pauses: Sequence[tuple[str, str, Pause]], now: int
-) -> list[tuple[str, str, Pause]]:
-    """Who must wait: (account, scope, pause). Of several for one the longest counts; a dead token outlasts a rate.
-
-    Those that began, and did not only go on, are returned.
-    """
-    if not pauses:
-        return []
-    longest: dict[tuple[str, str], Pause] = {}
-    for account, scope, pause in pauses:
-        known = longest.get((account, scope))
-        if known is None or (pause.error_class == "auth", pause.until) > (known.error_class == "auth", known.until):
-            longest[account, scope] = pause
-    rows = [
-        {"account": account, "scope": scope, "paused_until": micros(pause.until), "error_class": pause.error_class,
-         "reason": pause.reason[:500], "at": now}
-        for (account, scope), pause in sorted(longest.items())
-    ]  # fmt: skip
-    accounts = {account for account, _ in longest}
-    before = {
-        (row.account, row.scope, row.error_class): row.paused_until
-        for row in connection.execute(select(account_states).where(account_states.c.account.in_(accounts)))
-    }
-    lasting = {key for key, until in before.items() if until > now}
-    dead = {(account, scope) for account, scope, error_class in lasting if error_class == "auth"}
-    rows = [row for row in rows if row["error_class"] == "auth" or (row["account"], row["scope"]) not in dead]
-    upsert(connection, account_states, rows, ["account", "scope"], ["paused_until", "error_class", "reason", "at"])
-    return [
-        (account, scope, pause)
-        for (account, scope), pause in longest.items()
-        if (account, scope, pause.error_class) not in lasting and (account, scope) not in dead
-    ]
 
 
 # --- without a send ---------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from gateway.core import Core
 from gateway.ids import micros
 from gateway.store import queue_views
 from gateway.store.dialect import wal_reset_fault
-from gateway.store.outcomes import BREAKER
+from gateway.store.pauses import BREAKER
 from gateway.store.schema import metadata
 
 Check = Callable[[], Awaitable[str]]

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -25,7 +25,7 @@ from adapters._http import Http, new_session
 from adapters._media import MediaClient
 from adapters.sandbox._base import Webhook
 from adapters.sandbox.twilio import TwilioSimulator
-from adapters.sms import CHANNEL, Settings, SmsAdapter, form_for
+from adapters.sms import CHANNEL, Settings, SmsAdapter, channel_for, form_for
 from adapters.testing import AdapterCase
 from config.secret import Secret
 from normalizers.model import (
@@ -33,11 +33,11 @@ from normalizers.model import (
     Address,
     Attachment,
     ConsentChange,
-    Context,
     DeliveryUpdate,
     Event,
     Ignored,
     InboundMessage,
+    Location,
     OutboundFile,
     OutboundMessage,
     Person,
@@ -107,7 +107,7 @@ MMS = message(
         Attachment(kind="image", media_type="image/jpeg", ref=f"{MEDIA}{1:032}"),
         Attachment(kind="file", media_type="text/vcard", ref=f"{MEDIA}{2:032}"),
     ),
-    context=Context(metadata={"to": POOLED}),
+    own_address=POOLED,
 )
 
 
@@ -138,15 +138,15 @@ INBOUND: dict[str, tuple[Received, tuple[Event, ...]]] = {  # name of the case -
     ),
     "a service's number by its own webhook": (
         received(HELLO | {"To": POOLED}, SERVICE),
-        (message(text="Hello", routing_key="", context=Context(metadata={"to": POOLED})),),
+        (message(text="Hello", routing_key="", own_address=POOLED),),
     ),
     "for another number of the account": (
         received(HELLO | {"To": POOLED}),
-        (message(text="Hello", routing_key=f"{AC}:{POOLED}", context=Context(metadata={"to": POOLED})),),
+        (message(text="Hello", routing_key=f"{AC}:{POOLED}", own_address=POOLED),),
     ),
     "for another service of the account": (
         received(HELLO | {"To": POOLED, "MessagingServiceSid": "MG2"}),
-        (message(text="Hello", routing_key=f"{AC}:MG2", context=Context(metadata={"to": POOLED})),),
+        (message(text="Hello", routing_key=f"{AC}:MG2", own_address=POOLED),),
     ),
     "the old names of the id": (
         received({key: value for key, value in HELLO.items() if key != "MessageSid"} | {"SmsSid": SM1}),
@@ -215,10 +215,6 @@ INBOUND: dict[str, tuple[Received, tuple[Event, ...]]] = {  # name of the case -
         received(HELLO | {"From": OURS, "To": POOLED}),
         (ignored("echo: sent by a number of ours", routing_key=f"{AC}:{POOLED}"),),
     ),
-    "WhatsApp": (
-        received(HELLO | {"From": f"whatsapp:{CUSTOMER}", "To": f"whatsapp:{OURS}"}),
-        (ignored("channel 'whatsapp'", routing_key=f"{AC}:whatsapp:{OURS}"),),
-    ),
     "RCS": (
         received(HELLO | {"From": f"rcs:{CUSTOMER}", "To": "rcs:brand"}),
         (ignored("channel 'rcs'", routing_key=f"{AC}:rcs:brand"),),
@@ -242,9 +238,9 @@ INBOUND: dict[str, tuple[Received, tuple[Event, ...]]] = {  # name of the case -
         received(STATUS | {"MessageStatus": "read", "To": f"rcs:{CUSTOMER}", "From": "rcs:a"}, query={"mid": "m-1"}),
         (update("read", "read", ours="m-1"),),
     ),
-    "a receipt of WhatsApp": (
-        received(STATUS | {"MessageStatus": "read", "To": f"whatsapp:{CUSTOMER}"}),
-        (ignored("channel 'whatsapp'", f"{SM4}:read", routing_key=""),),
+    "a receipt of another channel": (
+        received(STATUS | {"MessageStatus": "read", "To": f"messenger:{CUSTOMER}"}),
+        (ignored("channel 'messenger'", f"{SM4}:read", routing_key=""),),
     ),
     "a canceled message": (
         received(STATUS | {"MessageStatus": "canceled", "ErrorCode": "0"}, query={"mid": "m-1"}),
@@ -508,6 +504,7 @@ HI = OutboundMessage(
 )
 PHOTO = OutboundFile(kind="image", media_type="image/png", filename="a.png", size=3, url="https://gw.example/f/1")
 NUMBER = Settings(AC, (Secret(TOKEN),), OURS)
+ABROAD = Address("sms", "phone", "+491701234567", "everywhere")
 
 FORMS: dict[str, tuple[OutboundMessage, Settings, list[tuple[str, str]]]] = {
     "a text": (HI, NUMBER, [("To", CUSTOMER), ("From", OURS), ("Body", "Hi"), ("StatusCallback", CALLBACK)]),
@@ -531,6 +528,41 @@ FORMS: dict[str, tuple[OutboundMessage, Settings, list[tuple[str, str]]]] = {
         NUMBER,
         [("To", CUSTOMER), ("From", OURS), ("Body", "Hi"), *[("MediaUrl", "https://gw.example/f/1")] * 2],
     ),
+    "from the number of the pool that was written to": (
+        msgspec.structs.replace(HI, own_address=POOLED, callback_url=""),
+        Settings(AC, (Secret(TOKEN),), messaging_service_sid=MG),
+        [("To", CUSTOMER), ("From", POOLED), ("MessagingServiceSid", MG), ("Body", "Hi")],
+    ),
+    "an own number before that of the ticket": (
+        msgspec.structs.replace(HI, own_address=POOLED, callback_url=""),
+        NUMBER,
+        [("To", CUSTOMER), ("From", OURS), ("Body", "Hi")],
+    ),
+    "a picture where there is no MMS": (
+        msgspec.structs.replace(HI, to=(ABROAD,), files=(PHOTO, PHOTO), callback_url=""),
+        NUMBER,
+        [("To", ABROAD.value), ("From", OURS), ("Body", "Hi\nhttps://gw.example/f/1\nhttps://gw.example/f/1")],
+    ),
+    "a picture alone where there is no MMS": (
+        msgspec.structs.replace(HI, to=(ABROAD,), text="", file=PHOTO, callback_url=""),
+        NUMBER,
+        [("To", ABROAD.value), ("From", OURS), ("Body", "https://gw.example/f/1")],
+    ),
+    "to a short code": (
+        msgspec.structs.replace(HI, to=(Address("sms", "short_code", "24273"),), callback_url=""),
+        NUMBER,
+        [("To", "24273"), ("From", OURS), ("Body", "Hi")],
+    ),
+    "from a name, abroad": (
+        msgspec.structs.replace(HI, to=(ABROAD,), callback_url=""),
+        Settings(AC, (Secret(TOKEN),), "ACME"),
+        [("To", ABROAD.value), ("From", "ACME"), ("Body", "Hi")],
+    ),
+    "with smart encoding": (
+        msgspec.structs.replace(HI, callback_url=""),
+        Settings(AC, (Secret(TOKEN),), OURS, smart_encoding=True),
+        [("To", CUSTOMER), ("From", OURS), ("Body", "Hi"), ("SmartEncoded", "true")],
+    ),
     "a text is composed": (
         msgspec.structs.replace(HI, text="e\u0301", callback_url=""),
         NUMBER,
@@ -541,13 +573,17 @@ FORMS: dict[str, tuple[OutboundMessage, Settings, list[tuple[str, str]]]] = {
 
 @pytest.mark.parametrize(("outbound", "settings", "form"), FORMS.values(), ids=FORMS)
 def test_forms(outbound: OutboundMessage, settings: Settings, form: list[tuple[str, str]]) -> None:
-    assert form_for(outbound, settings) == form
+    assert list(form_for(outbound, settings)) == form
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, str]] = {  # name -> (change, class, code)
     "nobody to send to": ({"to": (Address("sms", "sender_name", "ACME"),)}, "bad-recipient", "no-phone"),
     "nothing to send": ({"text": ""}, "permanent", "empty"),
-    "a template": ({"text": "", "template": Template("hello")}, "permanent", "empty"),
+    "a template": ({"text": "", "template": Template("hello")}, "permanent", "content"),
+    "a place": ({"content": Location(52.5, 13.4)}, "permanent", "content"),
+    "links that do not fit": (
+        {"to": (ABROAD,), "text": "a" * 1590, "file": PHOTO}, "permanent", "links-too-long",
+    ),
     "a file nobody can fetch": (
         {"file": msgspec.structs.replace(PHOTO, url="")}, "permanent", "no-media-address",
     ),
@@ -569,6 +605,28 @@ async def platform(*, allow_private: bool = False, **how: Any) -> AsyncIterator[
     async with simulator, session:
         yield simulator, adapter_with(Http(session, [simulator.url], media, timeout_s=2.0), api_base=simulator.url)
         await media.aclose()
+
+
+def test_a_name_may_not_be_the_sender_everywhere() -> None:
+    with pytest.raises(SendError) as caught:
+        form_for(HI, Settings(AC, (Secret(TOKEN),), "ACME"))
+    assert (caught.value.error_class, caught.value.code) == ("permanent", "sender-name")
+
+
+def test_with_advanced_opt_out_twilio_alone_knows_the_words() -> None:
+    settings = Settings(AC, (Secret(TOKEN),), messaging_service_sid=MG, advanced_opt_out=True)
+    assert channel_for(settings).keywords.stop == frozenset()
+    assert {"stop", "arrêt", "stopp", "alto"} <= channel_for(NUMBER).keywords.stop
+    with pytest.raises(ValueError, match=r"^advanced_opt_out: "):
+        Settings(AC, (Secret(TOKEN),), OURS, advanced_opt_out=True)
+
+
+@pytest.mark.parametrize(
+    ("sender", "per_second"), [(OURS, 1.0), ("+18885550199", 3.0), ("24273", 10.0), ("ACME", 10.0)]
+)
+def test_the_sender_decides_the_pace(sender: str, per_second: float) -> None:
+    channel = adapter_with(number=sender).channels[0]
+    assert (channel.pace.per_second, channel.pace.unit) == (per_second, "segment")
 
 
 class Quick(SmsAdapter):
@@ -716,17 +774,20 @@ async def test_a_file_elsewhere_is_guarded() -> None:
 # --- the channel's data -----------------------------------------------------------------------------------------------
 
 CLASSES = {  # class -> codes, from Twilio's error dictionary
-    "throttle": "20429 21611 30001 30022 30023 30025 30026 30027 30450 63017 63018 63038 14107",
+    "throttle": "20429 21611 30001 30022 30023 30025 30026 30027 30450 63017 63018 63026 63038 14107",
     "retry": "20500 20503 30003 30017 30047 63009 63010 63012",
-    "auth": "20003 20005 20006 10001 30002 30018 30032 30034",
-    "bad-recipient": "21211 21604 21217 21401 30014 21612 21614 21635 30006 30004 30005 63003 63024 63032",
+    "auth": "20003 20005 20006 10001 30002 30018 30032 30034 63001 63002 63007 63008 63020 63022",
+    "bad-recipient": (
+        "21211 21604 21217 21401 30014 21612 21614 21635 30006 30004 30005 63003 63015 63024 63031 63032"
+    ),
     "opted-out": "21610 30640 63014 63033",
     "window-closed": "63016 30610",
     "policy": "30007",
     "permanent": (
         "20404 21701 21703 21704 21705 21212 21603 21606 21601 21616 21659 30024 21408 21608 21219 21602 21617 21618"
         " 21609 21205 21624 21620 21623 11751 30011 30019 21621 21622 63019 35114 35118 30010 30012 30013 30008 63005"
-        " 63013 63021 11200 11205 11220 12100 12300 57012 30009"
+        " 63013 63021 63006 63011 63027 63028 63029 63030 63034 63037 63040 63041 21656 11200"
+        " 11205 11220 12100 12300 57012 30009"
     ),
 }
 
@@ -766,3 +827,60 @@ CASE = AdapterCase(
     secrets=(TOKEN,),
     account=ACCOUNT,
 )
+
+
+# --- what became of a send whose answer was lost ----------------------------------------------------------------------
+
+
+async def lost(adapter: SmsAdapter, simulator: TwilioSimulator, fault: Any, **changes: Any) -> OutboundMessage:
+    message = msgspec.structs.replace(HI, callback_url="", **changes)
+    simulator.fail_next(fault)
+    with pytest.raises(Ambiguous):
+        await adapter.send(message)
+    return message
+
+
+async def test_a_lost_answer_is_found_in_the_list() -> None:
+    async with platform() as (simulator, adapter):
+        message = await lost(adapter, simulator, "reset_after_accept")
+        (sid,) = simulator.messages
+        found = await adapter.find(message)
+        assert found is not None
+        assert (found.external_id, simulator.calls) == (sid, 1)
+
+
+async def test_a_message_whose_answer_came_is_no_other() -> None:
+    async with platform() as (simulator, adapter):
+        before = await adapter.send(msgspec.structs.replace(HI, id="m-0", callback_url=""))
+        message = await lost(adapter, simulator, "reset_after_accept")
+        found = await adapter.find(message)
+        assert found is not None
+        assert found.external_id == list(simulator.messages)[-1] != before.external_id
+
+
+UNSAID: dict[str, tuple[str, str, str]] = {  # name -> (fault, what to change of the platform, code)
+    "not there yet": ("reset", "", "not-listed"),
+    "two alike": ("reset_after_accept", "twice", "not-alone"),
+    "other words": ("reset", "other", "not-alone"),
+}
+
+
+@pytest.mark.parametrize(("fault", "change", "code"), UNSAID.values(), ids=UNSAID)
+async def test_what_the_list_does_not_tell_is_not_said(fault: str, change: str, code: str) -> None:
+    async with platform() as (simulator, adapter):
+        message = await lost(adapter, simulator, fault)
+        another = adapter_with(adapter._api._http, api_base=simulator.url)  # another system of the same account
+        if change:
+            await another.send(msgspec.structs.replace(message, text=message.text if change == "twice" else "Bye"))
+        with pytest.raises(SendError) as caught:
+            await adapter.find(message)
+        assert (caught.value.code, caught.value.error_class) == (code, "unknown")
+        with pytest.raises(SendError, match="not-remembered"):
+            await another.find(message)
+
+
+async def test_what_is_not_listed_for_long_was_never_taken() -> None:
+    async with platform() as (simulator, adapter):
+        message = await lost(adapter, simulator, "reset")
+        adapter._api._attempts._clock = lambda: datetime.now(UTC) + timedelta(minutes=6)
+        assert await adapter.find(message) is None

@@ -21,6 +21,7 @@ from adapters._media import MediaClient
 from adapters._meta import read_answer
 from adapters._whatsapp_body import body_for
 from adapters._whatsapp_facts import CHANNEL, ERRORS
+from adapters._whatsapp_templates import next_page, states_of
 from adapters.testing import AdapterCase
 from adapters.whatsapp import Settings, WhatsAppAdapter
 from config.secret import Secret
@@ -166,6 +167,18 @@ INBOUND: dict[str, tuple[bytes, tuple[Event, ...]]] = {
                     messages=[{"id": "wamid.1", **FROM, "from": USER.value, "type": "text", "text": {"body": "Hi"}}])),
         (message(Person((USER,), "M"), text="Hi"),),
     ),
+    "the id over several businesses": (
+        body(change(messages=[{"id": "wamid.1", "from_user_id": USER.value, "from_parent_user_id": "DE.ENT.8",
+                               "timestamp": "1790000000", "type": "text", "text": {"body": "Hi"}}])),
+        (message(Person((USER,), profile={"parent_user_id": "DE.ENT.8"}), text="Hi"),),
+    ),
+    "a new user id, told alone": (
+        body(change(messages=[{"id": "wamid.1", "from_user_id": USER.value, "timestamp": "1790000000", "type": "system",
+                               "system": {"type": "user_changed_user_id", "user_id": "DE.9",
+                                          "previous_user_id": USER.value}}])),
+        (IdentityChange(**PLACE, old=(USER,), new=(Address("whatsapp", "bsuid", "DE.9"),),
+                        source="user_changed_user_id"),),
+    ),
     "a time in milliseconds": (
         came("text", {"body": "Hi"}, timestamp="1790000000000"), (message(text="Hi"),),
     ),
@@ -299,6 +312,12 @@ INBOUND: dict[str, tuple[bytes, tuple[Event, ...]]] = {
              "text": {"body": "we are on it"}}])),
         (Echo(**at_list("message_echoes"), recipient=BARE, text="we are on it"),),
     ),
+    "an echoed reaction": (
+        body(change("smb_message_echoes", message_echoes=[
+            {"id": "wamid.1", "to": "4915501234567", "timestamp": "1790000000", "type": "reaction",
+             "reaction": {"message_id": "wamid.0", "emoji": "👍"}}])),
+        (Echo(**at_list("message_echoes"), recipient=BARE, action="reacted", target="wamid.0", text="👍"),),
+    ),
     "an echo taken back": (
         body(change("smb_message_echoes", message_echoes=[
             {"id": "wamid.1", "to_user_id": USER.value, "timestamp": "1790000000", "type": "revoke",
@@ -369,6 +388,14 @@ def test_template_status_goes_to_the_business_account(event: str, alarming: bool
         id=found.id, at=AT, routing_key=WABA, channel="whatsapp", path="$.entry[0].changes[0].value",
         kind="template_status", values=value, alarming=alarming, template=TemplateState("hello", "", event.lower()),
     )  # fmt: skip
+
+
+def test_a_template_gets_another_category() -> None:
+    value = {"message_template_name": "hello", "message_template_language": "en", "previous_category": "UTILITY",
+             "new_category": "MARKETING"}  # fmt: skip
+    (found,) = account_level("template_category_update", value)
+    assert isinstance(found, AccountEvent)
+    assert (found.kind, found.template) == ("template_category", TemplateState("hello", "en", "", "marketing"))
 
 
 def test_a_field_nobody_knows_is_ignored() -> None:
@@ -480,6 +507,128 @@ BODIES: dict[str, tuple[OutboundMessage, dict[str, Any]]] = {
             "action": {"button": "Pick", "sections": [
                 {"title": "Pick", "rows": [{"id": "r", "title": "Blue", "description": "dark"}]}]}}},
     ),
+    "a template with every component": (
+        out(text="", template=Template("sale", "de", {
+            "header": {"document": {"link": "https://x.example/d", "filename": "d.pdf"}}, "body": ["Mara"],
+            "limited_time_offer": 1790000000000,
+            "buttons": [
+                {"sub_type": "copy_code", "code": "25OFF"}, {"sub_type": "otp", "code": "123456"},
+                {"sub_type": "flow", "token": "t", "data": {"a": 1}}, {"sub_type": "catalog", "thumbnail": "sku"},
+                {"sub_type": "mpm", "thumbnail": "sku", "sections": [{"title": "S"}], "index": 7},
+                {"sub_type": "voice_call", "parameters": []}]})),
+        {"type": "template", "template": {
+            "name": "sale", "language": {"policy": "deterministic", "code": "de"},
+            "components": [
+                {"type": "header", "parameters": [
+                    {"type": "document", "document": {"link": "https://x.example/d", "filename": "d.pdf"}}]},
+                {"type": "body", "parameters": [{"type": "text", "text": "Mara"}]},
+                {"type": "limited_time_offer", "parameters": [
+                    {"type": "limited_time_offer", "limited_time_offer": {"expiration_time_ms": 1790000000000}}]},
+                {"type": "button", "sub_type": "copy_code", "index": "0",
+                 "parameters": [{"type": "coupon_code", "coupon_code": "25OFF"}]},
+                {"type": "button", "sub_type": "url", "index": "1", "parameters": [{"type": "text", "text": "123456"}]},
+                {"type": "button", "sub_type": "flow", "index": "2", "parameters": [
+                    {"type": "action", "action": {"flow_token": "t", "flow_action_data": {"a": 1}}}]},
+                {"type": "button", "sub_type": "catalog", "index": "3", "parameters": [
+                    {"type": "action", "action": {"thumbnail_product_retailer_id": "sku"}}]},
+                {"type": "button", "sub_type": "mpm", "index": "7", "parameters": [
+                    {"type": "action",
+                     "action": {"thumbnail_product_retailer_id": "sku", "sections": [{"title": "S"}]}}]},
+                {"type": "button", "sub_type": "voice_call", "index": "5", "parameters": []}]}},
+    ),
+    "a template with cards": (
+        out(text="", template=Template("cards", "de", {"body": "Mara", "carousel": [
+            {"header": {"image": {"id": "1"}}, "body": ["a"], "buttons": ["x"]},
+            {"header": {"image": {"id": "2"}}}]})),
+        {"type": "template", "template": {
+            "name": "cards", "language": {"policy": "deterministic", "code": "de"},
+            "components": [
+                {"type": "body", "parameters": [{"type": "text", "text": "Mara"}]},
+                {"type": "carousel", "cards": [
+                    {"card_index": 0, "components": [
+                        {"type": "header", "parameters": [{"type": "image", "image": {"id": "1"}}]},
+                        {"type": "body", "parameters": [{"type": "text", "text": "a"}]},
+                        {"type": "button", "sub_type": "url", "index": "0",
+                         "parameters": [{"type": "text", "text": "x"}]}]},
+                    {"card_index": 1, "components": [
+                        {"type": "header", "parameters": [{"type": "image", "image": {"id": "2"}}]}]}]}]}},
+    ),
+    "a template whose header is the attached file": (
+        out(text="", template=Template("hello", "de", ("Mara",)), file=PDF),
+        {"type": "template", "template": {
+            "name": "hello", "language": {"policy": "deterministic", "code": "de"},
+            "components": [
+                {"type": "header", "parameters": [
+                    {"type": "document", "document": {"link": "https://x.example/b", "filename": "bill.pdf"}}]},
+                {"type": "body", "parameters": [{"type": "text", "text": "Mara"}]}]}},
+    ),
+    "components as they stand": (
+        out(text="", template=Template("hello", "de", {"components": [{"type": "body", "parameters": []}]})),
+        {"type": "template", "template": {
+            "name": "hello", "language": {"policy": "deterministic", "code": "de"},
+            "components": [{"type": "body", "parameters": []}]}},
+    ),
+    "a reaction": (
+        out(text="", reaction="👍", context=Context(reply_to="wamid.1")),
+        {"type": "reaction", "reaction": {"message_id": "wamid.1", "emoji": "👍"}},
+    ),
+    "a reaction taken back": (
+        out(text="", reaction="", context=Context(reply_to="wamid.1")),
+        {"type": "reaction", "reaction": {"message_id": "wamid.1", "emoji": ""}},
+    ),
+    "a place": (
+        out(text="", content=Location(52.5, 13.4, "Shop")),
+        {"type": "location", "location": {"latitude": 52.5, "longitude": 13.4, "name": "Shop"}},
+    ),
+    "contact cards": (
+        out(text="", content=ContactCards((ContactCard("Ann", ("+491",), ("a@x.example",), "ACME"), ContactCard("B")))),
+        {"type": "contacts", "contacts": [
+            {"name": {"formatted_name": "Ann", "first_name": "Ann"}, "phones": [{"phone": "+491", "type": "WORK"}],
+             "emails": [{"email": "a@x.example", "type": "WORK"}], "org": {"company": "ACME"}},
+            {"name": {"formatted_name": "B", "first_name": "B"}}]},
+    ),
+    "buttons between header and footer": (
+        out(content=Interactive(values={"buttons": ["Yes"], "header": "Hi", "footer": "Bye"})),
+        {"type": "interactive", "interactive": {
+            "type": "button", "header": {"type": "text", "text": "Hi"}, "footer": {"text": "Bye"},
+            "body": {"text": "Tomorrow."},
+            "action": {"buttons": [{"type": "reply", "reply": {"id": "Yes", "title": "Yes"}}]}}},
+    ),
+    "a list in sections below a picture": (
+        out(content=Interactive(values={
+            "sections": [{"title": "A", "rows": ["x"]}, {"title": "B", "rows": ["y"]}], "label": "Pick",
+            "header": {"image": {"link": "https://x.example/i"}}})),
+        {"type": "interactive", "interactive": {
+            "type": "list", "header": {"type": "image", "image": {"link": "https://x.example/i"}},
+            "body": {"text": "Tomorrow."},
+            "action": {"button": "Pick", "sections": [
+                {"title": "A", "rows": [{"id": "x", "title": "x"}]},
+                {"title": "B", "rows": [{"id": "y", "title": "y"}]}]}}},
+    ),
+    "where are you": (
+        out(content=Interactive(values={"location_request": True})),
+        {"type": "interactive", "interactive": {
+            "type": "location_request_message", "body": {"text": "Tomorrow."}, "action": {"name": "send_location"}}},
+    ),
+    "a product": (
+        out(content=Interactive(values={"product": "sku", "catalog": "c"})),
+        {"type": "interactive", "interactive": {
+            "type": "product", "body": {"text": "Tomorrow."},
+            "action": {"catalog_id": "c", "product_retailer_id": "sku"}}},
+    ),
+    "products": (
+        out(content=Interactive(values={"products": [{"title": "S", "items": ["a", "b"]}], "catalog": "c"})),
+        {"type": "interactive", "interactive": {
+            "type": "product_list", "body": {"text": "Tomorrow."}, "action": {"catalog_id": "c", "sections": [
+                {"title": "S", "product_items": [{"product_retailer_id": "a"}, {"product_retailer_id": "b"}]}]}}},
+    ),
+    "a flow": (
+        out(content=Interactive(values={"flow": {"id": "f", "cta": "Book", "data": {"screen": "A"}}})),
+        {"type": "interactive", "interactive": {
+            "type": "flow", "body": {"text": "Tomorrow."}, "action": {"name": "flow", "parameters": {
+                "flow_message_version": "3", "flow_id": "f", "flow_cta": "Book", "flow_token": "unused",
+                "flow_action": "navigate", "flow_action_payload": {"screen": "A"}}}}},
+    ),
     "a link": (
         out(content=Interactive(values={"url": "https://x.example", "label": "Track"})),
         {"type": "interactive", "interactive": {
@@ -500,6 +649,31 @@ def test_a_user_id_goes_into_recipient() -> None:
     assert "to" not in sent
 
 
+def test_the_operators_catalogue_tells_the_language() -> None:
+    catalogue = ({"name": "other", "language": "en"}, {"name": "hello", "language": "pt_BR"})
+    made = body_for(out(template=Template("hello")), templates=catalogue)
+    assert made["template"]["language"]["code"] == "pt_BR"
+
+
+def test_a_page_of_templates() -> None:
+    listed = [
+        {"name": "hello", "language": "en", "status": "APPROVED", "category": "UTILITY", "components": [
+            {"type": "HEADER", "format": "TEXT", "text": "{{1}}"},
+            {"type": "BODY", "text": "{{1}} and {{ 2 }} and {{1}}"}]},
+        {"name": "named", "language": "de", "status": "PAUSED", "category": "MARKETING",
+         "components": [{"type": "body", "text": "{{name}}, {{day}}"}]},
+        {"name": "plain", "language": "de", "status": "PENDING"},
+        {"language": "xx"},
+    ]  # fmt: skip
+    assert list(states_of({"data": listed})) == [
+        TemplateState("hello", "en", "approved", "utility", 2),
+        TemplateState("named", "de", "paused", "marketing", 2),
+        TemplateState("plain", "de", "pending", "", 0),
+    ]
+    assert next_page({"paging": {"cursors": {"after": "c"}, "next": "https://x"}}) == "c"
+    assert next_page({"paging": {"cursors": {"after": "c"}}}) == ""
+
+
 UNSAYABLE = {
     "nobody": (out(to=()), "no-address"),
     "nothing": (out(text=""), "empty"),
@@ -512,6 +686,29 @@ UNSAYABLE = {
     "a group": (out(thread=Thread(kind="group", key="g")), "group"),
     "an order": (out(content=Order("c")), "content"),
     "a component nobody knows": (out(template=Template("t", "de", {"foot": "x"})), "template"),
+    "a button nobody knows": (out(template=Template("t", "de", {"buttons": [{"sub_type": "x"}]})), "template"),
+    "a button without its text": (out(template=Template("t", "de", {"buttons": [{"sub_type": "otp"}]})), "template"),
+    "an offer without an end": (out(template=Template("t", "de", {"limited_time_offer": "soon"})), "template"),
+    "no cards": (out(template=Template("t", "de", {"carousel": []})), "template"),
+    "a template in no language": (out(template=Template("t")), "template"),
+    "a header of sound": (
+        out(
+            template=Template("t", "de"),
+            file=OutboundFile(kind="audio", media_type="audio/ogg", filename="a", size=1, url="https://x.example"),
+        ),
+        "template",
+    ),
+    "a reaction to nothing": (out(reaction="👍"), "reaction"),
+    "no contact": (out(content=ContactCards(())), "contacts"),
+    "four buttons": (out(content=Interactive(values={"buttons": list("abcd")})), "interactive"),
+    "a long button": (out(content=Interactive(values={"buttons": ["x" * 21]})), "interactive"),
+    "eleven rows": (
+        out(content=Interactive(values={"sections": [{"rows": list("abcdef")}, {"rows": list("ghijk")}]})),
+        "interactive",
+    ),
+    "a long footer": (out(content=Interactive(values={"buttons": ["a"], "footer": "x" * 61})), "interactive"),
+    "a form without its id": (out(content=Interactive(values={"flow": {}})), "interactive"),
+    "a kind of message nobody knows": (out(content=Interactive(values={"dance": 1})), "interactive"),
     "buttons without text": (out(text="", content=Interactive(values={"buttons": ["a"]})), "interactive"),
 }
 
@@ -565,8 +762,9 @@ def test_a_token_quoted_by_the_platform_is_cut() -> None:
 # --- handshake and set-up ---------------------------------------------------------------------------------------------
 
 SETTINGS = Settings(
-    NUMBER, (Secret("token-canary-1"),), (Secret(APP_SECRET), Secret("older-app-secret")),
-    (Secret("new-verify"), Secret("old-verify")),
+    phone_number_id=NUMBER, access_token=(Secret("token-canary-1"),),
+    app_secret=(Secret(APP_SECRET), Secret("older-app-secret")),
+    verify_token=(Secret("new-verify"), Secret("old-verify")),
 )  # fmt: skip
 
 
@@ -623,7 +821,7 @@ async def test_routing_keys(adapter: WhatsAppAdapter) -> None:
 def test_empty_secrets_are_refused(empty: str) -> None:
     values: dict[str, Any] = {"phone_number_id": "1", "access_token": (Secret("a"),), "app_secret": (Secret("b"),),
                               "verify_token": (Secret("c"),)}  # fmt: skip
-    with pytest.raises(ValueError, match=f"^{empty}: is empty$"):
+    with pytest.raises(ValueError, match=f"^{empty}: missing$"):
         Settings(**values | {empty: ()})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from tests.support.world import ANN, NUMBER, World, shown
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(200)
@@ -124,3 +126,44 @@ async def test_writing_first(world: World) -> None:
     thread = await world.api.messages(ticket, 2)
     assert [entry["text"] for entry in thread] == ["Your order is ready", "On my way"]
     assert (await world.api.get(f"tickets/{ticket['id']}"))["status"] == "open"
+
+
+async def test_a_word_that_only_twilio_knows(world: World) -> None:
+    world.twilio.advanced_opt_out, world.twilio.custom_keywords = True, {"genug": "STOP", "los": "START"}
+    await world.twilio.customer_writes("Hello", sender=ANN)
+    ticket = await world.api.ticket()
+    await world.twilio.customer_writes("Genug", sender=ANN)
+    contact_path = f"contacts/{ticket['contact_id']}"
+    await world.api.until(contact_path, lambda contact: contact["identities"][0]["state"] == "opted_out")
+    thread = await world.api.messages(ticket, 2)
+    assert shown(thread[1], "text", "flags") == ("Genug", ["answered_by_platform"])
+    assert (await world.api.reply(ticket, "Are you there?")).rules == ["opt_out"]
+    await world.twilio.customer_writes("Los", sender=ANN)
+    await world.api.until(contact_path, lambda contact: contact["identities"][0]["state"] == "active")
+    await world.api.settled(await world.api.replied(ticket, "Welcome back"), "delivered")
+
+
+async def test_a_lost_answer_is_found_in_the_platforms_list(world: World) -> None:
+    await world.twilio.customer_writes("Hello", sender=ANN)
+    ticket = await world.api.ticket()
+    world.twilio.receipts.mute = True
+    world.twilio.fail_next("reset_after_accept")
+    reply = await world.api.replied(ticket, "Once")
+    await world.api.settled(reply, "unknown")
+    world.clock.ahead = timedelta(seconds=10)
+    detail = await world.api.settled(reply, "sent")
+    assert detail["external_id"] == world.twilio.sends[0].external_id
+    assert world.twilio.calls == 1
+
+
+async def test_a_picture_where_there_is_no_mms_goes_as_a_link(world: World) -> None:
+    await world.twilio.customer_writes("Hallo", sender="+491701234567")
+    ticket = await world.api.ticket()
+    upload = await world.api.upload(JPEG, "label.jpg", "image/jpeg")
+    reply = await world.api.replied(ticket, "Your label", attachments=[{"upload": upload}])
+    await world.api.settled(reply, "delivered")
+    payload = world.twilio.sends[-1].payload
+    assert payload.media == ()
+    text, _, link = payload.body.partition("\n")
+    assert text == "Your label"
+    assert link.startswith("https://support.shop.test/media/")

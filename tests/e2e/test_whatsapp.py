@@ -6,6 +6,7 @@ import asyncio
 import base64
 from datetime import timedelta
 
+from adapters.sandbox.meta_whatsapp import Approved
 from tests.support.world import World, shown
 
 PNG = base64.b64decode(
@@ -281,3 +282,87 @@ async def test_long_texts_go_in_parts_and_count_as_one_message(world: World) -> 
     bodies = [accepted.payload["text"]["body"] for accepted in world.whatsapp.sends]
     assert len(bodies) == len(detail["parts"]) > 1
     assert " ".join(bodies).split() == words.split()
+
+
+# --- templates as the platform lists them ---
+
+
+async def test_the_platforms_list_of_templates_rules(world: World) -> None:
+    bill = Approved("bill_ready", "de", parameters=1, header="document", buttons=("url",))
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    await world.whatsapp.template_judged(bill, "APPROVED")
+    unfit = {"name": "bill_ready", "language": "de", "parameters": ["Ann", "12"]}
+
+    async def verdicts() -> list[str]:
+        answer = await world.api.call("POST", f"tickets/{ticket['id']}/replies?dry_run=true", json={"template": unfit})
+        return [verdict["reason"] for verdict in answer.json["verdicts"]]
+
+    async def until(reason: str) -> None:
+        async with asyncio.timeout(15):
+            while reason not in await verdicts():  # noqa: ASYNC110 - it happens in the gateway's own time
+                await asyncio.sleep(0.05)
+
+    assert await verdicts() == []  # the webhook does not tell how many texts it takes
+    world.clock.ahead = timedelta(seconds=21)
+    world.gateway.core.bus.wake("templates")
+    await until("the template 'bill_ready' takes 1 parameters, not 2")
+    upload = await world.api.upload(b"%PDF-1.7", "bill.pdf", "application/pdf")
+    fitting = {"name": "bill_ready", "language": "de", "parameters": {"body": ["Ann"], "buttons": ["42"]}}
+    reply = await world.api.replied(ticket, template=fitting, attachments=[{"upload": upload}])
+    await world.api.settled(reply, "delivered")
+    (accepted,) = world.whatsapp.sends
+    kinds = [component["type"] for component in accepted.payload["template"]["components"]]
+    assert (kinds, world.whatsapp.uploads) == (["header", "body", "button"], 1)
+    await world.whatsapp.template_judged(bill, "PAUSED")
+    await until("the template 'bill_ready' is paused")
+    refused = await world.api.reply(ticket, template=fitting)
+    assert (refused.status, refused.rules) == (422, ["template"])
+
+
+# --- structured answers ---
+
+
+async def test_structured_content_and_quotes(world: World) -> None:
+    wamid = await world.whatsapp.customer_writes(world.customer(), "Where are you?")
+    ticket = await world.api.ticket()
+    (question,) = await world.api.messages(ticket, 1)
+    place = {"kind": "location", "latitude": 52.5, "longitude": 13.4, "name": "Shop"}
+    reply = await world.api.replied(ticket, content=place, in_reply_to=question["id"])
+    shown_reply = await world.api.settled(reply, "delivered")
+    assert shown(shown_reply, "kind", "text", "in_reply_to") == ("location", "Shop", question["id"])
+    assert shown_reply["content"]["location"]["latitude"] == 52.5
+    buttons = {"kind": "interactive", "values": {"buttons": [{"id": "y", "title": "Yes"}, "No"]}}
+    await world.api.settled(await world.api.replied(ticket, "Shall we wait?", content=buttons), "delivered")
+    first, second = [accepted.payload for accepted in world.whatsapp.sends]
+    assert (first["context"], first["location"]["name"]) == ({"message_id": wamid}, "Shop")
+    assert second["interactive"]["action"]["buttons"][0]["reply"] == {"id": "y", "title": "Yes"}
+
+
+async def test_content_that_cannot_go_is_refused_with_its_field(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    place = {"kind": "location", "latitude": 52.5, "longitude": 13.4}
+    asked = (
+        ({"content": place, "visibility": "note"}, "content"),
+        ({"content": place, "template": {"name": "order_update", "language": "en"}}, "content"),
+        ({"content": place, "text": "x" * 1025}, "text"),
+        (
+            {
+                "template": {"name": "order_update"},
+                "attachments": [{"url": "https://x.test/a"}, {"url": "https://x.test/b"}],
+            },
+            "attachments",
+        ),
+        ({"text": "Hi", "in_reply_to": "0" * 32}, "in_reply_to"),
+        ({"content": {"kind": "sticker"}}, "content.kind"),
+    )
+    for body, field in asked:
+        answer = await world.api.call("POST", f"tickets/{ticket['id']}/replies", json=body)
+        assert (answer.status, answer.json["field"]) == (422, field), body
+    await world.twilio.customer_writes("Hello", sender="+15550100001")
+    (text_ticket,) = [one for one in await world.api.items("tickets", 2) if one["channel"] == "sms"]
+    for more, field in (({"content": place}, "content"), ({"text": "Hi", "in_reply_to": "0" * 32}, "in_reply_to")):
+        answer = await world.api.call("POST", f"tickets/{text_ticket['id']}/replies", json=more)
+        assert (answer.status, answer.json["field"]) == (422, field), more
+    assert world.whatsapp.calls == world.twilio.calls == 0

@@ -18,7 +18,7 @@ from typing import Any
 from adapters._load import find
 from adapters.sandbox.meta_whatsapp import Approved, Customer, MetaWhatsApp
 from adapters.sandbox.smtp import MailWorld
-from adapters.sandbox.twilio import TwilioSimulator
+from adapters.sandbox.twilio import ContentTemplate, TwilioSimulator
 from config import settings as configuration
 from config.settings import Settings
 from gateway.control import create_key
@@ -30,6 +30,8 @@ PUBLIC_URL = "https://support.shop.test"
 SUPPORT, SALES = "support@shop.test", "sales@shop.test"
 NUMBER = "+15550199999"
 ANN = "+15550100001"
+WHATSAPP_NUMBER = "+15550177777"  # of the account that reaches WhatsApp through Twilio
+CONTENT_SID = "HX" + "0" * 31 + "1"
 
 
 class TestClock:
@@ -66,6 +68,7 @@ phone_number_id = "{whatsapp.phone_number_id}"
 access_token = "{whatsapp.access_token}"
 app_secret = "{whatsapp.app_secret}"
 verify_token = "hello"
+waba_id = "{whatsapp.waba_id}"
 api_base = "{whatsapp.api_base}"
 
 [[accounts.templates]]
@@ -94,6 +97,21 @@ id = "mail-sales"
 adapter = "email"
 address = "{SALES}"
 smtp = {{ host = "127.0.0.1", port = {mail.port}, security = "none" }}
+
+[[accounts]]
+id = "wa-twilio"
+adapter = "whatsapp"
+provider = "twilio"
+account_sid = "{twilio.account_sid}"
+auth_token = "{twilio.auth_token}"
+number = "{WHATSAPP_NUMBER}"
+api_base = "{twilio.url}"
+
+[[accounts.templates]]
+name = "order_update"
+language = "en"
+parameters = 2
+sid = "{CONTENT_SID}"
 """
 
 
@@ -129,7 +147,8 @@ class World:
     @asynccontextmanager
     async def platforms(cls, directory: Path, *, more: str = "") -> AsyncIterator[World]:
         """The platforms and a `gateway.toml` for them; no gateway yet."""
-        twilio = TwilioSimulator(public_url=PUBLIC_URL)
+        twilio = TwilioSimulator(public_url=PUBLIC_URL, whatsapp_numbers=(WHATSAPP_NUMBER,))
+        twilio.whatsapp.templates[CONTENT_SID] = ContentTemplate(CONTENT_SID, variables=2)
         async with MetaWhatsApp() as whatsapp, twilio, MailWorld() as mail:
             whatsapp.add_template(Approved("order_update", "en", parameters=2))
             world = cls(directory, whatsapp, twilio, mail)
@@ -158,6 +177,7 @@ class World:
         """Tell the platforms where the gateway listens."""
         self.whatsapp.webhook_url = f"{address}/webhooks/wa-main"
         self.twilio.webhook_url = f"{PUBLIC_URL}/webhooks/sms-us"
+        self.twilio.whatsapp_url = f"{PUBLIC_URL}/webhooks/wa-twilio"
         self.twilio.local_url = address
 
     @property
