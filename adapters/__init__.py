@@ -27,6 +27,7 @@ from adapters._errors import (
     ErrorClass,
     ErrorRule,
     HandshakeRefused,
+    MailboxTrouble,
     MalformedBody,
     MediaError,
     SendError,
@@ -37,10 +38,12 @@ from adapters._errors import (
     platform_error,
 )
 from adapters._http import Http, HttpAnswer
+from adapters._mailbox import Mailbox, ReadsMailbox
 
 __all__ = [
     "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
-    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
-    "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
-    "Sent", "SettingsError", "Subscriber", "Throttled", "Unreachable", "VerificationError", "Window", "platform_error",
+    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "Mailbox",
+    "MailboxTrouble", "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe",
+    "Profiles", "ReadsMailbox", "Reconciler", "SendError", "Sent", "SettingsError", "Subscriber", "Throttled",
+    "Unreachable", "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

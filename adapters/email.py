@@ -1,4 +1,5 @@
-"""Mail: received by SMTP (the gateway's own receiver hands the raw mail over), sent through a relay by SMTP.
+"""Mail: received by SMTP (the gateway's own receiver hands the raw mail over) or read from a mailbox by IMAP; sent
+through a relay by SMTP.
 
 Sources: RFC 5321 (transfer), 3207 (STARTTLS), 4954 (login), 6409 (submission).
 """
@@ -20,14 +21,18 @@ from aiosmtplib.protocol import SMTPProtocol
 from adapters._base import Adapter, Answer, Callback, Channel, Limits, MediaRule, Pace, Sent
 from adapters._errors import (
     Ambiguous,
+    MailboxTrouble,
     MediaError,
     SendError,
     Unreachable,
     VerificationError,
 )
 from adapters._http import Http
+from adapters._imap import Imap, ImapMailbox
 from adapters._mail_build import TOTAL_MAX, BuiltMail, build
+from adapters._mail_oauth2 import MailTokens
 from adapters._smtp_results import RULES, Stage, refusal
+from adapters._tokens import InProcessTokens, TokenCache
 from config.secret import Secret
 from normalizers import email as normalizer
 from normalizers._mime import parse
@@ -91,8 +96,15 @@ class Settings:
     aliases: tuple[str, ...] = ()
     name: str = ""
     smtp: Smtp | None = None
+    imap: Imap | None = None
     authserv_id: tuple[str, ...] = ()  # whose Authentication-Results count; none: the edge is trusted
     api_base: str = ""  # no use for mail
+
+    @property
+    def data_base(self) -> str:
+        """The one host beside `api_base` that HTTP requests may go to: where the mailbox's access tokens come from."""
+        oauth2 = self.imap.oauth2 if self.imap is not None else None
+        return oauth2.token_url if oauth2 is not None else ""
 
     def __post_init__(self) -> None:
         for key, addresses in (("address", (self.address,)), ("aliases", self.aliases)):
@@ -112,7 +124,8 @@ class EmailAdapter:
     def __init__(self, account: Account, settings: Settings, http: Http) -> None:
         own = {canonical(address) for address in (settings.address, *settings.aliases)}
         options = {"authserv_id": " ".join(settings.authserv_id), "domain": domain_of(canonical(settings.address))}
-        self._settings = settings
+        self._settings, self._http = settings, http
+        self.tokens: TokenCache = InProcessTokens()
         self.account = msgspec.structs.replace(
             account, own_addresses=account.own_addresses | own, options={**options, **account.options}
         )
@@ -146,10 +159,23 @@ class EmailAdapter:
         async with self._connection() as client:
             return await _transfer(client, mail)
 
+    def mailbox(self) -> ImapMailbox | None:
+        """The mailbox to be read, None when mail comes by SMTP only."""
+        imap = self._settings.imap
+        if imap is None:
+            return None
+        oauth2 = imap.oauth2
+        if oauth2 is None:
+            return ImapMailbox(imap)
+        return ImapMailbox(imap, MailTokens(self.account.id, oauth2, self._http, self.tokens).current)
+
     async def probe(self) -> None:
-        """Connect and log in. Raises `SendError`."""
-        async with self._connection():
-            pass
+        """Connect and log in: to the relay, and to the mailbox. Raises `SendError`."""
+        if self._settings.smtp is not None or self._settings.imap is None:
+            async with self._connection():
+                pass
+        if (mailbox := self.mailbox()) is not None:
+            await _probe_mailbox(mailbox)
 
     async def fetch(self, attachment: Attachment, raw: bytes) -> AsyncIterator[bytes]:
         """The part of the kept mail that `ref` names. Raises `MediaError`."""
@@ -180,6 +206,18 @@ class EmailAdapter:
                 await client.quit(timeout=1.0)
         finally:
             client.close()
+
+
+async def _probe_mailbox(mailbox: ImapMailbox) -> None:
+    try:
+        await mailbox.prepare()
+        await asyncio.to_thread(mailbox.open)
+    except MailboxTrouble as trouble:
+        if trouble.kind in ("network", "protocol"):
+            raise Unreachable(f"imap: {trouble}") from None
+        raise SendError("auth", f"imap-{trouble.kind}", trouble.detail) from None
+    finally:
+        await asyncio.to_thread(mailbox.close)
 
 
 async def _open(client: SMTP, smtp: Smtp) -> None:

@@ -116,6 +116,11 @@ class Settings:
     base_dir: Path = Path()  # of the file; relative paths start here
 
     @property
+    def mail_bytes(self) -> int:
+        """How large a mail may be, by whatever way it comes."""
+        return (self.smtp or SmtpSettings()).max_bytes
+
+    @property
     def data_dir(self) -> Path:
         return self.base_dir / self.gateway.data_dir
 

@@ -14,6 +14,20 @@ from normalizers._mime_text import canonical
 MAIL_ADAPTER = "email"  # the adapter whose accounts the SMTP receiver serves
 
 
+def delivery_row(core: Core, account: str, source: str, envelope: dict[str, str], raw: bytes) -> dict[str, Any]:
+    """A mail as a delivery to be kept."""
+    return {
+        "id": new_id(),
+        "account": account,
+        "source": source,
+        "url": "",
+        "headers": to_json(envelope),
+        "query": "{}",
+        "body": raw,
+        "received_at": micros(core.clock()),
+    }
+
+
 class Mailroom:
     """Takes mails for all accounts whose addresses are served here."""
 
@@ -32,16 +46,7 @@ class Mailroom:
 
     async def keep(self, account: str, envelope: dict[str, str], raw: bytes) -> None:
         """Keep one mail; returns once it is durable. Raises `StoreUnavailable` or `TimeoutError` when it cannot be."""
-        row: dict[str, Any] = {
-            "id": new_id(),
-            "account": account,
-            "source": "smtp",
-            "url": "",
-            "headers": to_json(envelope),
-            "query": "{}",
-            "body": raw,
-            "received_at": micros(self._core.clock()),
-        }
+        row = delivery_row(self._core, account, "smtp", envelope, raw)
         async with asyncio.timeout(self._core.settings.limits.commit_timeout_s * 10):  # a sender waits for minutes
             await self._core.database.keep(row)
         self._core.metrics.deliveries.labels(account, "kept").inc()

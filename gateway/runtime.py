@@ -33,6 +33,7 @@ from gateway.core import Core
 from gateway.ids import Clock, system_clock
 from gateway.intake import IntakeWorker
 from gateway.lock import DataLock
+from gateway.mailboxes import MailCollector
 from gateway.mailroom import Mailroom
 from gateway.media import MediaWorker
 from gateway.metrics import Metrics
@@ -164,6 +165,9 @@ class Gateway:
             self._run("intake", self.worker.run())
             self._run("media", MediaWorker(core, media).run())
             self._run("retention", Retention(core).run())
+            collector = MailCollector(core, alone=is_embedded(settings))
+            self._health.warn(collector.warnings)
+            self._run("mailboxes", collector.run())
         if "sender" in self.roles:
             store = OutboxStore(core)
             self.dispatcher = Dispatcher(

@@ -29,6 +29,7 @@ TABLES = (
     "groups",
     "idempotency",
     "identities",
+    "mailboxes",
     "merges",
     "message_refs",
     "messages",
@@ -36,6 +37,7 @@ TABLES = (
     "receipts",
     "roles",
     "sessions",
+    "suspended",
     "templates",
     "ticket_events",
     "ticket_tags",
@@ -301,6 +303,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=True),
         sa.Column("waits_for", sa.Text(), server_default="", nullable=False),
+        sa.Column("released", sa.Text(), server_default="", nullable=False),
         sa.Column("error", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sa.UniqueConstraint("account", "kind", "dedupe_key", name=op.f("uq_events_account_kind_dedupe_key")),
@@ -369,6 +372,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_identities")),
     )
     op.create_index("ix_identities_contact_id", "identities", ["contact_id"], unique=False)
+    op.create_table(
+        "mailboxes",
+        sa.Column("account", sa.String(length=64), nullable=False),
+        sa.Column("folder", sa.String(length=255), nullable=False),
+        sa.Column("uidvalidity", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("last_uid", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("since", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("known_until", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("owner", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("problem", sa.Text(), server_default="", nullable=False),
+        sa.Column("problem_at", sa.BigInteger(), nullable=True),
+        sa.Column("read_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("account", "folder", name=op.f("pk_mailboxes")),
+    )
     op.create_table(
         "merges",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -518,6 +536,38 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_sessions")),
     )
     op.create_index("ix_sessions_user_id", "sessions", ["user_id"], unique=False)
+    op.create_table(
+        "suspended",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("event_id", sa.String(length=32), nullable=False),
+        sa.Column("delivery_id", sa.String(length=32), nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("cause", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("causes", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("sender", sa.Text(), server_default="", nullable=False),
+        sa.Column("name", sa.Text(), server_default="", nullable=False),
+        sa.Column("subject", sa.Text(), server_default="", nullable=False),
+        sa.Column("own_address", sa.Text(), server_default="", nullable=False),
+        sa.Column("ticket_id", sa.String(length=32), nullable=True),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=8), server_default="open", nullable=False),
+        sa.Column("settled_at", sa.BigInteger(), nullable=True),
+        sa.Column("settled_by", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suspended")),
+        sa.UniqueConstraint("event_id", name=op.f("uq_suspended_event_id")),
+    )
+    op.create_index(
+        "ix_suspended_open",
+        "suspended",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_index("ix_suspended_sender", "suspended", ["sender"], unique=False)
     op.create_table(
         "templates",
         sa.Column("account", sa.String(length=64), nullable=False),
