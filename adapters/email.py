@@ -67,6 +67,7 @@ CHANNEL = Channel(
     delivered_after_failed=True,  # one server may report a delay or failure before another delivers
     address_kinds=("email",),
     attribute_of={"email": "email"},
+    suspends=frozenset({"loop", "spam", "no_sender", "report", "system_sender", "absence", "incomplete", "blank"}),
     sources=("RFC 5321", "RFC 3463", "RFC 3464"),
 )
 

@@ -82,6 +82,7 @@ class LimitSettings:
 @dataclass(frozen=True, slots=True)
 class RetentionSettings:
     raw_days: int = 30
+    suspended_days: int = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,10 @@ class AccountSettings:
     rate: float | None = None
     templates: tuple[Mapping[str, Any], ...] = ()
     region: str = ""
+    suspend: tuple[str, ...] | None = None  # causes; None: what the channel suspends by itself
+    blocklist: tuple[str, ...] = ()
+    allowlist: tuple[str, ...] = ()
+    allowlist_only: bool = False
     index: int = 0
 
 
@@ -133,7 +138,10 @@ _SECTIONS: dict[str, type[Any]] = {
     "retention": RetentionSettings,
     "tickets": TicketSettings,
 }
-_COMMON = {"id", "adapter", "rate", "templates", "region"}
+_SCREEN: dict[str, Any] = {
+    "suspend": tuple[str, ...], "blocklist": tuple[str, ...], "allowlist": tuple[str, ...], "allowlist_only": bool,
+}  # fmt: skip
+_COMMON = {"id", "adapter", "rate", "templates", "region", *_SCREEN}
 _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
@@ -226,11 +234,20 @@ class _Reader:
                 self.fault(f"{where}.rate", "must be above 0")
             region = self.build_value(str, block.get("region", ""), f"{where}.region")
             templates = self._blocks(block.get("templates", []), f"{where}.templates")
+            screen = {
+                key: self.build_value(hint, block[key], f"{where}.{key}")
+                for key, hint in _SCREEN.items()
+                if key in block
+            }
             own = {key: value for key, value in block.items() if key not in _COMMON}
             before = len(self.faults)
             options = self.build(adapters[name], own, where)
             if len(self.faults) == before:
-                found.append(AccountSettings(account_id, name, options, rate, tuple(templates), region or "", index))
+                found.append(
+                    AccountSettings(
+                        account_id, name, options, rate, tuple(templates), region or "", index=index, **screen
+                    )
+                )
             elif account_id:
                 found.append(AccountSettings(account_id, name, None, index=index))
         return tuple(found)

@@ -11,6 +11,7 @@ from adapters import Adapter, Http, SettingsError
 from adapters._load import FoundAdapter
 from config.settings import AccountSettings, ConfigError, Fault, Settings
 from gateway.accounts import Accounts, BoundAccount
+from gateway.intake.suspension import CAUSES, problem_of
 from normalizers.model import Account
 
 BUILT_IN_ACCOUNTS = ("api",)  # there without being configured, under the adapter's own name
@@ -39,6 +40,7 @@ def bind(settings: Settings, found: Mapping[str, FoundAdapter], make_http: MakeH
             faults.append(Fault(f"accounts[{account.index}].{error.key}", error.problem))
         except ValueError as error:
             faults.append(Fault(f"accounts[{account.index}]", str(error)))
+    faults += [fault for account in settings.accounts for fault in _screen_faults(account)]
     taken = [account for account in settings.accounts if account.id in BUILT_IN_ACCOUNTS]
     faults += [Fault(f"accounts[{account.index}].id", f"{account.id!r} is built in") for account in taken]
     faults += _clashes(bound)
@@ -53,6 +55,17 @@ def _bind(account: AccountSettings, settings: Settings, kind: type[Any], make_ht
     identity = Account(account.id, account.adapter, region=account.region or settings.gateway.region)
     adapter: Adapter = kind(identity, account.options, make_http(hosts))
     return BoundAccount(account.id, adapter, account, {channel.name: channel for channel in adapter.channels})
+
+
+def _screen_faults(account: AccountSettings) -> list[Fault]:
+    where = f"accounts[{account.index}]"
+    unknown = [cause for cause in account.suspend or () if cause not in CAUSES]
+    faults = [Fault(f"{where}.suspend", f"{cause!r} is no cause; known are {', '.join(CAUSES)}") for cause in unknown]
+    for key in ("blocklist", "allowlist"):
+        faults += [
+            Fault(f"{where}.{key}", problem) for pattern in getattr(account, key) if (problem := problem_of(pattern))
+        ]
+    return faults
 
 
 def _clashes(bound: list[BoundAccount]) -> list[Fault]:

@@ -73,19 +73,20 @@ def find_report(root: Part, sender: str, *, null_sender: bool, raw: bytes) -> Re
     if (part := parts.get("message/feedback-report")) is not None and stated in ("feedback-report", ""):
         return _complaint(part, root)
     part = parts.get("message/delivery-status") or parts.get("message/global-delivery-status")
-    if part is not None and (stated or null_sender or _is_daemon(sender)):
+    if part is not None and (stated or null_sender or is_daemon(sender)):
         return Report("bounce", _original_id(root, raw), tuple(_failures(part)))
     failed = mailboxes(root.headers.get("x-failed-recipients"))  # Exim
     if failed:
         found = (Failure(box.address, "failed", *_status_in(raw)) for box in failed[:RECIPIENTS_MAX])
         return Report("bounce", _original_id(root, raw), tuple(found))
     answers = root.headers.get("auto-submitted").lower().startswith("auto-replied")
-    if stated or _is_daemon(sender) or (null_sender and not answers):
+    if stated or is_daemon(sender) or (null_sender and not answers):
         return _by_heuristics(root, raw)
     return None
 
 
-def _is_daemon(address: str) -> bool:
+def is_daemon(address: str) -> bool:
+    """Whether a mail system writes under this address."""
     return address.partition("@")[0] in _DAEMONS
 
 
@@ -214,7 +215,18 @@ def automatic(headers: Headers, sender: str, subject: str, own: Iterable[str], *
 
 def answers_nobody(address: str) -> bool:
     """Whether nobody reads what is sent there."""
-    return _NO_ANSWER.match(address) is not None or _is_daemon(address)
+    return _NO_ANSWER.match(address) is not None or is_daemon(address)
+
+
+def is_spam(headers: Headers) -> bool:
+    """Whether the mail server in front says so: SpamAssassin's and rspamd's headers, Microsoft's confidence level of 5
+    and more. Nobody gains by forging them: at worst their own mail is put aside."""
+    if headers.get("x-spam-flag").strip().lower().startswith("yes") or headers.get("x-spam").strip().lower() == "yes":
+        return True
+    if headers.get("x-spam-status").strip().lower().startswith("yes"):
+        return True
+    level = headers.get("x-ms-exchange-organization-scl").strip()
+    return level in ("5", "6", "7", "8", "9")
 
 
 def wants_no_answer(headers: Headers) -> bool:

@@ -1,7 +1,8 @@
 """Mail as it came by SMTP, to events. Sources: RFC 5321, 5322, 2045-2047, 3464, 3834, 5965, 8601.
 
 `Received.body` is the raw mail; `Received.headers` is the envelope: `envelope-from`, `envelope-to` (in order, separated
-by blanks), `peer`, `helo`. `Account.own_addresses` are the support addresses of all mail accounts, lower case. Options:
+by blanks), `peer`, `helo`; of a mail read from a mailbox there is none. `incomplete` says why the body is only the
+beginning of the mail. `Account.own_addresses` are the support addresses of all mail accounts, lower case. Options:
 `authserv_id` (whose Authentication-Results count, separated by blanks), `delimiter` (the line our mails open with),
 `domain` (of our Message-IDs).
 """
@@ -60,7 +61,8 @@ _OWN_ID = re.compile(r"t\.[a-z2-7]{26}\.[a-z2-7]{6,16}@(.+)", re.IGNORECASE)
 def normalize(received: Received) -> tuple[Event, ...]:
     """A mail as one message, or as what a machine reports: delivery updates, a read receipt, a complaint.
 
-    Never raises: a mail in which nobody can be found who wrote it, or that no reader survives, is `Unreadable`.
+    Never raises: a mail that no reader survives is `Unreadable`. One in which nobody can be found who wrote it is from
+    a placeholder and flagged `no_sender`.
     """
     try:
         return _Mail(received).events()
@@ -101,12 +103,9 @@ class _Mail:
             null_sender=self.null_sender or self.headers.get("return-path") == "<>",
             raw=self.received.body,
         )
-        if report is not None:
-            return tuple(self.report_events(report))
-        sender = self.sender(claimed)
-        if sender is None:
-            return (_unreadable(self.received, "no sender: neither a header nor the envelope holds an address"),)
-        return (self.message(sender),)
+        if report is not None and (events := tuple(self.report_events(report))):
+            return events
+        return (self.message(self.sender(claimed), report=report is not None),)
 
     # --- reports ------------------------------------------------------------------------------------------------------
 
@@ -133,10 +132,10 @@ class _Mail:
                 channel=CHANNEL,
                 person=Person((_address(report.recipient),)),
                 state="opted_out",
-                scope="automatic",
+                scope="all",
                 source="complaint",
             )
-        else:
+        elif report.kind != "bounce":  # one that names nothing is shown to a person, flagged
             reason = f"a report ({report.kind}) that names no message or recipient"
             yield Ignored(id=digest(received.body), at=received.received_at, channel=CHANNEL, reason=reason)
 
@@ -149,7 +148,7 @@ class _Mail:
                 status, error = "sent", None
             case "delayed":
                 status = "queued"
-                error = PlatformError(failure.status or "delayed", "delayed", failure.detail, final=False)
+                error = PlatformError(failure.status or "4.0.0", "delayed", failure.detail, final=False)
             case _:
                 status = "failed"
                 error = PlatformError(failure.status or "5.0.0", failure.action, failure.detail)
@@ -166,15 +165,16 @@ class _Mail:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    def sender(self, claimed: tuple[Mailbox, ...]) -> _Sender | None:
+    def sender(self, claimed: tuple[Mailbox, ...]) -> _Sender:
         """Who wrote: the From header, never Reply-To. Only when it names nobody, whoever else is named, flagged."""
         flags: list[str] = []
         if not claimed:
             others = (self.headers.get("sender"), self.envelope_from, self.headers.get("reply-to"))
             claimed = next((found for value in others if (found := mailboxes(clean(value)))), ())
             flags.append("sender_guessed")
-        if not claimed:
-            return None
+        if not claimed:  # one placeholder for each mail: never merged, never written to
+            nobody = f"{digest(self.received.body)[:32]}@no-sender.invalid"
+            return _Sender(Mailbox("", nobody, nobody), ("no_sender",), "claimed")
         if len(claimed) > 1 or len(self.headers.all("from")) > 1:
             flags.append("several_senders")
         trusted = self.options.get("authserv_id", "").split()
@@ -190,7 +190,7 @@ class _Mail:
             flags.append("unaligned")
         return _Sender(claimed[0], tuple(flags), evidence)
 
-    def message(self, sender: _Sender) -> InboundMessage:
+    def message(self, sender: _Sender, *, report: bool = False) -> InboundMessage:
         received, headers = self.received, self.headers
         body = body_of(self.root)
         text, full_text = self.texts(body)
@@ -239,7 +239,7 @@ class _Mail:
             automatic=self.automatic(sender.box.address),
             own_address=self.own_address(),
             answer_to=tuple(_address(box.address) for box in reply_to[:10] if box.address != sender.box.address),
-            flags=(*sender.flags, *self.flags(), *body.flags),
+            flags=(*sender.flags, *self.flags(sender, report=report), *body.flags),
         )
 
     def texts(self, body: Body) -> tuple[str, str]:
@@ -318,9 +318,17 @@ class _Mail:
             null=self.null_sender,
         )
 
-    def flags(self) -> Iterator[str]:
+    def flags(self, sender: _Sender, *, report: bool) -> Iterator[str]:
         if self.null_sender:
             yield "null_sender"
+        if report:
+            yield "report"
+        if _bounces.is_daemon(sender.box.address):
+            yield "system_sender"
+        if _bounces.is_spam(self.headers):
+            yield "spam"
+        if "incomplete" in self.received.headers:
+            yield "incomplete"
         if _bounces.wants_no_answer(self.headers):
             yield "no_auto_answer"
 

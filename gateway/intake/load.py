@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from gateway import identity as values_of
 from gateway.intake.context import Rules
+from gateway.intake.messages import external_id
 from gateway.intake.records import (
     AddressKey,
     AddressRow,
@@ -117,6 +118,8 @@ def _want(wanted: _Wanted, account: str, event: Event, rules: Rules) -> None:
     match event:
         case InboundMessage() | Echo():
             wanted.refs.add(event.id)
+            if isinstance(event, InboundMessage):
+                wanted.refs.add(external_id(event))
             if event.context is not None and event.context.reply_to:
                 wanted.refs.add(event.context.reply_to)
             if isinstance(event, Echo) and event.target:
@@ -236,7 +239,7 @@ def _load_matches(
 
 _KNOWN_COLUMNS = (
     messages.c.id, messages.c.ticket_id, messages.c.conversation_id, messages.c.identity_id, messages.c.direction,
-    messages.c.reactions, messages.c.delivery_id, messages.c.raw_path,
+    messages.c.reactions, messages.c.delivery_id, messages.c.raw_path, messages.c.external_id,
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ class EventRow:
     received_at: int
     attempts: int
     event: Event
+    released: tuple[str, ...] = ()  # causes of a suspension that a person has waived
 
 
 @dataclass(slots=True)
@@ -141,6 +142,7 @@ class Known:
     reactions: list[dict[str, Any]]
     delivery_id: str = ""
     raw_path: str = ""
+    external_id: str = ""
 
 
 @dataclass(slots=True)
@@ -196,5 +198,6 @@ class Changes:
     reactions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     receipts: list[EventRow] = field(default_factory=list)
     templates: list[dict[str, Any]] = field(default_factory=list)  # rows
+    suspended: list[dict[str, Any]] = field(default_factory=list)  # rows
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (state, reason)
     live: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)  # type, data, account

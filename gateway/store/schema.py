@@ -128,12 +128,11 @@ mailboxes = Table(
     _moment("read_at"),
 )
 
-# Messages put aside before they became part of any ticket, with the cause; their words stay in the event.
+# Messages put aside before they became part of any ticket, with the cause; `id` is the event's, which keeps the words.
 suspended = Table(
     "suspended",
     metadata,
     _id(primary_key=True),
-    _id("event_id", nullable=False, unique=True),
     _id("delivery_id", nullable=False),
     _text("account", 64),
     _text("channel", 32),

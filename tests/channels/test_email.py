@@ -254,7 +254,7 @@ INBOUND: dict[str, tuple[Event, ...]] = {  # file -> events
             channel="email",
             person=Person((person("ann@customer.test"),)),
             state="opted_out",
-            scope="automatic",
+            scope="all",
             source="complaint",
         ),
     ),
@@ -358,10 +358,49 @@ def test_strange_senders(headers: tuple[str, ...], address: str, flags: tuple[st
     assert event.flags == flags
 
 
-def test_a_mail_from_nobody_is_kept_to_be_read_again() -> None:
-    event = one(b"Subject: x\r\n\r\nHi", {"envelope-from": "", "envelope-to": "support@shop.test"})
+def test_a_mail_from_nobody_is_from_a_placeholder_of_its_own() -> None:
+    envelope = {"envelope-from": "", "envelope-to": "support@shop.test"}
+    event, other = one(b"Subject: x\r\n\r\nHi", envelope), one(b"Subject: y\r\n\r\nHi", envelope)
+    assert event.flags == ("no_sender", "null_sender")
+    assert event.sender.addresses[0].value.endswith("@no-sender.invalid")
+    assert event.sender != other.sender
+
+
+def test_what_no_reader_survives_is_kept_to_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(raw: bytes) -> None:
+        raise RecursionError("deep")
+
+    monkeypatch.setattr("normalizers.email.parse", fail)
+    event = one(FILES["plain"])
     assert isinstance(event, Unreadable)
-    assert event.path == "$"
+    assert (event.path, event.problem) == ("$", "RecursionError: deep")
+
+
+FLAGGED = {  # header lines, sender, envelope -> the flag a decision is made on
+    "SpamAssassin": ("X-Spam-Flag: YES", "ann@x.test", {}, "spam"),
+    "SpamAssassin's status": ("X-Spam-Status: Yes, score=9.1", "ann@x.test", {}, "spam"),
+    "Microsoft": ("X-MS-Exchange-Organization-SCL: 6", "ann@x.test", {}, "spam"),
+    "a mail system": ("X-Nothing: x", "MAILER-DAEMON@x.test", {}, "system_sender"),
+    "cut off": ("X-Nothing: x", "ann@x.test", {"incomplete": "too large"}, "incomplete"),
+}
+
+
+@pytest.mark.parametrize(("line", "sender", "envelope", "flag"), FLAGGED.values(), ids=FLAGGED)
+def test_what_a_suspension_is_decided_on(line: str, sender: str, envelope: dict[str, str], flag: str) -> None:
+    event = one(f"From: {sender}\r\n{line}\r\nSubject: x\r\n\r\nHi".encode(), ENVELOPE | envelope)
+    assert flag in event.flags
+    assert flag not in one(b"From: ann@x.test\r\nX-Spam-Flag: NO\r\n\r\nHi").flags
+
+
+def test_a_report_that_names_nothing_is_shown_to_a_person() -> None:
+    raw = (
+        b"From: Mail Delivery <mailer-daemon@x.test>\r\nContent-Type: multipart/report; report-type=delivery-status;"
+        b" boundary=b\r\n\r\n--b\r\n\r\nIt failed.\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n"
+        b"Reporting-MTA: dns; x.test\r\n\r\nFinal-Recipient: rfc822; a@y.test\r\nAction: failed\r\n--b--\r\n"
+    )
+    event = one(raw, {"envelope-from": "", "envelope-to": "support@shop.test"})
+    assert isinstance(event, InboundMessage)
+    assert {"report", "null_sender", "system_sender"} <= set(event.flags)
 
 
 AUTOMATIC = {  # header lines -> class

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.web.api import access, attributes, contacts, files, gateway, messages, queues, tickets, users
+from gateway.web.api import access, attributes, contacts, files, gateway, messages, queues, suspended, tickets, users
 from gateway.web.routes import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -12,6 +12,7 @@ ROUTES: tuple[Route, ...] = (
     *attributes.ROUTES,
     *files.ROUTES,
     *queues.ROUTES,
+    *suspended.ROUTES,
     *users.ROUTES,
     *access.ROUTES,
     *gateway.ROUTES,

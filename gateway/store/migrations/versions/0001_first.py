@@ -539,7 +539,6 @@ def upgrade() -> None:
     op.create_table(
         "suspended",
         sa.Column("id", sa.String(length=32), nullable=False),
-        sa.Column("event_id", sa.String(length=32), nullable=False),
         sa.Column("delivery_id", sa.String(length=32), nullable=False),
         sa.Column("account", sa.String(length=64), server_default="", nullable=False),
         sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
@@ -557,7 +556,6 @@ def upgrade() -> None:
         sa.Column("settled_at", sa.BigInteger(), nullable=True),
         sa.Column("settled_by", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_suspended")),
-        sa.UniqueConstraint("event_id", name=op.f("uq_suspended_event_id")),
     )
     op.create_index(
         "ix_suspended_open",
