@@ -7,6 +7,7 @@ Sources: RFC 5321 (transfer), 3207 (STARTTLS), 4954 (login), 6409 (submission).
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -44,6 +45,7 @@ CONNECT_TIMEOUT_S = 10.0  # greeting, TLS and login included
 TRANSFER_TIMEOUT_S = 30.0  # from MAIL FROM until the last byte before the final dot
 ANSWER_TIMEOUT_S = 30.0  # for the answer to the final dot; later it is an unknown outcome
 CHUNK = 64 * 1024  # bytes
+_WILDCARD = re.compile(r"\*@(?:\*\.)?[^\s*@.,<>]+(?:\.[^\s*@.,<>]+)*")
 
 CHANNEL = Channel(
     name="email",
@@ -91,7 +93,11 @@ class Smtp:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`[[accounts]]` of adapter "email". Without `smtp` the account receives only."""
+    """`[[accounts]]` of adapter "email". Without `smtp` the account receives only.
+
+    An alias is an address, a whole domain (`*@help.example.com`), or all domains below one (`*@*.example.com`). Plus
+    tags belong to none.
+    """
 
     address: str
     aliases: tuple[str, ...] = ()
@@ -110,6 +116,8 @@ class Settings:
     def __post_init__(self) -> None:
         for key, addresses in (("address", (self.address,)), ("aliases", self.aliases)):
             for address in addresses:
+                if key == "aliases" and _WILDCARD.fullmatch(address):
+                    continue
                 if len(found := mailboxes(address)) != 1 or found[0].written != address:
                     raise ValueError(f"{key}: {address!r} is not a mail address")
 
@@ -124,7 +132,11 @@ class EmailAdapter:
 
     def __init__(self, account: Account, settings: Settings, http: Http) -> None:
         own = {canonical(address) for address in (settings.address, *settings.aliases)}
-        options = {"authserv_id": " ".join(settings.authserv_id), "domain": domain_of(canonical(settings.address))}
+        options = {
+            "authserv_id": " ".join(settings.authserv_id),
+            "addresses": " ".join(sorted(own)),
+            "domain": domain_of(canonical(settings.address)),
+        }
         self._settings, self._http = settings, http
         self.tokens: TokenCache = InProcessTokens()
         self.account = msgspec.structs.replace(
@@ -132,7 +144,7 @@ class EmailAdapter:
         )
 
     def routing_keys(self) -> frozenset[str]:
-        """The receiver chooses the account by the envelope recipient; events carry no key."""
+        """Addresses and domains: the receiver chooses the account by the envelope recipient; events carry no key."""
         return frozenset(map(canonical, (self._settings.address, *self._settings.aliases)))
 
     def verify(self, callback: Callback) -> None:

@@ -9,7 +9,7 @@ from gateway.core import Core
 from gateway.ids import micros, new_id
 from gateway.intake.worker import TOPIC
 from gateway.store.tickets import to_json
-from normalizers._mime_text import canonical
+from normalizers._mime_text import address_forms, canonical
 
 MAIL_ADAPTER = "email"  # the adapter whose accounts the SMTP receiver serves
 
@@ -35,11 +35,9 @@ class Mailroom:
         self._core = core
 
     def resolve(self, recipient: str) -> str | None:
-        """The account of a recipient; a plus tag is part of no address."""
-        local, at, domain = recipient.strip().rpartition("@")
-        plain = f"{local.partition('+')[0]}{at}{domain}"
-        for address in (recipient, plain):
-            found = self._core.accounts.named(MAIL_ADAPTER, canonical(address))
+        """The account of a recipient: by the address, else by its domain. A plus tag is part of no address."""
+        for form in address_forms(canonical(recipient)):
+            found = self._core.accounts.named(MAIL_ADAPTER, form)
             if found:
                 return found[0].id
         return None

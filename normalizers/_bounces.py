@@ -10,13 +10,13 @@ from __future__ import annotations
 import email
 import email.policy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from flufl.bounce import all_failures
 
 from normalizers._mime import Headers, Part, read_headers
-from normalizers._mime_text import canonical, domain_of, mailboxes, message_ids, one_line, untagged
+from normalizers._mime_text import canonical, domain_of, mailboxes, message_ids, one_line, own_form
 
 REPORT_MAX = 256 * 1024  # bytes of a report part
 RECIPIENTS_MAX = 200
@@ -181,17 +181,16 @@ def _complaint(part: Part, root: Part) -> Report:
 # --- automatic mail ---------------------------------------------------------------------------------------------------
 
 
-def automatic(headers: Headers, sender: str, subject: str, own: Iterable[str], *, own_id: bool, null: bool) -> str:
+def automatic(headers: Headers, sender: str, subject: str, own: Container[str], *, own_id: bool, null: bool) -> str:
     """Who made the mail: "" a person, "ooo", "generated", "bulk" or "own_loop".
 
     `own_id`: its Message-ID is of our making. `null`: it came with an empty envelope sender. A subject alone proves
     nothing, and neither does a request not to be answered: Exchange stamps that on what people write.
     """
-    ours = set(own)
-    if own_id or LOOP_HEADER in headers or untagged(sender)[0] in ours:
+    if own_id or LOOP_HEADER in headers or own_form(sender, own):
         return "own_loop"
     loops = headers.get("x-loop").lower()
-    if loops and any(box.address in ours for box in mailboxes(loops)):
+    if loops and any(own_form(box.address, own) for box in mailboxes(loops)):
         return "own_loop"
     submitted = re.split(r"[;\s(]", headers.get("auto-submitted").strip().lower(), maxsplit=1)[0]
     precedence = headers.get("precedence").strip().lower()

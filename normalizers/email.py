@@ -3,7 +3,8 @@
 `Received.body` is the raw mail; `Received.headers` is the envelope: `envelope-from`, `envelope-to` (in order, separated
 by blanks), `peer`, `helo`; of a mail read from a mailbox there is none. `incomplete` says why the body is only the
 beginning of the mail. `Account.own_addresses` are the support addresses of all mail accounts, lower case. Options:
-`authserv_id` (whose Authentication-Results count, separated by blanks), `delimiter` (the line our mails open with),
+`addresses` (those of this account alone), `authserv_id` (whose Authentication-Results count), both separated by blanks;
+`delimiter` (the line our mails open with),
 `domain` (of our Message-IDs).
 """
 
@@ -27,6 +28,7 @@ from normalizers._mime_text import (
     mail_date,
     mailboxes,
     message_ids,
+    own_form,
     references,
     untagged,
 )
@@ -52,7 +54,8 @@ from normalizers.model import (
 CHANNEL = "email"
 RECIPIENTS_MAX = 100
 SUBJECT_MAX = 998  # characters
-_DELIVERED_TO = ("delivered-to", "x-original-to", "x-forwarded-to", "to", "cc")
+_TRACES = ("x-original-to", "x-forwarded-to", "delivered-to")
+_DELIVERED_TO = (*_TRACES, "to", "cc")
 _QUOTED_LINE = re.compile(r"^[ \t]*>", re.MULTILINE)
 _LANGUAGE = re.compile(r"\s*([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3})")
 _OWN_ID = re.compile(r"t\.[a-z2-7]{26}\.[a-z2-7]{6,16}@(.+)", re.IGNORECASE)
@@ -277,26 +280,33 @@ class _Mail:
         for addresses in groups:
             for address in addresses:
                 base, tag = untagged(address)
-                if base in self.own and tag[:1] == mark and tag[1:]:
+                if own_form(base, self.own) and tag[:1] == mark and tag[1:]:
                     yield tag[1:]
                 elif mark == "b" and tag and base.startswith("b@"):
                     yield tag
 
     def is_own(self, address: str) -> bool:
-        return address in self.own or untagged(address)[0] in self.own
+        return bool(own_form(address, self.own))
 
     def own_address(self) -> str:
-        """The address of ours the customer wrote to; the envelope knows it even when we stand in Bcc."""
-        candidates = list(self.envelope_to)
-        for name in _DELIVERED_TO:
-            candidates += [box.address for box in mailboxes(", ".join(self.headers.all(name)))]
-        return next((base for address in candidates if (base := self.own_base(address))), "")
+        """Which of this account's addresses the customer wrote to.
 
-    def own_base(self, address: str) -> str:
-        if address in self.own:
-            return address
-        base, _ = untagged(address)
-        return base if base in self.own else ""
+        The envelope says it, also when we stand in Bcc. But where a forward brought the mail (a support address outside
+        of our own servers), the envelope only holds its target, and what the customer wrote stands in the headers.
+        """
+        own = frozenset(self.options.get("addresses", "").split()) or self.own
+        sent = [form for address in self.envelope_to if (form := own_form(address, own))]
+        written = list(self.named_as(("to", "cc"), own))
+        if sent and (not written or not set(sent).isdisjoint(written)):
+            return sent[0]
+        return next(iter([*written, *sent, *self.named_as(_TRACES, own)]), "")
+
+    def named_as(self, headers: Iterable[str], own: frozenset[str]) -> Iterator[str]:
+        """Addresses of ours in these headers, in order."""
+        for name in headers:
+            for box in mailboxes(", ".join(self.headers.all(name))):
+                if form := own_form(box.address, own):
+                    yield form
 
     def others(self, named: Iterable[Mailbox], sender: str) -> tuple[Address, ...]:
         """Who else got the mail: To and Cc without us, the sender and machines."""

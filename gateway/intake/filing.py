@@ -7,6 +7,7 @@ from typing import Any
 from gateway.intake.context import Context
 from gateway.intake.records import Conversation, Identity, Ticket
 from gateway.tickets import SYSTEM, VIA_CLOSED, Actor, Entry, Filing, channel_tags, file_message, subject_of
+from normalizers._mime_text import own_form
 from normalizers.model import InboundMessage, Thread
 
 PARTICIPANTS_MAX = 48
@@ -79,7 +80,7 @@ def admit(ctx: Context, conversation: Conversation, identity: Identity, event: I
     known = set(conversation.participants)
     for value in (identity.external_id, *(address.value for address in event.recipients)):
         folded = value.casefold()
-        if folded not in known and folded not in ctx.rules.own_addresses and len(known) < PARTICIPANTS_MAX:
+        if folded not in known and not own_form(folded, ctx.rules.own_addresses) and len(known) < PARTICIPANTS_MAX:
             known.add(folded)
             conversation.participants.append(folded)
             conversation.dirty = True

@@ -442,6 +442,29 @@ def test_one_mail_to_two_of_our_addresses_notes_both() -> None:
     assert event.context.metadata["envelope_to"] == ["help@shop.test", "support@shop.test"]
 
 
+WRITTEN_TO = {  # header lines, envelope -> the address of ours that was meant
+    "the envelope": ("To: help@shop.test", "help@shop.test", "help@shop.test"),
+    "in Bcc": ("To: ann@x.test", "help@shop.test", "help@shop.test"),
+    "forwarded to us": ("To: help@shop.test", "support@shop.test", "help@shop.test"),
+    "a mailbox, by To": ("To: help@shop.test", None, "help@shop.test"),
+    "a mailbox, in Bcc": ("To: x@x.test\r\nDelivered-To: help@shop.test", None, "help@shop.test"),
+    "a mailbox, before its alias": ("To: x@x.test\r\nX-Original-To: help+t1@shop.test", None, "help@shop.test"),
+    "nobody of ours": ("To: x@x.test", None, ""),
+}
+
+
+@pytest.mark.parametrize(("lines", "to", "meant"), WRITTEN_TO.values(), ids=WRITTEN_TO)
+def test_which_of_our_addresses_was_written_to(lines: str, to: str | None, meant: str) -> None:
+    envelope = {} if to is None else ENVELOPE | {"envelope-to": to}
+    event = one(f"From: ann@x.test\r\n{lines}\r\n\r\nHi".encode(), envelope)
+    assert (event.own_address, event.sender.addresses[0].value) == (meant, "ann@x.test")
+
+
+def test_an_address_of_another_account_is_not_the_one_that_answers() -> None:
+    event = one(b"From: ann@x.test\r\nTo: help@shop.test\r\n\r\nHi", {}, addresses="support@shop.test")
+    assert (event.own_address, event.recipients) == ("", ())
+
+
 def test_a_clock_ahead_does_not_reach_into_the_future() -> None:
     assert one(mail("Date: Fri, 1 Jan 2038 00:00:00 +0000")).at == NOW
 
@@ -472,7 +495,11 @@ def adapter() -> EmailAdapter:
 def test_the_account_knows_itself() -> None:
     account = adapter().account
     assert account.own_addresses == OWN
-    assert account.options == {"authserv_id": "mx.test mx2.test", "domain": "shop.test"}
+    assert account.options == {
+        "addresses": "support@shop.test",
+        "authserv_id": "mx.test mx2.test",
+        "domain": "shop.test",
+    }
 
 
 async def test_files_are_fetched_from_the_kept_mail() -> None:
