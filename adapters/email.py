@@ -36,9 +36,9 @@ from adapters._smtp_results import RULES, Stage, refusal
 from adapters._tokens import InProcessTokens, TokenCache
 from config.secret import Secret
 from normalizers import email as normalizer
-from normalizers._mime import parse
 from normalizers._mime_body import find_file
 from normalizers._mime_text import canonical, domain_of, mailboxes
+from normalizers._mime_unpack import read_mail
 from normalizers.model import Account, Attachment, Event, OutboundMessage, Received
 
 CONNECT_TIMEOUT_S = 10.0  # greeting, TLS and login included
@@ -192,7 +192,7 @@ class EmailAdapter:
 
     async def fetch(self, attachment: Attachment, raw: bytes) -> AsyncIterator[bytes]:
         """The part of the kept mail that `ref` names. Raises `MediaError`."""
-        content = await asyncio.to_thread(lambda: find_file(parse(raw), attachment.ref))
+        content = await asyncio.to_thread(lambda: find_file(read_mail(raw), attachment.ref))
         if content is None:
             raise MediaError(f"the mail has no {attachment.ref}", retryable=False)
         for start in range(0, len(content), CHUNK):

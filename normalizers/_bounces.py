@@ -24,6 +24,12 @@ HEURISTIC_MAX = 64 * 1024  # bytes shown to the heuristics for bounces of no sta
 HEURISTIC_NESTING = 20
 
 _FAILED = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
+_BASIC = {"452": "4.2.2", "552": "5.2.2", "553": "5.1.3"}
+_NOBODY = re.compile(
+    r"(?:user|recipient|mailbox|address|account)\b.{0,40}\b(?:unknown|not found|does ?n.t exist|unavailable)|"
+    r"(?:no such|unknown|invalid) (?:user|recipient|mailbox|address|account)",
+    re.IGNORECASE,
+)
 _ORIGINAL_ID = re.compile(rb"(?im)^[ \t>]*message-id:[ \t\r\n]*(<[^<>\s]{3,998}>)")
 _DAEMONS = {"mailer-daemon", "postmaster", "mailerdaemon", "mail-daemon"}
 _NO_ANSWER = re.compile(r"(?:no[-_.]?reply|do[-_.]?not[-_.]?reply|donotreply|bounces?|mailer-daemon|notifications?)\b")
@@ -113,11 +119,28 @@ def _failures(part: Part) -> Iterator[Failure]:
         action = block.get("action").split(";")[0].strip().lower()
         if not recipient and not action:
             continue
-        status = _FAILED.search(block.get("status"))
-        if not action:
-            action = "delayed" if status is not None and status[1].startswith("4") else "failed"
         detail = one_line(block.get("diagnostic-code").partition(";")[2] or block.get("diagnostic-code"))[:500]
-        yield Failure(recipient, action, status[1] if status is not None else "", detail)
+        status = _code(block.get("status"), detail)
+        if not action:
+            action = "delayed" if status.startswith("4") else "failed"
+        yield Failure(recipient, action, status, detail)
+
+
+def _code(status: str, detail: str) -> str:
+    """The enhanced status code (RFC 3463). Where the field says nothing (5.0.0), the server's own words may: an
+    enhanced code in them, or the basic one (RFC 5321, 4.2.3)."""
+    told = _FAILED.search(status)
+    if told is not None and not told[1].endswith(".0.0"):
+        return told[1]
+    said = _FAILED.search(detail)
+    if said is not None and (told is None or said[1][0] == told[1][0]):
+        return said[1]
+    basic = re.match(r"\W{0,3}([45]\d\d)\b", detail)
+    if basic is not None and (told is None or basic[1][0] == told[1][0]):
+        if basic[1] in ("550", "551") and _NOBODY.search(detail):
+            return "5.1.1"
+        return _BASIC.get(basic[1], told[1] if told is not None else f"{basic[1][0]}.0.0")
+    return told[1] if told is not None else ""
 
 
 def _original_id(root: Part, raw: bytes) -> str:

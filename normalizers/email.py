@@ -19,7 +19,7 @@ from datetime import UTC
 from normalizers import _bounces
 from normalizers._bounces import Report
 from normalizers._fields import clean, digest
-from normalizers._mime import Headers, parse
+from normalizers._mime import Headers
 from normalizers._mime_body import Body, body_of
 from normalizers._mime_text import (
     Mailbox,
@@ -32,6 +32,7 @@ from normalizers._mime_text import (
     references,
     untagged,
 )
+from normalizers._mime_unpack import read_mail
 from normalizers._quotes import forwarded_from, is_forward, short_html_text, short_text
 from normalizers.model import (
     Address,
@@ -89,7 +90,7 @@ class _Mail:
 
     def __init__(self, received: Received) -> None:
         self.received = received
-        self.root = parse(received.body)
+        self.root = read_mail(received.body)
         self.headers: Headers = self.root.headers
         self.own = received.account.own_addresses
         self.options = received.account.options
