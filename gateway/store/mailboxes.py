@@ -6,11 +6,10 @@ lost its lease without noticing keeps nothing and moves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, or_, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from gateway.store.dialect import insert_ignore
 from gateway.store.schema import deliveries, mailboxes
@@ -88,8 +87,3 @@ def troubled(connection: Connection, account: str, folder: str, problem: str, no
     since = row[1] if row is not None and row[0] else now
     statement = update(mailboxes).where(_this(account, folder))
     connection.execute(statement.values(problem=problem[:500], problem_at=since))
-
-
-def overview(connection: Connection) -> Sequence[RowMapping]:
-    """Every mailbox that was ever read."""
-    return connection.execute(select(mailboxes).order_by(mailboxes.c.account)).mappings().all()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, delete, func, select, text, update
+from sqlalchemy import Connection, RowMapping, delete, select, text, update
 
 from gateway.store.dialect import among, upsert
 from gateway.store.schema import events, suspended
@@ -104,12 +104,6 @@ def open_ids(connection: Connection, limit: int, *, expired_at: int | None = Non
 def forget_settled(connection: Connection, before: int) -> None:
     """Decisions of long ago go."""
     connection.execute(delete(suspended).where(suspended.c.state != "open", suspended.c.settled_at < before))
-
-
-def count(connection: Connection) -> dict[str, int]:
-    """How many wait, by cause."""
-    statement = select(suspended.c.cause, func.count()).where(_OPEN).group_by(suspended.c.cause)
-    return {row[0]: int(row[1]) for row in connection.execute(statement)}
 
 
 def _decoded(causes: str) -> list[str]:
