@@ -105,6 +105,7 @@ class AccountSettings:
     blocklist: tuple[str, ...] = ()
     allowlist: tuple[str, ...] = ()
     allowlist_only: bool = False
+    tickets_per_hour: int = 0  # that one sender may begin; 0: any number
     index: int = 0
 
 
@@ -140,6 +141,7 @@ _SECTIONS: dict[str, type[Any]] = {
 }
 _SCREEN: dict[str, Any] = {
     "suspend": tuple[str, ...], "blocklist": tuple[str, ...], "allowlist": tuple[str, ...], "allowlist_only": bool,
+    "tickets_per_hour": int,
 }  # fmt: skip
 _COMMON = {"id", "adapter", "rate", "templates", "region", *_SCREEN}
 _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")

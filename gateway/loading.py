@@ -61,6 +61,8 @@ def _screen_faults(account: AccountSettings) -> list[Fault]:
     where = f"accounts[{account.index}]"
     unknown = [cause for cause in account.suspend or () if cause not in CAUSES]
     faults = [Fault(f"{where}.suspend", f"{cause!r} is no cause; known are {', '.join(CAUSES)}") for cause in unknown]
+    if account.tickets_per_hour < 0:
+        faults.append(Fault(f"{where}.tickets_per_hour", "must not be below 0"))
     for key in ("blocklist", "allowlist"):
         faults += [
             Fault(f"{where}.{key}", problem) for pattern in getattr(account, key) if (problem := problem_of(pattern))

@@ -153,7 +153,8 @@ def _suspend(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     address = event.sender.addresses[0].value if event.sender.addresses else ""
     admitted = thread is None or filing.may_write(thread, sender, address)
     threaded = not mail or thread is not None
-    found = suspension.causes(event, screen, threaded=threaded, admitted=admitted, waived=row.released)
+    begun = _begun(ctx, sender) if screen.tickets_per_hour else 0
+    found = suspension.causes(event, screen, threaded=threaded, admitted=admitted, begun=begun, waived=row.released)
     if not found:
         nobody = mail and thread is None and "null_sender" in event.flags and not row.released
         return ("ignored", "a bounce of no mail of ours") if nobody else None
@@ -181,6 +182,13 @@ def _suspend(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     )
     ctx.tell("message.suspended", {"suspended_id": row.id, "cause": found[0]}, row.account)
     return "suspended", found[0]
+
+
+def _begun(ctx: Context, sender: Identity | None) -> int:
+    """Tickets the sender has begun within the hour, those of this batch included."""
+    if sender is None:
+        return 0
+    return ctx.snapshot.begun.get(sender.id, 0) + sum(made.identity_id == sender.id for made in ctx.changes.tickets)
 
 
 def _ours(ctx: Context, event: InboundMessage) -> bool:

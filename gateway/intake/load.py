@@ -52,6 +52,7 @@ from normalizers.model import (
 )
 
 _decode = msgspec.json.decode
+HOUR = 3_600_000_000  # microseconds
 
 
 @dataclass(slots=True)
@@ -76,11 +77,24 @@ def load(connection: Connection, rows: Sequence[EventRow], rules: Rules) -> Snap
     _load_people(connection, snapshot, wanted, rules)
     _load_messages(connection, snapshot, wanted)
     _load_conversations(connection, snapshot, wanted)
+    if any(rules.screen(account, channel).tickets_per_hour for account, channel in wanted.surfaces):
+        _load_begun(connection, snapshot, max(row.received_at for row in rows))
     if connection.execute(select(erased.c.hash).limit(1)).first() is not None:
         hashes = [rules.tokens.keyed_hash(f"{row.account}:{row.event.id}") for row in rows]
         found = connection.execute(select(erased.c.hash).where(erased.c.hash.in_(hashes)))
         snapshot.erased = frozenset(found.scalars())
     return snapshot
+
+
+def _load_begun(connection: Connection, snapshot: Snapshot, now: int) -> None:
+    """How many tickets each known sender has begun within the hour."""
+    owners = {identity.contact_id for identity in snapshot.identities.values()}
+    statement = (
+        select(tickets.c.identity_id, func.count())
+        .where(among(connection, tickets.c.contact_id, owners), tickets.c.created_at > now - HOUR)
+        .group_by(tickets.c.identity_id)
+    )
+    snapshot.begun = {row[0]: int(row[1]) for row in connection.execute(statement)}
 
 
 def load_people(

@@ -175,6 +175,7 @@ class Snapshot:
     refs: dict[tuple[str, str], str] = field(default_factory=dict)  # (account, ref) -> message id
     messages: dict[str, Known] = field(default_factory=dict)
     erased: frozenset[str] = frozenset()
+    begun: dict[str, int] = field(default_factory=dict)  # identity -> tickets within the hour, where that counts
 
 
 @dataclass(slots=True)

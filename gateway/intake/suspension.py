@@ -25,10 +25,12 @@ CAUSES: dict[str, str] = {  # strongest first
     "unauthenticated": "the sender's domain does not vouch for it",
     "unknown_sender": "somebody unknown writes on another person's ticket [5]",
     "incomplete": "it could not be taken whole",
+    "flood": "its sender has begun more tickets within the hour than the account allows",
     "blank": "it says nothing [11]",
     "not_allowed": "only senders on the allowlist may write here [1]",
 }
-_WAIVED_BY_ALLOWLIST = {"spam", "system_sender", "automatic", "bulk", "blank", "not_allowed"}
+_WAIVED_BY_ALLOWLIST = {"spam", "system_sender", "automatic", "bulk", "flood", "blank", "not_allowed"}
+_SAID_BY_SETTINGS = {"blocklisted", "not_allowed", "flood"}
 _AT_ANY_PLACE = {"blocklisted", "loop", "spam", "no_sender", "incomplete", "unauthenticated", "unknown_sender"}
 
 
@@ -40,11 +42,12 @@ class Screen:
     blocklist: frozenset[str] = frozenset()
     allowlist: frozenset[str] = frozenset()
     allowlist_only: bool = False
+    tickets_per_hour: int = 0  # that one sender may begin; 0: any number
 
     @property
     def is_open(self) -> bool:
         """Whether it lets everything through."""
-        return not (self.suspends or self.blocklist or self.allowlist_only)
+        return not (self.suspends or self.blocklist or self.allowlist_only or self.tickets_per_hour)
 
 
 OPEN = Screen()
@@ -75,20 +78,22 @@ def _forms(address: str) -> Iterator[str]:
 
 
 def causes(
-    event: InboundMessage, screen: Screen, *, threaded: bool, admitted: bool, waived: Iterable[str] = ()
+    event: InboundMessage, screen: Screen, *, threaded: bool, admitted: bool, begun: int = 0, waived: Iterable[str] = ()
 ) -> tuple[str, ...]:
     """Why the message is put aside, the strongest cause first; empty when it is filed.
 
-    `threaded`: it belongs to a conversation there is. `admitted`: its sender may write there. `waived`: causes for
-    which a person has let it pass before.
+    `threaded`: it belongs to a conversation there is. `admitted`: its sender may write there. `begun`: tickets the
+    sender has begun within the hour. `waived`: causes for which a person has let it pass before.
     """
     found = set(_found(event, screen, admitted=admitted))
+    if screen.tickets_per_hour and begun >= screen.tickets_per_hour:
+        found.add("flood")
     if threaded:
         found &= _AT_ANY_PLACE
     addresses = [address.value for address in event.sender.addresses]
     if screen.allowlist and any(listed(address, screen.allowlist) for address in addresses):
         found -= _WAIVED_BY_ALLOWLIST
-    found &= screen.suspends | {"blocklisted", "not_allowed"}
+    found &= screen.suspends | _SAID_BY_SETTINGS
     found -= set(waived)
     return tuple(cause for cause in CAUSES if cause in found)
 

@@ -75,6 +75,7 @@ def screen_of(account: AccountSettings, channel: Channel) -> Screen:
         blocklist=frozenset(pattern.casefold() for pattern in account.blocklist),
         allowlist=frozenset(pattern.casefold() for pattern in account.allowlist),
         allowlist_only=account.allowlist_only,
+        tickets_per_hour=account.tickets_per_hour,
     )
 
 

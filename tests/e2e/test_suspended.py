@@ -123,6 +123,22 @@ async def test_the_operator_decides_what_is_held(world: World) -> None:
     assert sorted(entry["cause"] for entry in await put_aside(world, 2)) == ["automatic", "blocklisted"]
 
 
+async def test_a_flood_is_put_aside(world: World) -> None:
+    await world.stop()
+    text = world.file.read_text("utf-8").replace(
+        f'address = "{SUPPORT}"', f'address = "{SUPPORT}"\ntickets_per_hour = 2'
+    )
+    world.file.write_text(text, "utf-8")
+    await world.start()
+    for number in range(3):
+        await world.mailed("desk@peer.test", subject=f"Ticket {number} received")
+        await world.api.items("tickets", min(number + 1, 2))
+    assert [entry["cause"] for entry in await put_aside(world, 1)] == ["flood"]
+    world.clock.ahead = timedelta(hours=2)
+    await world.mailed("desk@peer.test", subject="Later")
+    await world.api.items("tickets", 3)
+
+
 async def test_a_wrong_cause_is_a_fault_of_the_configuration(world: World) -> None:
     text = world.file.read_text("utf-8").replace(
         f'address = "{SUPPORT}"', f'address = "{SUPPORT}"\nsuspend = ["weather"]\nallowlist = ["*@x.test"]'

@@ -54,6 +54,9 @@ JUDGED: dict[str, tuple[dict[str, Any], Screen, dict[str, Any], tuple[str, ...]]
     "released": ({"flags": ("spam",)}, MAIL, {"waived": ("spam",)}, ()),
     "released for another cause": ({"flags": ("spam",), "text": ""}, MAIL, {"waived": ("blank",)}, ("spam",)),
     "the strongest first": ({"flags": ("incomplete", "spam")}, MAIL, {}, ("spam", "incomplete")),
+    "the last ticket of the hour": ({}, Screen(tickets_per_hour=3), {"begun": 2}, ()),
+    "one too many": ({}, Screen(tickets_per_hour=3), {"begun": 3}, ("flood",)),
+    "one too many, on a ticket": ({}, Screen(tickets_per_hour=3), {"begun": 3, "threaded": True}, ()),
     "where nothing is held": ({"flags": ("spam",)}, OPEN, {}, ()),
 }  # fmt: skip
 
@@ -167,6 +170,12 @@ def test_an_absence_note_that_is_released_is_a_message_like_others() -> None:
     at.file(event)
     released(at, event, "absence")
     assert (at.ticket.status, at.messages[0]["visibility"]) == ("new", "private")
+
+
+def test_a_flood_is_dammed_within_a_batch_too() -> None:
+    at = memory(tickets_per_hour=2)
+    at.file(*(mailed(f"{n}@x", ANN) for n in range(4)), mailed("e@x", EVE))
+    assert [outcome[1] for outcome in at.outcomes] == ["", "", "flood", "flood", ""]
 
 
 def test_our_own_mail_is_dropped_what_only_looks_so_is_put_aside() -> None:
