@@ -45,6 +45,21 @@ async def test_what_is_there_and_what_is_pushed(post: Post) -> None:
         assert not any("Seen" in flags for flags in post.box.flags())
 
 
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+async def test_over_tls(post: Post, security: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = post.server.tls_port if security == "tls" else post.server.port
+    post.box.put(mail(1))
+    async with post.core(security=security, port=port) as core:
+        async with post.collecting(core) as collector:
+            await eventually(lambda: bool(collector.warnings()))
+            assert "certificate" in collector.warnings()[0]  # nobody has signed it
+        monkeypatch.setenv("SSL_CERT_FILE", str(post.server.certificate))
+        async with post.collecting(core):
+            await until_kept(core, 1)
+            post.box.put(mail(2))  # pushed
+            assert numbers(await until_kept(core, 2)) == [1, 2]
+
+
 async def test_polling_where_nothing_is_pushed(post: Post) -> None:
     async with post.core(idle=False, poll_s=1.0) as core, post.collecting(core):
         post.box.put(mail(1))

@@ -13,8 +13,16 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 PASSWORD = "of-the-tests"
 START_S = 20.0
@@ -25,7 +33,9 @@ class Dovecot:
     """A running server. Every user name is taken, with `PASSWORD`; each has a mailbox of its own."""
 
     directory: Path
-    port: int
+    port: int  # plain, and STARTTLS
+    tls_port: int
+    certificate: Path  # what its TLS is trusted by
     process: subprocess.Popen[bytes]
 
     @classmethod
@@ -40,13 +50,14 @@ class Dovecot:
             raise RuntimeError(f"Dovecot {version} reads another configuration than 2.3, which the tests write")
         directory = Path(tempfile.mkdtemp(prefix="gateway-dovecot-"))
         directory.chmod(0o755)
-        port = _free_port()
+        port, tls_port = _free_port(), _free_port()
+        certificate = _certify(directory)
         config = directory / "dovecot.conf"
-        config.write_text(_configuration(directory, port), "utf-8")
+        config.write_text(_configuration(directory, port, tls_port), "utf-8")
         log = (directory / "log").open("wb")
         with log:
             process = subprocess.Popen([binary, "-F", "-c", str(config)], stdout=log, stderr=log)
-        server = cls(directory, port, process)
+        server = cls(directory, port, tls_port, certificate, process)
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and process.poll() is None:
             with suppress(OSError, imaplib.IMAP4.error):
@@ -124,7 +135,25 @@ def _free_port() -> int:
         return port
 
 
-def _configuration(directory: Path, port: int) -> str:
+def _certify(directory: Path) -> Path:
+    """A certificate for 127.0.0.1, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dovecot of the tests")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=2)).add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (directory / "key.pem").write_bytes(secret)
+    (directory / "cert.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    return directory / "cert.pem"
+
+
+def _configuration(directory: Path, port: int, tls_port: int) -> str:
     """Started as root, Dovecot wants its own users, and never reads mail as root; else all is done as ourselves."""
     me = getpass.getuser()
     mailer = me
@@ -142,7 +171,9 @@ state_dir = {directory}/state
 log_path = {directory}/log
 protocols = imap
 listen = 127.0.0.1
-ssl = no
+ssl = yes
+ssl_cert = <{directory}/cert.pem
+ssl_key = <{directory}/key.pem
 disable_plaintext_auth = no
 auth_mechanisms = plain login
 first_valid_uid = {min(account.pw_uid, 500)}
@@ -155,7 +186,8 @@ service imap-login {{
     port = {port}
   }}
   inet_listener imaps {{
-    port = 0
+    port = {tls_port}
+    ssl = yes
   }}
 }}
 passdb {{
