@@ -36,7 +36,6 @@ from config.secret import Secret
 
 TIMEOUT_S = 30.0  # for one answer of the server, or one piece of it
 SLICE_S = 0.5  # how soon a wait notices that it is to end
-SIZES_AT_ONCE = 200
 PARTIAL = 256 * 1024  # bytes read of a mail that is too large to be taken whole
 _PORTS = {"tls": 993, "starttls": 143, "none": 143}
 _SIZE = re.compile(rb"UID (\d+)[^)]*?RFC822\.SIZE (\d+)|RFC822\.SIZE (\d+)[^)]*?UID (\d+)")
@@ -141,12 +140,10 @@ class ImapMailbox:
     def sizes(self, uids: Sequence[int]) -> dict[int, int]:
         """Bytes of each mail; what is gone by now is missing."""
         found: dict[int, int] = {}
-        for start in range(0, len(uids), SIZES_AT_ONCE):
-            wanted = ",".join(map(str, uids[start : start + SIZES_AT_ONCE]))
-            for item in self._fetch(wanted, "(UID RFC822.SIZE)"):
-                if isinstance(item, bytes) and (match := _SIZE.search(item)) is not None:
-                    found[int(match[1] or match[4])] = int(match[2] or match[3])
-        return {uid: size for uid, size in found.items() if uid in set(uids)}
+        for item in self._fetch(",".join(map(str, uids)), "(UID RFC822.SIZE)"):
+            if isinstance(item, bytes) and (match := _SIZE.search(item)) is not None:
+                found[int(match[1] or match[4])] = int(match[2] or match[3])
+        return found
 
     def received_at(self, uid: int) -> datetime | None:
         """When the server took the mail."""

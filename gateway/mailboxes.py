@@ -48,6 +48,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 900.0  # between two tries to connect
 ALARM_AFTER = 3  # failed tries; trouble that needs a person is told at once
 REFUSALS_MAX = 3  # of one mail by the server, before only what can be had of it is kept
 NEEDS_A_PERSON = ("auth", "certificate", "folder")
+SIZES_AT_ONCE = 100  # mails whose sizes are asked for together
 STOP_S = 5.0
 WORKED_S = 60.0  # a connection that lived so long is made anew at once
 _EXPECTED = (MailboxTrouble, StoreUnavailable, LeaseLost, SendError)
@@ -224,8 +225,10 @@ class _Reader:
     async def _collect(self, position: Position) -> Position:
         """Keep everything behind `position`, mail by mail; the position then. What is kept stays kept if it raises."""
         uids = await self._do(self._mailbox.after, position.last_uid)
-        sizes = await self._do(self._mailbox.sizes, uids) if uids else {}
-        for uid in uids:
+        sizes: dict[int, int] = {}
+        for index, uid in enumerate(uids):
+            if index % SIZES_AT_ONCE == 0:
+                sizes = await self._do(self._mailbox.sizes, uids[index : index + SIZES_AT_ONCE])
             following = replace(position, last_uid=uid)
             raw, problem = await self._get(uid, sizes.get(uid), position)
             if raw is None:  # gone, or from before we were asked to read
