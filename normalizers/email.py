@@ -94,9 +94,11 @@ class _Mail:
         self.headers: Headers = self.root.headers
         self.own = received.account.own_addresses
         self.options = received.account.options
-        self.envelope_from = received.headers.get("envelope-from", "")
+        returned_to = self.headers.get("return-path").strip()  # where a mailbox's server writes the envelope's sender
+        self.envelope_from = received.headers.get("envelope-from", returned_to)
         self.envelope_to = tuple(map(canonical, received.headers.get("envelope-to", "").split()[:RECIPIENTS_MAX]))
-        self.null_sender = "envelope-from" in received.headers and self.envelope_from in ("", "<>")
+        named = "envelope-from" in received.headers or bool(returned_to)
+        self.null_sender = named and self.envelope_from in ("", "<>")
         self.subject = decode_words(self.headers.get("subject"))[:SUBJECT_MAX]
 
     def events(self) -> tuple[Event, ...]:
@@ -233,7 +235,7 @@ class _Mail:
                     "reply_to": ", ".join(box.address for box in reply_to),
                     "date": date.astimezone(UTC).isoformat() if date is not None else "",
                     "cc": [box.address for box in mailboxes(", ".join(headers.all("cc")))[:RECIPIENTS_MAX]],
-                    "envelope_from": canonical(self.envelope_from) if "@" in self.envelope_from else "",
+                    "envelope_from": canonical(self.envelope_from.strip("<>")) if "@" in self.envelope_from else "",
                     "envelope_to": list(self.envelope_to),
                 }
                 | ({"loop_token": headers.get(_bounces.LOOP_HEADER)[:200]} if _bounces.LOOP_HEADER in headers else {}),

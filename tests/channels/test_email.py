@@ -442,6 +442,22 @@ def test_one_mail_to_two_of_our_addresses_notes_both() -> None:
     assert event.context.metadata["envelope_to"] == ["help@shop.test", "support@shop.test"]
 
 
+ENVELOPES = {  # Return-Path line, envelope -> (envelope sender, whether it is nobody's)
+    "SMTP": ("", {"envelope-from": "b@x.test"}, ("b@x.test", False)),
+    "SMTP, from nobody": ("", {"envelope-from": ""}, ("", True)),
+    "SMTP knows better": ("Return-Path: <>\r\n", {"envelope-from": "b@x.test"}, ("b@x.test", False)),
+    "a mailbox": ("Return-Path: <B@x.test>\r\n", {}, ("b@x.test", False)),
+    "a mailbox, from nobody": ("Return-Path: <>\r\n", {}, ("", True)),
+    "a mailbox that does not say": ("", {}, ("", False)),
+}
+
+
+@pytest.mark.parametrize(("line", "envelope", "expected"), ENVELOPES.values(), ids=ENVELOPES)
+def test_the_envelope_sender(line: str, envelope: dict[str, str], expected: tuple[str, bool]) -> None:
+    event = one(f"{line}From: ann@x.test\r\nTo: support@shop.test\r\n\r\nHi".encode(), envelope)
+    assert (event.context.metadata["envelope_from"], "null_sender" in event.flags) == expected
+
+
 WRITTEN_TO = {  # header lines, envelope -> the address of ours that was meant
     "the envelope": ("To: help@shop.test", "help@shop.test", "help@shop.test"),
     "in Bcc": ("To: ann@x.test", "help@shop.test", "help@shop.test"),
