@@ -11,9 +11,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from sqlalchemy import Engine, create_engine, text
 
 from tests.mailboxes.conftest import Post, mail, post
 from tests.support.dovecot import PASSWORD
+from tests.support.postgres import Postgres
 from tests.support.process import Served, run, serving
 from tests.support.world import World
 
@@ -95,6 +97,45 @@ async def test_killed_while_reading(post: Post) -> None:
                 await asyncio.sleep(0.2)
                 found = Counter(_subjects(config.parent / "var" / "gateway.db"))
     assert found == Counter(f"Mail {number}" for number in range(COUNT))
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+async def test_another_process_takes_over(post: Post, postgres: Postgres) -> None:
+    """Two workers: one reads the mailbox. It dies; the other goes on, and nothing is doubled."""
+    url = postgres.database()
+    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    head = f'database = "{address}"\nsecret_key = "a key of the tests only"'
+    config = post.configure(head=head)
+    post.box.put(mail(0))
+    engine = create_engine(url)
+    arguments = ("--roles", "worker")
+    async with serving(config, *arguments) as first, serving(config, *arguments) as second:
+        await _kept(engine, 1)
+        owner = _owner(engine)
+        dying, living = (first, second) if owner.startswith(f"{first.process.pid}-") else (second, first)
+        assert owner.startswith(f"{dying.process.pid}-")
+        await dying.stop(signal.SIGKILL)
+        post.box.put(mail(1))
+        await _kept(engine, 2)
+        assert _owner(engine).startswith(f"{living.process.pid}-")
+    engine.dispose()
+
+
+async def _kept(engine: Engine, count: int) -> None:
+    async with asyncio.timeout(40):
+        while True:
+            with engine.connect() as connection:
+                found = connection.execute(text("SELECT count(*) FROM deliveries")).scalar_one()
+            if found == count:
+                return
+            assert found < count
+            await asyncio.sleep(0.1)
+
+
+def _owner(engine: Engine) -> str:
+    with engine.connect() as connection:
+        return str(connection.execute(text("SELECT owner FROM mailboxes")).scalar_one())
 
 
 def _subjects(file: Path) -> list[str]:
