@@ -37,6 +37,7 @@ from adapters._errors import (
     ErrorClass,
     ErrorRule,
     HandshakeRefused,
+    MailboxTrouble,
     MalformedBody,
     MediaError,
     SendError,
@@ -47,13 +48,14 @@ from adapters._errors import (
     platform_error,
 )
 from adapters._http import Http, HttpAnswer
+from adapters._mailbox import Mailbox, ReadsMailbox
 from adapters._tokens import Token, TokenCache, TokenHolder
 
 __all__ = [
     "OK", "Adapter", "AdapterError", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Callback", "Channel",
     "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups",
-    "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "MemberProfiles", "Pace", "PrivateReply", "Probe",
-    "Profiles", "Reconciler", "RepeatRule", "SendError", "Sent", "SettingsError", "SharedKeys", "Subscriber",
-    "TemplateCatalogue", "Throttled", "Token", "TokenCache", "TokenHolder", "TypingSignal", "Unreachable", "Variants",
-    "VerificationError", "Window", "platform_error",
+    "Mailbox", "MailboxTrouble", "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "MemberProfiles", "Pace",
+    "PrivateReply", "Probe", "Profiles", "ReadsMailbox", "Reconciler", "RepeatRule", "SendError", "Sent",
+    "SettingsError", "SharedKeys", "Subscriber", "TemplateCatalogue", "Throttled", "Token", "TokenCache", "TokenHolder",
+    "TypingSignal", "Unreachable", "Variants", "VerificationError", "Window", "platform_error",
 ]  # fmt: skip

@@ -189,5 +189,6 @@ class Channel:
     answer_rules: tuple[AnswerRule, ...] = ()  # held against the flags of the message answered
     automatic_per_message: int | None = None  # automatic answers to one message of a customer
     repeats: RepeatRule | None = None
+    suspends: frozenset[str] = frozenset()  # causes for which an inbound message is put aside for a person to decide
     duplicates: str = ""  # where the platform refuses the same words twice in answer to one message: the source
     sources: tuple[str, ...] = ()

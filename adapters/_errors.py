@@ -99,6 +99,17 @@ class MediaError(AdapterError):
         self.reason, self.retryable = reason, retryable
 
 
+TroubleKind = Literal["auth", "certificate", "folder", "mail", "network", "protocol"]
+
+
+class MailboxTrouble(AdapterError):
+    """A mailbox that cannot be read now. "auth", "certificate" and "folder" need a person; "mail" is about one mail."""
+
+    def __init__(self, kind: TroubleKind, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind, self.detail = kind, detail
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
     """What one of the platform's error codes means for us.

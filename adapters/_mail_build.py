@@ -25,7 +25,7 @@ from adapters._errors import SendError
 from normalizers._fields import clean
 from normalizers._html import to_text
 from normalizers._mime import parse
-from normalizers._mime_text import canonical, mailboxes, message_ids, one_line, safe_filename, untagged
+from normalizers._mime_text import canonical, mailboxes, message_ids, one_line, own_form, safe_filename
 from normalizers._quotes import bare_subject
 from normalizers.model import MailHeaders, OutboundFile, OutboundMessage
 
@@ -104,9 +104,9 @@ def build(message: OutboundMessage, address: str, name: str, own: frozenset[str]
 
 
 def _recipients(addresses: Sequence[str], own: frozenset[str]) -> tuple[str, ...]:
-    """Each once, in order, without ourselves under any plus tag."""
+    """Each once, in order, without ourselves under any plus tag or alias."""
     found = dict.fromkeys(_address(entry) for entry in addresses)
-    return tuple(entry for entry in found if untagged(entry.lower())[0] not in own and entry.lower() not in own)
+    return tuple(entry for entry in found if not own_form(entry.lower(), own))
 
 
 def _address(written: str) -> str:

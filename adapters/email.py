@@ -1,4 +1,5 @@
-"""Mail: received by SMTP (the gateway's own receiver hands the raw mail over), sent through a relay by SMTP.
+"""Mail: received by SMTP (the gateway's own receiver hands the raw mail over) or read from a mailbox by IMAP; sent
+through a relay by SMTP.
 
 Sources: RFC 5321 (transfer), 3207 (STARTTLS), 4954 (login), 6409 (submission).
 """
@@ -6,6 +7,7 @@ Sources: RFC 5321 (transfer), 3207 (STARTTLS), 4954 (login), 6409 (submission).
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,25 +23,30 @@ from adapters._base import Adapter, Answer, Callback, Sent
 from adapters._channel import Channel, Limits, MediaRule, Pace
 from adapters._errors import (
     Ambiguous,
+    MailboxTrouble,
     MediaError,
     SendError,
     Unreachable,
     VerificationError,
 )
 from adapters._http import Http
+from adapters._imap import Imap, ImapMailbox
 from adapters._mail_build import TOTAL_MAX, BuiltMail, build
+from adapters._mail_oauth2 import MailTokens
 from adapters._smtp_results import RULES, Stage, refusal
+from adapters._tokens import InProcessTokens, TokenCache
 from config.secret import Secret
 from normalizers import email as normalizer
-from normalizers._mime import parse
 from normalizers._mime_body import find_file
 from normalizers._mime_text import canonical, domain_of, mailboxes
+from normalizers._mime_unpack import read_mail
 from normalizers.model import Account, Attachment, Event, OutboundMessage, Received
 
 CONNECT_TIMEOUT_S = 10.0  # greeting, TLS and login included
 TRANSFER_TIMEOUT_S = 30.0  # from MAIL FROM until the last byte before the final dot
 ANSWER_TIMEOUT_S = 30.0  # for the answer to the final dot; later it is an unknown outcome
 CHUNK = 64 * 1024  # bytes
+_WILDCARD = re.compile(r"\*@(?:\*\.)?[^\s*@.,<>]+(?:\.[^\s*@.,<>]+)*")
 
 CHANNEL = Channel(
     name="email",
@@ -63,6 +70,7 @@ CHANNEL = Channel(
     delivered_after_failed=True,  # one server may report a delay or failure before another delivers
     address_kinds=("email",),
     attribute_of={"email": "email"},
+    suspends=frozenset({"loop", "spam", "no_sender", "report", "system_sender", "absence", "incomplete", "blank"}),
     sources=("RFC 5321", "RFC 3463", "RFC 3464"),
 )
 
@@ -86,18 +94,31 @@ class Smtp:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`[[accounts]]` of adapter "email". Without `smtp` the account receives only."""
+    """`[[accounts]]` of adapter "email". Without `smtp` the account receives only.
+
+    An alias is an address, a whole domain (`*@help.example.com`), or all domains below one (`*@*.example.com`). Plus
+    tags belong to none.
+    """
 
     address: str
     aliases: tuple[str, ...] = ()
     name: str = ""
     smtp: Smtp | None = None
+    imap: Imap | None = None
     authserv_id: tuple[str, ...] = ()  # whose Authentication-Results count; none: the edge is trusted
     api_base: str = ""  # no use for mail
+
+    @property
+    def data_base(self) -> str:
+        """The one host beside `api_base` that HTTP requests may go to: where the mailbox's access tokens come from."""
+        oauth2 = self.imap.oauth2 if self.imap is not None else None
+        return oauth2.token_url if oauth2 is not None else ""
 
     def __post_init__(self) -> None:
         for key, addresses in (("address", (self.address,)), ("aliases", self.aliases)):
             for address in addresses:
+                if key == "aliases" and _WILDCARD.fullmatch(address):
+                    continue
                 if len(found := mailboxes(address)) != 1 or found[0].written != address:
                     raise ValueError(f"{key}: {address!r} is not a mail address")
 
@@ -112,14 +133,19 @@ class EmailAdapter:
 
     def __init__(self, account: Account, settings: Settings, http: Http) -> None:
         own = {canonical(address) for address in (settings.address, *settings.aliases)}
-        options = {"authserv_id": " ".join(settings.authserv_id), "domain": domain_of(canonical(settings.address))}
-        self._settings = settings
+        options = {
+            "authserv_id": " ".join(settings.authserv_id),
+            "addresses": " ".join(sorted(own)),
+            "domain": domain_of(canonical(settings.address)),
+        }
+        self._settings, self._http = settings, http
+        self.tokens: TokenCache = InProcessTokens()
         self.account = msgspec.structs.replace(
             account, own_addresses=account.own_addresses | own, options={**options, **account.options}
         )
 
     def routing_keys(self) -> frozenset[str]:
-        """The receiver chooses the account by the envelope recipient; events carry no key."""
+        """Addresses and domains: the receiver chooses the account by the envelope recipient; events carry no key."""
         return frozenset(map(canonical, (self._settings.address, *self._settings.aliases)))
 
     def verify(self, callback: Callback) -> None:
@@ -147,14 +173,27 @@ class EmailAdapter:
         async with self._connection() as client:
             return await _transfer(client, mail)
 
+    def mailbox(self) -> ImapMailbox | None:
+        """The mailbox to be read, None when mail comes by SMTP only."""
+        imap = self._settings.imap
+        if imap is None:
+            return None
+        oauth2 = imap.oauth2
+        if oauth2 is None:
+            return ImapMailbox(imap)
+        return ImapMailbox(imap, MailTokens(self.account.id, oauth2, self._http, self.tokens).current)
+
     async def probe(self) -> None:
-        """Connect and log in. Raises `SendError`."""
-        async with self._connection():
-            pass
+        """Connect and log in: to the relay, and to the mailbox. Raises `SendError`."""
+        if self._settings.smtp is not None or self._settings.imap is None:
+            async with self._connection():
+                pass
+        if (mailbox := self.mailbox()) is not None:
+            await _probe_mailbox(mailbox)
 
     async def fetch(self, attachment: Attachment, raw: bytes) -> AsyncIterator[bytes]:
         """The part of the kept mail that `ref` names. Raises `MediaError`."""
-        content = await asyncio.to_thread(lambda: find_file(parse(raw), attachment.ref))
+        content = await asyncio.to_thread(lambda: find_file(read_mail(raw), attachment.ref))
         if content is None:
             raise MediaError(f"the mail has no {attachment.ref}", retryable=False)
         for start in range(0, len(content), CHUNK):
@@ -181,6 +220,18 @@ class EmailAdapter:
                 await client.quit(timeout=1.0)
         finally:
             client.close()
+
+
+async def _probe_mailbox(mailbox: ImapMailbox) -> None:
+    try:
+        await mailbox.prepare()
+        await asyncio.to_thread(mailbox.open)
+    except MailboxTrouble as trouble:
+        if trouble.kind in ("network", "protocol"):
+            raise Unreachable(f"imap: {trouble}") from None
+        raise SendError("auth", f"imap-{trouble.kind}", trouble.detail) from None
+    finally:
+        await asyncio.to_thread(mailbox.close)
 
 
 async def _open(client: SMTP, smtp: Smtp) -> None:

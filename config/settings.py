@@ -83,6 +83,7 @@ class LimitSettings:
 @dataclass(frozen=True, slots=True)
 class RetentionSettings:
     raw_days: int = 30
+    suspended_days: int = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,11 @@ class AccountSettings:
     rate: float | None = None
     templates: tuple[Mapping[str, Any], ...] = ()
     region: str = ""
+    suspend: tuple[str, ...] | None = None  # causes; None: what the channel suspends by itself
+    blocklist: tuple[str, ...] = ()
+    allowlist: tuple[str, ...] = ()
+    allowlist_only: bool = False
+    tickets_per_hour: int = 0  # that one sender may begin; 0: any number
     index: int = 0
     rules: Mapping[str, Any] = field(default_factory=dict)  # see `RuleTables`
 
@@ -120,6 +126,11 @@ class Settings:
     base_dir: Path = Path()  # of the file; relative paths start here
 
     @property
+    def mail_bytes(self) -> int:
+        """How large a mail may be, by whatever way it comes."""
+        return (self.smtp or SmtpSettings()).max_bytes
+
+    @property
     def data_dir(self) -> Path:
         return self.base_dir / self.gateway.data_dir
 
@@ -132,7 +143,11 @@ _SECTIONS: dict[str, type[Any]] = {
     "retention": RetentionSettings,
     "tickets": TicketSettings,
 }
-_COMMON = {"id", "adapter", "rate", "templates", "region", "rules"}
+_SCREEN: dict[str, Any] = {
+    "suspend": tuple[str, ...], "blocklist": tuple[str, ...], "allowlist": tuple[str, ...], "allowlist_only": bool,
+    "tickets_per_hour": int,
+}  # fmt: skip
+_COMMON = {"id", "adapter", "rate", "templates", "region", "rules", *_SCREEN}
 _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
@@ -237,12 +252,27 @@ class _Reader:
             region = self.build_value(str, block.get("region", ""), f"{where}.region")
             templates = self.blocks(block.get("templates", []), f"{where}.templates")
             rules = self.table(block.get("rules", {}), f"{where}.rules")
+            screen = {
+                key: self.build_value(hint, block[key], f"{where}.{key}")
+                for key, hint in _SCREEN.items()
+                if key in block
+            }
             own = {key: value for key, value in block.items() if key not in _COMMON}
             before = len(self.faults)
             options = self.build(adapters[name], own, where)
             if len(self.faults) == before:
                 found.append(
-                    AccountSettings(account_id, name, options, rate, tuple(templates), region or "", index, rules)
+                    AccountSettings(
+                        account_id,
+                        name,
+                        options,
+                        rate,
+                        tuple(templates),
+                        region or "",
+                        index=index,
+                        rules=rules,
+                        **screen,
+                    )
                 )
             elif account_id:
                 found.append(AccountSettings(account_id, name, None, index=index))

@@ -1,4 +1,4 @@
-"""The command line: `gateway init | check | serve | keys | users | channels | adapters | dead | demo`."""
+"""The command line: `gateway init | check | serve | keys | users | channels | adapters | dead | suspended | demo`."""
 
 from __future__ import annotations
 
@@ -103,6 +103,17 @@ def parser() -> argparse.ArgumentParser:
         handled.append(sub)
     for sub in handled:
         cli_dead.add_filter(sub)
+        _config(sub)
+    held = commands.add_parser("suspended", help="messages put aside").add_subparsers(required=True, metavar="ACTION")
+    for action, words in (("list", "list them"), ("release", "file them"), ("drop", "put away for good")):
+        sub = held.add_parser(action, help=words)
+        if action != "list":
+            sub.add_argument("id", nargs="*", help="which; none: all that --cause and --account choose")
+        else:
+            sub.add_argument("--json", action="store_true")
+        sub.add_argument("--cause", default="", help="only those put aside for this")
+        sub.add_argument("--account", default="", help="only of this account")
+        sub.set_defaults(run=lambda parsed: asyncio_run(cli.suspended(parsed)), action=action)
         _config(sub)
     return top
 

@@ -284,6 +284,28 @@ async def users(parsed: argparse.Namespace) -> int:
     return 0
 
 
+async def suspended(parsed: argparse.Namespace) -> int:
+    """List, release or drop what was put aside."""
+    chosen = {"cause": parsed.cause, "account": parsed.account}
+    if parsed.action == "list":
+        found = (await command(parsed.config, "suspended.list", chosen))["items"]
+        if parsed.json:
+            print(json.dumps({"items": found}, indent=2))
+            return 0
+        for row in found:
+            print(
+                f"{row['id']}  {rfc3339(row['received_at'])}  {row['account']}  {row['cause']}  "
+                f"{row['sender']}  {row['subject']}"
+            )
+        print(f"{len(found)} suspended", file=sys.stderr)
+        return 0
+    result = await command(parsed.config, f"suspended.{parsed.action}", {"ids": parsed.id, **chosen})
+    for problem in result["failed"]:
+        print(problem, file=sys.stderr)
+    print(f"{len(result['done'])} {'released' if parsed.action == 'release' else 'dropped'}")
+    return 1 if result["failed"] else 0
+
+
 async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Have the running gateway do it, or take its place for a moment. Raises `CommandFailed`."""
     settings, found = load(path)

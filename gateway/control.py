@@ -21,13 +21,15 @@ from sqlalchemy import Connection
 from gateway import deadletters, passwords
 from gateway.core import Core
 from gateway.ids import micros
+from gateway.intake.worker import TOPIC
 from gateway.requests import RequestError
-from gateway.store import dead, keys, users
+from gateway.store import dead, keys, suspended, users
 from gateway.tickets import Actor
 from gateway.web import show_queues
 
 SOCKET = "control.sock"
 FOLLOW_S = 20.0
+SUSPENDED_MAX = 10_000  # listed or decided by one command
 OPERATOR = Actor("agent", "", "command line")
 
 
@@ -125,6 +127,38 @@ async def drop_dead(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return await _each(arguments, lambda letter: deadletters.drop(core, letter, OPERATOR))
 
 
+async def list_suspended(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What was put aside and waits for a decision, oldest first; `cause` and `account` narrow it."""
+    account, cause = str(arguments.get("account") or ""), str(arguments.get("cause") or "")
+
+    def job(connection: Connection) -> list[dict[str, Any]]:
+        return [dict(row) for row in suspended.page(connection, account, cause, "", None, SUSPENDED_MAX, None)]
+
+    return {"items": (await core.database.read(job))[::-1]}
+
+
+async def release_suspended(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """File what was put aside: by id, or everything `cause` and `account` choose."""
+    return await _decide(core, arguments, suspended.release)
+
+
+async def drop_suspended(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Put it away for good."""
+    return await _decide(core, arguments, suspended.drop)
+
+
+async def _decide(
+    core: Core, arguments: Mapping[str, Any], decide: Callable[[Connection, list[str], str, int], list[str]]
+) -> dict[str, Any]:
+    ids = [str(entry) for entry in arguments.get("ids", [])]
+    if not ids:
+        ids = [row["id"] for row in (await list_suspended(core, arguments))["items"]]
+    now = micros(core.clock())
+    done = set(await core.database.write(lambda connection: decide(connection, ids, OPERATOR.name, now)))
+    core.bus.wake(TOPIC)
+    return {"done": sorted(done), "failed": [f"{i}: not there, or decided before" for i in ids if i not in done]}
+
+
 async def _each(arguments: Mapping[str, Any], work: Callable[[str], Awaitable[object]]) -> dict[str, Any]:
     done, failed = [], []
     for letter in arguments["ids"]:
@@ -185,6 +219,9 @@ COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]
     "dead.jobs": list_dead_jobs,
     "dead.replay": replay_dead,
     "dead.drop": drop_dead,
+    "suspended.list": list_suspended,
+    "suspended.release": release_suspended,
+    "suspended.drop": drop_suspended,
 }
 
 

@@ -21,6 +21,7 @@ from gateway.ids import new_id
 from gateway.requests import AttachmentRequest, ContentRequest, RequestError, TemplateRequest
 from gateway.store.schema import addresses, conversations, identities, messages, uploads
 from normalizers._html import sanitise, to_text
+from normalizers._mime_text import own_form
 from normalizers.model import (
     Address,
     Context,
@@ -397,4 +398,5 @@ def _copies(core: Core, place: Place, answered: Context | None) -> tuple[str, ..
     own = {address.casefold() for account in core.accounts for address in account.adapter.account.own_addresses}
     to = {address.value.casefold() for address in _recipients(place, answered)}
     found = {address.casefold(): address for address in wanted if "@" in address}
-    return tuple(address for folded, address in found.items() if folded not in own | to)[:CC_MAX]
+    others = [written for folded, written in found.items() if folded not in to and not own_form(folded, own)]
+    return tuple(others[:CC_MAX])

@@ -11,6 +11,7 @@ from adapters import Adapter, Http, SettingsError, SharedKeys, TokenCache, Token
 from adapters._load import FoundAdapter, class_for
 from config.settings import AccountSettings, ConfigError, Fault, Settings
 from gateway.accounts import Accounts, BoundAccount, family_of
+from gateway.intake.suspension import CAUSES, problem_of
 from gateway.policies import Policies
 from normalizers.model import Account
 from outbox.rules import load_rules
@@ -46,6 +47,7 @@ def bind(settings: Settings, found: Mapping[str, FoundAdapter], make_http: MakeH
             faults.append(Fault(f"accounts[{account.index}].{error.key}", error.problem))
         except ValueError as error:
             faults.append(Fault(f"accounts[{account.index}]", str(error)))
+    faults += [fault for account in settings.accounts for fault in _screen_faults(account)]
     taken = [account for account in settings.accounts if account.id in BUILT_IN_ACCOUNTS]
     faults += [Fault(f"accounts[{account.index}].id", f"{account.id!r} is built in") for account in taken]
     faults += _clashes(bound)
@@ -66,6 +68,19 @@ def _bind(
     own = {channel.name: policies.of(account, channel.name) for channel in adapter.channels}
     channels = {channel.name: own[channel.name].on(channel) for channel in adapter.channels}
     return BoundAccount(account.id, adapter, account, channels, own)
+
+
+def _screen_faults(account: AccountSettings) -> list[Fault]:
+    where = f"accounts[{account.index}]"
+    unknown = [cause for cause in account.suspend or () if cause not in CAUSES]
+    faults = [Fault(f"{where}.suspend", f"{cause!r} is no cause; known are {', '.join(CAUSES)}") for cause in unknown]
+    if account.tickets_per_hour < 0:
+        faults.append(Fault(f"{where}.tickets_per_hour", "must not be below 0"))
+    for key in ("blocklist", "allowlist"):
+        faults += [
+            Fault(f"{where}.{key}", problem) for pattern in getattr(account, key) if (problem := problem_of(pattern))
+        ]
+    return faults
 
 
 def _clashes(bound: list[BoundAccount]) -> list[Fault]:

@@ -9,9 +9,23 @@ from gateway.core import Core
 from gateway.ids import micros, new_id
 from gateway.intake.worker import TOPIC
 from gateway.store.tickets import to_json
-from normalizers._mime_text import canonical
+from normalizers._mime_text import address_forms, canonical
 
 MAIL_ADAPTER = "email"  # the adapter whose accounts the SMTP receiver serves
+
+
+def delivery_row(core: Core, account: str, source: str, envelope: dict[str, str], raw: bytes) -> dict[str, Any]:
+    """A mail as a delivery to be kept."""
+    return {
+        "id": new_id(),
+        "account": account,
+        "source": source,
+        "url": "",
+        "headers": to_json(envelope),
+        "query": "{}",
+        "body": raw,
+        "received_at": micros(core.clock()),
+    }
 
 
 class Mailroom:
@@ -21,27 +35,16 @@ class Mailroom:
         self._core = core
 
     def resolve(self, recipient: str) -> str | None:
-        """The account of a recipient; a plus tag is part of no address."""
-        local, at, domain = recipient.strip().rpartition("@")
-        plain = f"{local.partition('+')[0]}{at}{domain}"
-        for address in (recipient, plain):
-            found = self._core.accounts.named(MAIL_ADAPTER, canonical(address))
+        """The account of a recipient: by the address, else by its domain. A plus tag is part of no address."""
+        for form in address_forms(canonical(recipient)):
+            found = self._core.accounts.named(MAIL_ADAPTER, form)
             if found:
                 return found[0].id
         return None
 
     async def keep(self, account: str, envelope: dict[str, str], raw: bytes) -> None:
         """Keep one mail; returns once it is durable. Raises `StoreUnavailable` or `TimeoutError` when it cannot be."""
-        row: dict[str, Any] = {
-            "id": new_id(),
-            "account": account,
-            "source": "smtp",
-            "url": "",
-            "headers": to_json(envelope),
-            "query": "{}",
-            "body": raw,
-            "received_at": micros(self._core.clock()),
-        }
+        row = delivery_row(self._core, account, "smtp", envelope, raw)
         async with asyncio.timeout(self._core.settings.limits.commit_timeout_s * 10):  # a sender waits for minutes
             await self._core.database.keep(row)
         self._core.metrics.deliveries.labels(account, "kept").inc()

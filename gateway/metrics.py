@@ -58,6 +58,13 @@ class Metrics:
             "gateway_breaker_open", "1 while the account's platform is left alone", ["account"], registry=registry
         )
         self.dead_open = Gauge("gateway_dead_letters_open", "Dead letters not replayed or dropped", registry=registry)
+        self.mailbox_up = Gauge(
+            "gateway_mailbox_up", "Whether the mailbox of an account could be read last time", ["account"],
+            registry=registry,
+        )  # fmt: skip
+        self.mailbox_errors = Counter(
+            "gateway_mailbox_errors_total", "Failed tries to read a mailbox", ["account", "reason"], registry=registry
+        )
         self.wal_bytes = Gauge("gateway_wal_bytes", "Size of the embedded store's write-ahead log", registry=registry)
 
     def render(self) -> bytes:

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, exists, or_, select, update
+from sqlalchemy import Connection, delete, exists, select, update
 
 from gateway.core import Core
 from gateway.ids import micros
+from gateway.store import suspended
 from gateway.store.dialect import StoreUnavailable
 from gateway.store.schema import attachments, deliveries, events, idempotency, tickets, uploads
 from gateway.store.tickets import change
@@ -47,6 +48,7 @@ class Retention:
         while dropped == CHUNK:  # a little at a time, so that nobody waits long for the store
             dropped = await self._core.database.write(lambda connection: _drop_raw(connection, raw_before))
         await self._close_solved(now)
+        await self._suspended(now, raw_before)
         keys_before = now - IDEMPOTENCY_KEPT // timedelta(microseconds=1)
         await self._core.database.write(
             lambda connection: connection.execute(delete(idempotency).where(idempotency.c.created_at < keys_before))
@@ -54,6 +56,18 @@ class Retention:
         uploads_before = now - UPLOADS_KEPT // timedelta(microseconds=1)
         for path in await self._core.database.write(lambda connection: _drop_uploads(connection, uploads_before)):
             self._core.blobs.remove(path)
+
+    async def _suspended(self, now: int, decided_before: int) -> None:
+        """What nobody decided on in time is dropped; decisions of long ago are forgotten."""
+
+        def job(connection: Connection) -> int:
+            old = suspended.open_ids(connection, CHUNK, expired_at=now)
+            suspended.drop(connection, old, "retention", now)
+            return len(old)
+
+        while await self._core.database.write(job) == CHUNK:
+            log.info("retention.dropping_suspended")
+        await self._core.database.write(lambda connection: suspended.forget_settled(connection, decided_before))
 
     async def _close_solved(self, now: int) -> None:
         """Close what has been solved for longer than the operator wants; nothing closes by itself otherwise."""
@@ -85,7 +99,7 @@ def _drop_raw(connection: Connection, before: int) -> int:
             .values(payload="{}")
         )
         open_events = exists().where(
-            events.c.delivery_id == deliveries.c.id, or_(events.c.state == "dead", events.c.state == "unroutable")
+            events.c.delivery_id == deliveries.c.id, events.c.state.in_(("dead", "unroutable", "suspended"))
         )
         connection.execute(delete(deliveries).where(deliveries.c.id.in_(ids), ~open_events))
     return len(ids)

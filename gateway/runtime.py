@@ -34,6 +34,7 @@ from gateway.deadletters import Undertaker
 from gateway.ids import Clock, system_clock
 from gateway.intake import IntakeWorker
 from gateway.lock import DataLock
+from gateway.mailboxes import MailCollector
 from gateway.mailroom import Mailroom
 from gateway.media import MediaWorker
 from gateway.metrics import Metrics
@@ -172,6 +173,9 @@ class Gateway:
             self._run("retention", Retention(core).run())
             self._run("dead letters", Undertaker(core).run())
             self._run("upkeep", Upkeep(core).run())
+            collector = MailCollector(core, alone=is_embedded(settings))
+            self._health.warn(collector.warnings)
+            self._run("mailboxes", collector.run())
         if "sender" in self.roles:
             store = OutboxStore(core)
             self.dispatcher = Dispatcher(

@@ -10,13 +10,13 @@ from __future__ import annotations
 import email
 import email.policy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from flufl.bounce import all_failures
 
 from normalizers._mime import Headers, Part, read_headers
-from normalizers._mime_text import canonical, domain_of, mailboxes, message_ids, one_line, untagged
+from normalizers._mime_text import canonical, domain_of, mailboxes, message_ids, one_line, own_form
 
 REPORT_MAX = 256 * 1024  # bytes of a report part
 RECIPIENTS_MAX = 200
@@ -24,6 +24,12 @@ HEURISTIC_MAX = 64 * 1024  # bytes shown to the heuristics for bounces of no sta
 HEURISTIC_NESTING = 20
 
 _FAILED = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
+_BASIC = {"452": "4.2.2", "552": "5.2.2", "553": "5.1.3"}
+_NOBODY = re.compile(
+    r"(?:user|recipient|mailbox|address|account)\b.{0,40}\b(?:unknown|not found|does ?n.t exist|unavailable)|"
+    r"(?:no such|unknown|invalid) (?:user|recipient|mailbox|address|account)",
+    re.IGNORECASE,
+)
 _ORIGINAL_ID = re.compile(rb"(?im)^[ \t>]*message-id:[ \t\r\n]*(<[^<>\s]{3,998}>)")
 _DAEMONS = {"mailer-daemon", "postmaster", "mailerdaemon", "mail-daemon"}
 _NO_ANSWER = re.compile(r"(?:no[-_.]?reply|do[-_.]?not[-_.]?reply|donotreply|bounces?|mailer-daemon|notifications?)\b")
@@ -73,19 +79,20 @@ def find_report(root: Part, sender: str, *, null_sender: bool, raw: bytes) -> Re
     if (part := parts.get("message/feedback-report")) is not None and stated in ("feedback-report", ""):
         return _complaint(part, root)
     part = parts.get("message/delivery-status") or parts.get("message/global-delivery-status")
-    if part is not None and (stated or null_sender or _is_daemon(sender)):
+    if part is not None and (stated or null_sender or is_daemon(sender)):
         return Report("bounce", _original_id(root, raw), tuple(_failures(part)))
     failed = mailboxes(root.headers.get("x-failed-recipients"))  # Exim
     if failed:
         found = (Failure(box.address, "failed", *_status_in(raw)) for box in failed[:RECIPIENTS_MAX])
         return Report("bounce", _original_id(root, raw), tuple(found))
     answers = root.headers.get("auto-submitted").lower().startswith("auto-replied")
-    if stated or _is_daemon(sender) or (null_sender and not answers):
+    if stated or is_daemon(sender) or (null_sender and not answers):
         return _by_heuristics(root, raw)
     return None
 
 
-def _is_daemon(address: str) -> bool:
+def is_daemon(address: str) -> bool:
+    """Whether a mail system writes under this address."""
     return address.partition("@")[0] in _DAEMONS
 
 
@@ -112,11 +119,28 @@ def _failures(part: Part) -> Iterator[Failure]:
         action = block.get("action").split(";")[0].strip().lower()
         if not recipient and not action:
             continue
-        status = _FAILED.search(block.get("status"))
-        if not action:
-            action = "delayed" if status is not None and status[1].startswith("4") else "failed"
         detail = one_line(block.get("diagnostic-code").partition(";")[2] or block.get("diagnostic-code"))[:500]
-        yield Failure(recipient, action, status[1] if status is not None else "", detail)
+        status = _code(block.get("status"), detail)
+        if not action:
+            action = "delayed" if status.startswith("4") else "failed"
+        yield Failure(recipient, action, status, detail)
+
+
+def _code(status: str, detail: str) -> str:
+    """The enhanced status code (RFC 3463). Where the field says nothing (5.0.0), the server's own words may: an
+    enhanced code in them, or the basic one (RFC 5321, 4.2.3)."""
+    told = _FAILED.search(status)
+    if told is not None and not told[1].endswith(".0.0"):
+        return told[1]
+    said = _FAILED.search(detail)
+    if said is not None and (told is None or said[1][0] == told[1][0]):
+        return said[1]
+    basic = re.match(r"\W{0,3}([45]\d\d)\b", detail)
+    if basic is not None and (told is None or basic[1][0] == told[1][0]):
+        if basic[1] in ("550", "551") and _NOBODY.search(detail):
+            return "5.1.1"
+        return _BASIC.get(basic[1], told[1] if told is not None else f"{basic[1][0]}.0.0")
+    return told[1] if told is not None else ""
 
 
 def _original_id(root: Part, raw: bytes) -> str:
@@ -180,17 +204,16 @@ def _complaint(part: Part, root: Part) -> Report:
 # --- automatic mail ---------------------------------------------------------------------------------------------------
 
 
-def automatic(headers: Headers, sender: str, subject: str, own: Iterable[str], *, own_id: bool, null: bool) -> str:
+def automatic(headers: Headers, sender: str, subject: str, own: Container[str], *, own_id: bool, null: bool) -> str:
     """Who made the mail: "" a person, "ooo", "generated", "bulk" or "own_loop".
 
     `own_id`: its Message-ID is of our making. `null`: it came with an empty envelope sender. A subject alone proves
     nothing, and neither does a request not to be answered: Exchange stamps that on what people write.
     """
-    ours = set(own)
-    if own_id or LOOP_HEADER in headers or untagged(sender)[0] in ours:
+    if own_id or LOOP_HEADER in headers or own_form(sender, own):
         return "own_loop"
     loops = headers.get("x-loop").lower()
-    if loops and any(box.address in ours for box in mailboxes(loops)):
+    if loops and any(own_form(box.address, own) for box in mailboxes(loops)):
         return "own_loop"
     submitted = re.split(r"[;\s(]", headers.get("auto-submitted").strip().lower(), maxsplit=1)[0]
     precedence = headers.get("precedence").strip().lower()
@@ -214,7 +237,18 @@ def automatic(headers: Headers, sender: str, subject: str, own: Iterable[str], *
 
 def answers_nobody(address: str) -> bool:
     """Whether nobody reads what is sent there."""
-    return _NO_ANSWER.match(address) is not None or _is_daemon(address)
+    return _NO_ANSWER.match(address) is not None or is_daemon(address)
+
+
+def is_spam(headers: Headers) -> bool:
+    """Whether the mail server in front says so: SpamAssassin's and rspamd's headers, Microsoft's confidence level of 5
+    and more. Nobody gains by forging them: at worst their own mail is put aside."""
+    if headers.get("x-spam-flag").strip().lower().startswith("yes") or headers.get("x-spam").strip().lower() == "yes":
+        return True
+    if headers.get("x-spam-status").strip().lower().startswith("yes"):
+        return True
+    level = headers.get("x-ms-exchange-organization-scl").strip()
+    return level in ("5", "6", "7", "8", "9")
 
 
 def wants_no_answer(headers: Headers) -> bool:

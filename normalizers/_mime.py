@@ -85,7 +85,7 @@ class Part:
             case "quoted-printable":
                 return binascii.a2b_qp(self.body)
             case "x-uuencode" | "uuencode" | "x-uue" | "uue":
-                return _uudecoded(self.body)
+                return uudecoded(self.body)
             case _:
                 return self.body
 
@@ -204,7 +204,8 @@ def _before_line_end(body: bytes, position: int) -> int:
     return position - (body[position - 1 : position] == b"\r")
 
 
-def _uudecoded(raw: bytes) -> bytes:
+def uudecoded(raw: bytes) -> bytes:
+    """The file between `begin` and `end`."""
     out: list[bytes] = []
     inside = False
     for line in raw.split(b"\n", UU_LINES_MAX)[:UU_LINES_MAX]:

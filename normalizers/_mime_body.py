@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from normalizers import _html
+from normalizers import _calendar, _html
 from normalizers._mime import Part, read_headers
 from normalizers._mime_text import decode_words, safe_filename
 from normalizers.model import Attachment, MediaKind
@@ -61,6 +61,8 @@ def body_of(root: Part) -> Body:
     marked = any(passage.html for passage in reader.passages)
     raw_html = "\n".join(p.html or _html.from_text(p.plain) for p in reader.passages)[:HTML_MAX] if marked else ""
     text = "\n\n".join(_texts(reader.passages)).strip()[:TEXT_MAX]
+    if not text and not raw_html:
+        text = next((told for part in reader.files if (told := _invitation(part))), "")
     html = _html.sanitise(raw_html) if raw_html else ""
     if html and not _html.has_content(html):
         html = raw_html = ""
@@ -72,6 +74,10 @@ def body_of(root: Part) -> Body:
     hashed = {attachment.ref: bytes.fromhex(attachment.sha256) for attachment in files}
     digests = tuple(_digest(part, hashed.get(f"part:{part.path}")) for part in root.leaves())
     return Body(text, html, raw_html if html else "", tuple(files), digests, flags)
+
+
+def _invitation(part: Part) -> str:
+    return _calendar.summary(part.text(HTML_MAX)) if part.media_type == "text/calendar" else ""
 
 
 def _texts(passages: list[_Passage]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from encodings import normalize_encoding
@@ -320,6 +320,27 @@ def untagged(address: str) -> tuple[str, str]:
     local, _, domain = address.rpartition("@")
     base, _, tag = local.partition("+")
     return (f"{base}@{domain}", tag) if base and tag else (address, "")
+
+
+def address_forms(address: str) -> Iterator[str]:
+    """What may stand for an address in a list of our own, the closest first: itself, without its plus tag, its whole
+    domain (`*@shop.test`), the domains above it (`*@*.test`)."""
+    yield address
+    base, tag = untagged(address)
+    if tag:
+        yield base
+    labels = domain_of(address).split(".")
+    yield f"*@{'.'.join(labels)}"
+    for start in range(1, min(len(labels), 20)):
+        yield f"*@*.{'.'.join(labels[start:])}"
+
+
+def own_form(address: str, own: Container[str]) -> str:
+    """The address as one of `own` (addresses and domains, see `address_forms`), without its plus tag, or ""."""
+    for form in address_forms(address):
+        if form in own:
+            return untagged(address)[0] if form.startswith("*@") else form
+    return ""
 
 
 def domain_of(address: str) -> str:

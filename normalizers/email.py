@@ -1,8 +1,10 @@
 """Mail as it came by SMTP, to events. Sources: RFC 5321, 5322, 2045-2047, 3464, 3834, 5965, 8601.
 
 `Received.body` is the raw mail; `Received.headers` is the envelope: `envelope-from`, `envelope-to` (in order, separated
-by blanks), `peer`, `helo`. `Account.own_addresses` are the support addresses of all mail accounts, lower case. Options:
-`authserv_id` (whose Authentication-Results count, separated by blanks), `delimiter` (the line our mails open with),
+by blanks), `peer`, `helo`; of a mail read from a mailbox there is none. `incomplete` says why the body is only the
+beginning of the mail. `Account.own_addresses` are the support addresses of all mail accounts, lower case. Options:
+`addresses` (those of this account alone), `authserv_id` (whose Authentication-Results count), both separated by blanks;
+`delimiter` (the line our mails open with),
 `domain` (of our Message-IDs).
 """
 
@@ -17,7 +19,7 @@ from datetime import UTC
 from normalizers import _bounces
 from normalizers._bounces import Report
 from normalizers._fields import clean, digest
-from normalizers._mime import Headers, parse
+from normalizers._mime import Headers
 from normalizers._mime_body import Body, body_of
 from normalizers._mime_text import (
     Mailbox,
@@ -26,9 +28,11 @@ from normalizers._mime_text import (
     mail_date,
     mailboxes,
     message_ids,
+    own_form,
     references,
     untagged,
 )
+from normalizers._mime_unpack import read_mail
 from normalizers._quotes import forwarded_from, is_forward, short_html_text, short_text
 from normalizers.model import (
     Address,
@@ -51,7 +55,8 @@ from normalizers.model import (
 CHANNEL = "email"
 RECIPIENTS_MAX = 100
 SUBJECT_MAX = 998  # characters
-_DELIVERED_TO = ("delivered-to", "x-original-to", "x-forwarded-to", "to", "cc")
+_TRACES = ("x-original-to", "x-forwarded-to", "delivered-to")
+_DELIVERED_TO = (*_TRACES, "to", "cc")
 _QUOTED_LINE = re.compile(r"^[ \t]*>", re.MULTILINE)
 _LANGUAGE = re.compile(r"\s*([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3})")
 _OWN_ID = re.compile(r"t\.[a-z2-7]{26}\.[a-z2-7]{6,16}@(.+)", re.IGNORECASE)
@@ -60,7 +65,8 @@ _OWN_ID = re.compile(r"t\.[a-z2-7]{26}\.[a-z2-7]{6,16}@(.+)", re.IGNORECASE)
 def normalize(received: Received) -> tuple[Event, ...]:
     """A mail as one message, or as what a machine reports: delivery updates, a read receipt, a complaint.
 
-    Never raises: a mail in which nobody can be found who wrote it, or that no reader survives, is `Unreadable`.
+    Never raises: a mail that no reader survives is `Unreadable`. One in which nobody can be found who wrote it is from
+    a placeholder and flagged `no_sender`.
     """
     try:
         return _Mail(received).events()
@@ -84,13 +90,15 @@ class _Mail:
 
     def __init__(self, received: Received) -> None:
         self.received = received
-        self.root = parse(received.body)
+        self.root = read_mail(received.body)
         self.headers: Headers = self.root.headers
         self.own = received.account.own_addresses
         self.options = received.account.options
-        self.envelope_from = received.headers.get("envelope-from", "")
+        returned_to = self.headers.get("return-path").strip()  # where a mailbox's server writes the envelope's sender
+        self.envelope_from = received.headers.get("envelope-from", returned_to)
         self.envelope_to = tuple(map(canonical, received.headers.get("envelope-to", "").split()[:RECIPIENTS_MAX]))
-        self.null_sender = "envelope-from" in received.headers and self.envelope_from in ("", "<>")
+        named = "envelope-from" in received.headers or bool(returned_to)
+        self.null_sender = named and self.envelope_from in ("", "<>")
         self.subject = decode_words(self.headers.get("subject"))[:SUBJECT_MAX]
 
     def events(self) -> tuple[Event, ...]:
@@ -101,12 +109,9 @@ class _Mail:
             null_sender=self.null_sender or self.headers.get("return-path") == "<>",
             raw=self.received.body,
         )
-        if report is not None:
-            return tuple(self.report_events(report))
-        sender = self.sender(claimed)
-        if sender is None:
-            return (_unreadable(self.received, "no sender: neither a header nor the envelope holds an address"),)
-        return (self.message(sender),)
+        if report is not None and (events := tuple(self.report_events(report))):
+            return events
+        return (self.message(self.sender(claimed), report=report is not None),)
 
     # --- reports ------------------------------------------------------------------------------------------------------
 
@@ -133,10 +138,10 @@ class _Mail:
                 channel=CHANNEL,
                 person=Person((_address(report.recipient),)),
                 state="opted_out",
-                scope="automatic",
+                scope="all",
                 source="complaint",
             )
-        else:
+        elif report.kind != "bounce":  # one that names nothing is shown to a person, flagged
             reason = f"a report ({report.kind}) that names no message or recipient"
             yield Ignored(id=digest(received.body), at=received.received_at, channel=CHANNEL, reason=reason)
 
@@ -149,7 +154,7 @@ class _Mail:
                 status, error = "sent", None
             case "delayed":
                 status = "queued"
-                error = PlatformError(failure.status or "delayed", "delayed", failure.detail, final=False)
+                error = PlatformError(failure.status or "4.0.0", "delayed", failure.detail, final=False)
             case _:
                 status = "failed"
                 error = PlatformError(failure.status or "5.0.0", failure.action, failure.detail)
@@ -166,15 +171,16 @@ class _Mail:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    def sender(self, claimed: tuple[Mailbox, ...]) -> _Sender | None:
+    def sender(self, claimed: tuple[Mailbox, ...]) -> _Sender:
         """Who wrote: the From header, never Reply-To. Only when it names nobody, whoever else is named, flagged."""
         flags: list[str] = []
         if not claimed:
             others = (self.headers.get("sender"), self.envelope_from, self.headers.get("reply-to"))
             claimed = next((found for value in others if (found := mailboxes(clean(value)))), ())
             flags.append("sender_guessed")
-        if not claimed:
-            return None
+        if not claimed:  # one placeholder for each mail: never merged, never written to
+            nobody = f"{digest(self.received.body)[:32]}@no-sender.invalid"
+            return _Sender(Mailbox("", nobody, nobody), ("no_sender",), "claimed")
         if len(claimed) > 1 or len(self.headers.all("from")) > 1:
             flags.append("several_senders")
         trusted = self.options.get("authserv_id", "").split()
@@ -190,7 +196,7 @@ class _Mail:
             flags.append("unaligned")
         return _Sender(claimed[0], tuple(flags), evidence)
 
-    def message(self, sender: _Sender) -> InboundMessage:
+    def message(self, sender: _Sender, *, report: bool = False) -> InboundMessage:
         received, headers = self.received, self.headers
         body = body_of(self.root)
         text, full_text = self.texts(body)
@@ -229,7 +235,7 @@ class _Mail:
                     "reply_to": ", ".join(box.address for box in reply_to),
                     "date": date.astimezone(UTC).isoformat() if date is not None else "",
                     "cc": [box.address for box in mailboxes(", ".join(headers.all("cc")))[:RECIPIENTS_MAX]],
-                    "envelope_from": canonical(self.envelope_from) if "@" in self.envelope_from else "",
+                    "envelope_from": canonical(self.envelope_from.strip("<>")) if "@" in self.envelope_from else "",
                     "envelope_to": list(self.envelope_to),
                 }
                 | ({"loop_token": headers.get(_bounces.LOOP_HEADER)[:200]} if _bounces.LOOP_HEADER in headers else {}),
@@ -239,7 +245,7 @@ class _Mail:
             automatic=self.automatic(sender.box.address),
             own_address=self.own_address(),
             answer_to=tuple(_address(box.address) for box in reply_to[:10] if box.address != sender.box.address),
-            flags=(*sender.flags, *self.flags(), *body.flags),
+            flags=(*sender.flags, *self.flags(sender, report=report), *body.flags),
         )
 
     def texts(self, body: Body) -> tuple[str, str]:
@@ -277,26 +283,33 @@ class _Mail:
         for addresses in groups:
             for address in addresses:
                 base, tag = untagged(address)
-                if base in self.own and tag[:1] == mark and tag[1:]:
+                if own_form(base, self.own) and tag[:1] == mark and tag[1:]:
                     yield tag[1:]
                 elif mark == "b" and tag and base.startswith("b@"):
                     yield tag
 
     def is_own(self, address: str) -> bool:
-        return address in self.own or untagged(address)[0] in self.own
+        return bool(own_form(address, self.own))
 
     def own_address(self) -> str:
-        """The address of ours the customer wrote to; the envelope knows it even when we stand in Bcc."""
-        candidates = list(self.envelope_to)
-        for name in _DELIVERED_TO:
-            candidates += [box.address for box in mailboxes(", ".join(self.headers.all(name)))]
-        return next((base for address in candidates if (base := self.own_base(address))), "")
+        """Which of this account's addresses the customer wrote to.
 
-    def own_base(self, address: str) -> str:
-        if address in self.own:
-            return address
-        base, _ = untagged(address)
-        return base if base in self.own else ""
+        The envelope says it, also when we stand in Bcc. But where a forward brought the mail (a support address outside
+        of our own servers), the envelope only holds its target, and what the customer wrote stands in the headers.
+        """
+        own = frozenset(self.options.get("addresses", "").split()) or self.own
+        sent = [form for address in self.envelope_to if (form := own_form(address, own))]
+        written = list(self.named_as(("to", "cc"), own))
+        if sent and (not written or not set(sent).isdisjoint(written)):
+            return sent[0]
+        return next(iter([*written, *sent, *self.named_as(_TRACES, own)]), "")
+
+    def named_as(self, headers: Iterable[str], own: frozenset[str]) -> Iterator[str]:
+        """Addresses of ours in these headers, in order."""
+        for name in headers:
+            for box in mailboxes(", ".join(self.headers.all(name))):
+                if form := own_form(box.address, own):
+                    yield form
 
     def others(self, named: Iterable[Mailbox], sender: str) -> tuple[Address, ...]:
         """Who else got the mail: To and Cc without us, the sender and machines."""
@@ -318,9 +331,17 @@ class _Mail:
             null=self.null_sender,
         )
 
-    def flags(self) -> Iterator[str]:
+    def flags(self, sender: _Sender, *, report: bool) -> Iterator[str]:
         if self.null_sender:
             yield "null_sender"
+        if report:
+            yield "report"
+        if _bounces.is_daemon(sender.box.address):
+            yield "system_sender"
+        if _bounces.is_spam(self.headers):
+            yield "spam"
+        if "incomplete" in self.received.headers:
+            yield "incomplete"
         if _bounces.wants_no_answer(self.headers):
             yield "no_auto_answer"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.dovecot import Dovecot
 from tests.support.postgres import Postgres
 from tests.support.services import missing
 
@@ -23,5 +24,16 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         server = Postgres.start(tmp_path_factory.mktemp("postgres"))
     except (ImportError, OSError, RuntimeError) as error:
         missing(f"PostgreSQL cannot be started: {type(error).__name__}: {error}")
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def dovecot() -> Iterator[Dovecot]:
+    """An IMAP server of the tests' own; every test takes a user name of its own."""
+    try:
+        server = Dovecot.start()
+    except (OSError, RuntimeError) as error:
+        missing(f"Dovecot cannot be started, mailboxes are not tested: {error}")
     with server:
         yield server

@@ -1,22 +1,32 @@
 #!/bin/sh
 # What the tests need beside Python packages. PostgreSQL comes with a wheel and is started by the tests themselves;
-# Chromium comes from the machine, and is installed where that is allowed. What is missing is said loudly: the tests
-# that need it are skipped, or fail with REQUIRE_SERVICES=1.
+# Chromium and Dovecot come from the machine, and are installed where that is allowed. What is missing is said loudly:
+# the tests that need it are skipped, or fail with REQUIRE_SERVICES=1.
 set -u
 
-for name in chromium chromium-browser google-chrome; do
-    command -v "$name" >/dev/null 2>&1 && exit 0
-done
+there() {
+    for name in "$@"; do
+        command -v "$name" >/dev/null 2>&1 && return 0
+        [ -x "/usr/sbin/$name" ] && return 0
+    done
+    return 1
+}
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "tests: installing Chromium for the browser tests"
+get() { # package
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || return 1
+    echo "tests: installing $1"
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 && exit 0
-fi
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$1"; } >/dev/null 2>&1
+}
 
-echo "****************************************************************" >&2
-echo "*  tests: no Chromium here and none could be installed:        *" >&2
-echo "*  the browser tests will be SKIPPED                           *" >&2
-echo "****************************************************************" >&2
-[ "${REQUIRE_SERVICES:-}" = 1 ] && exit 1
+missing() { # what, which tests
+    echo "****************************************************************" >&2
+    echo "*  tests: no $1 here and none could be installed:" >&2
+    echo "*  the $2 will be SKIPPED" >&2
+    echo "****************************************************************" >&2
+    [ "${REQUIRE_SERVICES:-}" = 1 ] && exit 1
+}
+
+there chromium chromium-browser google-chrome || get chromium || missing Chromium "browser tests"
+there dovecot || get dovecot-imapd || missing Dovecot "mailbox tests"
 exit 0

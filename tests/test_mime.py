@@ -15,6 +15,7 @@ from normalizers._mime_text import (
     mail_date,
     mailboxes,
     message_ids,
+    own_form,
     parameters,
     references,
     safe_filename,
@@ -126,6 +127,25 @@ FILENAMES = {
 @pytest.mark.parametrize(("name", "safe"), FILENAMES.items(), ids=range(len(FILENAMES)))
 def test_filenames(name: str, safe: str) -> None:
     assert safe_filename(name) == safe
+
+
+OWN_FORMS = {  # address -> the one of ours it is
+    "support@shop.test": "support@shop.test",
+    "support+t12@shop.test": "support@shop.test",
+    "other@shop.test": "",
+    "any@help.test": "any@help.test",
+    "any+t12@help.test": "any@help.test",
+    "any@sub.help.test": "",
+    "any@a.eu.test": "any@a.eu.test",
+    "any@a.b.eu.test": "any@a.b.eu.test",
+    "any@eu.test": "",
+    "nonsense": "",
+}
+
+
+@pytest.mark.parametrize(("address", "form"), OWN_FORMS.items(), ids=OWN_FORMS)
+def test_our_own_addresses(address: str, form: str) -> None:
+    assert own_form(address, {"support@shop.test", "*@help.test", "*@*.eu.test"}) == form
 
 
 IDS = {

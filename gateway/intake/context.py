@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Protocol
 
 from adapters import Channel
 from gateway.intake.records import Changes, Identity, Snapshot
+from gateway.intake.suspension import OPEN, Screen
 from gateway.tickets import Policy
 
 
@@ -17,6 +19,8 @@ class TokenReader(Protocol):
     def ticket_number(self, token: str) -> int | None: ...
 
     def own_message(self, mail_id: str) -> str | None: ...
+
+    def loop_token(self) -> str: ...
 
     def keyed_hash(self, text: str) -> str: ...
 
@@ -31,6 +35,8 @@ class Rules:
     tickets: Policy = field(default_factory=Policy)
     region: Callable[[str], str] = lambda account: ""
     own_addresses: frozenset[str] = frozenset()
+    screen: Callable[[str, str], Screen] = lambda account, channel: OPEN
+    suspended_for: timedelta = timedelta(days=14)
 
 
 @dataclass(slots=True)

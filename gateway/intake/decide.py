@@ -11,9 +11,9 @@ import msgspec
 from adapters import Allowance, Channel, Window
 from gateway.identity import consent
 from gateway.ids import micros
-from gateway.intake import echoes, filing, people
+from gateway.intake import echoes, filing, people, suspension
 from gateway.intake.context import Context, Rules
-from gateway.intake.messages import attachment_rows, echo_row, inbound_row, known_of
+from gateway.intake.messages import attachment_rows, echo_row, external_id, inbound_row, known_of
 from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot, Ticket
 from gateway.tickets import Actor, Entry, subject_of
 from normalizers.model import (
@@ -44,7 +44,8 @@ PLATFORM = Actor("platform")
 def decide(rows: Sequence[EventRow], snapshot: Snapshot, rules: Rules, now: int, new_id: Callable[[], str]) -> Changes:
     """File every event of the batch, in order. The outcome of each stands in `Changes.outcomes`.
 
-    Outcomes: done; ignored (seen, own echo, of no use); parked (it names a message nobody knows yet); dead.
+    Outcomes: done; ignored (seen, own echo, of no use); suspended (a person decides); parked (it names a message nobody
+    knows yet); dead.
     """
     ctx = Context(snapshot, rules, now, new_id)
     for row in rows:
@@ -98,19 +99,22 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     twin = _twin(ctx, row, event)
     if twin is not None:
         return "ignored", f"the same mail came in at another address of ours: message {twin}"
-    if event.automatic == "own_loop":
-        return "ignored", "our own mail came back"
+    held = _suspend(ctx, row, event)
+    if held is not None:
+        return held
     from_nobody = "null_sender" in event.flags  # bounces, and absence notes (RFC 3834)
-    if from_nobody and filing.mail_thread(ctx, account, event.thread) is None:
-        return "ignored", "a bounce of no mail of ours"
     at = min(micros(event.at), row.received_at + AHEAD_MAX)
     identity = people.resolve(ctx, event.sender, event.channel, account, at)
-    conversation = filing.conversation_for(ctx, identity, event.channel, account, event.thread, ctx.now)
+    own_id = external_id(event)
+    conversation = filing.conversation_for(ctx, identity, event.channel, account, event.thread, ctx.now, own_id)
     if event.kind == "system" and conversation.id not in ctx.snapshot.tickets:
         return "ignored", "a system note makes no ticket by itself"
-    admitted = filing.may_write(conversation, identity)
+    admitted = filing.may_write(conversation, identity) or "unknown_sender" in row.released
     flags = list(event.flags) if admitted else [*event.flags, "unknown_sender"]
-    quiet = not admitted or from_nobody or event.automatic == "ooo" or event.kind == "system"
+    flags += ["released"] if row.released else []
+    quiet = not admitted or event.kind == "system"
+    if not row.released:  # a person has read it and wants it to count
+        quiet = quiet or from_nobody or event.automatic == "ooo"
     actor = Actor("customer", identity.contact_id, identity.name or identity.handle)
     ticket, where = filing.ticket_for(ctx, event, conversation, identity, actor, quiet=quiet)
     if admitted:
@@ -137,6 +141,63 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     )
     ctx.tell("message.received", {"ticket_id": ticket.id, "message_id": message["id"]}, account)
     return "done", ""
+
+
+def _suspend(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, str] | None:
+    """Put the message aside, or drop what is provably our own coming back; None when it is to be filed."""
+    screen = ctx.rules.screen(row.account, event.channel)
+    mail = event.thread.kind == "mail"
+    if event.automatic == "own_loop" and not row.released and ("loop" not in screen.suspends or _ours(ctx, event)):
+        return "ignored", "our own mail came back"
+    if screen.is_open and not mail:
+        return None
+    thread = filing.mail_thread(ctx, row.account, event.thread, external_id(event)) if mail else None
+    sender = people.lookup(ctx, event.sender.addresses, event.channel, row.account)
+    address = event.sender.addresses[0].value if event.sender.addresses else ""
+    admitted = thread is None or filing.may_write(thread, sender, address)
+    threaded = not mail or thread is not None
+    begun = _begun(ctx, sender) if screen.tickets_per_hour else 0
+    found = suspension.causes(event, screen, threaded=threaded, admitted=admitted, begun=begun, waived=row.released)
+    if not found:
+        nobody = mail and thread is None and "null_sender" in event.flags and not row.released
+        return ("ignored", "a bounce of no mail of ours") if nobody else None
+    ticket = ctx.snapshot.tickets.get(thread.id) if thread is not None else None
+    ctx.changes.suspended.append(
+        {
+            "id": row.id,
+            "delivery_id": row.delivery_id,
+            "account": row.account,
+            "channel": event.channel,
+            "cause": found[0],
+            "causes": msgspec.json.encode(found).decode(),
+            "sender": address,
+            "name": event.sender.name,
+            "subject": event.subject,
+            "own_address": event.own_address,
+            "ticket_id": ticket.id if ticket is not None else None,
+            "received_at": row.received_at,
+            "created_at": ctx.now,
+            "expires_at": ctx.now + ctx.rules.suspended_for // timedelta(microseconds=1),
+            "state": "open",
+            "settled_at": None,
+            "settled_by": "",
+        }
+    )
+    ctx.tell("message.suspended", {"suspended_id": row.id, "cause": found[0]}, row.account)
+    return "suspended", found[0]
+
+
+def _begun(ctx: Context, sender: Identity | None) -> int:
+    """Tickets the sender has begun within the hour, those of this batch included."""
+    if sender is None:
+        return 0
+    return ctx.snapshot.begun.get(sender.id, 0) + sum(made.identity_id == sender.id for made in ctx.changes.tickets)
+
+
+def _ours(ctx: Context, event: InboundMessage) -> bool:
+    """Whether the mail carries what only we can have made."""
+    token = event.context.metadata.get("loop_token", "") if event.context is not None else ""
+    return token == ctx.rules.tokens.loop_token() or ctx.rules.tokens.own_message(external_id(event)) is not None
 
 
 def _twin(ctx: Context, row: EventRow, event: InboundMessage) -> str | None:

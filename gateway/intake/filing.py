@@ -7,17 +7,18 @@ from typing import Any
 from gateway.intake.context import Context
 from gateway.intake.records import Conversation, Identity, Ticket
 from gateway.tickets import SYSTEM, VIA_CLOSED, Actor, Entry, Filing, channel_tags, file_message, subject_of
+from normalizers._mime_text import own_form
 from normalizers.model import InboundMessage, Thread
 
 PARTICIPANTS_MAX = 48
 
 
 def conversation_for(
-    ctx: Context, identity: Identity, channel: str, account: str, thread: Thread, now: int
+    ctx: Context, identity: Identity, channel: str, account: str, thread: Thread, now: int, own_id: str = ""
 ) -> Conversation:
-    """The conversation of an event, made if need be."""
+    """The conversation of an event, made if need be. `own_id`: see `mail_thread`."""
     if thread.kind == "mail":
-        return mail_thread(ctx, account, thread) or _open(ctx, identity, channel, account, "mail", "", now)
+        return mail_thread(ctx, account, thread, own_id) or _open(ctx, identity, channel, account, "mail", "", now)
     key = {
         "private": identity.id,
         "group": f"group:{thread.key}",
@@ -28,8 +29,11 @@ def conversation_for(
     return found or _open(ctx, identity, channel, account, thread.kind, key, now)
 
 
-def mail_thread(ctx: Context, account: str, thread: Thread) -> Conversation | None:
-    """The conversation a mail answers: by the ticket its reply token seals, else by the ids it refers to."""
+def mail_thread(ctx: Context, account: str, thread: Thread, own_id: str = "") -> Conversation | None:
+    """The conversation a mail answers: by the ticket its reply token seals, else by the ids it refers to.
+
+    `own_id`: its own Message-ID. When an answer to it was filed before it, that has named it already.
+    """
     for token in thread.tokens:
         number = ctx.rules.tokens.ticket_number(token)
         ticket = ctx.snapshot.tickets_by_number.get(number) if number is not None else None
@@ -40,6 +44,9 @@ def mail_thread(ctx: Context, account: str, thread: Thread) -> Conversation | No
         known = ctx.snapshot.messages.get(message_id) if message_id else None
         if known is not None:
             return ctx.snapshot.conversations_by_id.get(known.conversation_id)
+    named_by = ctx.snapshot.messages.get(ctx.snapshot.refs.get((account, own_id), "")) if own_id else None
+    if named_by is not None and named_by.external_id != own_id:
+        return ctx.snapshot.conversations_by_id.get(named_by.conversation_id)
     return None
 
 
@@ -54,11 +61,16 @@ def _open(ctx: Context, identity: Identity, channel: str, account: str, kind: st
     return made
 
 
-def may_write(conversation: Conversation, identity: Identity) -> bool:
-    """Whether the sender belongs to the thread. Only threads that others can find their way into (mail) ask."""
-    if conversation.kind != "mail" or not conversation.participants or identity.id == conversation.identity_id:
+def may_write(conversation: Conversation, identity: Identity | None, address: str = "") -> bool:
+    """Whether the sender belongs to the thread. Only threads that others can find their way into (mail) ask.
+
+    `address` stands for a sender whom nobody knows yet.
+    """
+    if conversation.kind != "mail" or not conversation.participants:
         return True
-    return identity.external_id.casefold() in conversation.participants
+    if identity is not None and identity.id == conversation.identity_id:
+        return True
+    return (identity.external_id if identity is not None else address).casefold() in conversation.participants
 
 
 def admit(ctx: Context, conversation: Conversation, identity: Identity, event: InboundMessage) -> None:
@@ -68,7 +80,7 @@ def admit(ctx: Context, conversation: Conversation, identity: Identity, event: I
     known = set(conversation.participants)
     for value in (identity.external_id, *(address.value for address in event.recipients)):
         folded = value.casefold()
-        if folded not in known and folded not in ctx.rules.own_addresses and len(known) < PARTICIPANTS_MAX:
+        if folded not in known and not own_form(folded, ctx.rules.own_addresses) and len(known) < PARTICIPANTS_MAX:
             known.add(folded)
             conversation.participants.append(folded)
             conversation.dirty = True

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, func, select
 from gateway import identity as values_of
 from gateway.intake import echoes
 from gateway.intake.context import Rules
+from gateway.intake.messages import external_id
 from gateway.intake.records import (
     AddressKey,
     AddressRow,
@@ -52,6 +53,7 @@ from normalizers.model import (
 )
 
 _decode = msgspec.json.decode
+HOUR = 3_600_000_000  # microseconds
 
 
 @dataclass(slots=True)
@@ -77,11 +79,24 @@ def load(connection: Connection, rows: Sequence[EventRow], rules: Rules) -> Snap
     _load_messages(connection, snapshot, wanted)
     _load_conversations(connection, snapshot, wanted)
     echoes.load(connection, rows, snapshot, rules)
+    if any(rules.screen(account, channel).tickets_per_hour for account, channel in wanted.surfaces):
+        _load_begun(connection, snapshot, max(row.received_at for row in rows))
     if connection.execute(select(erased.c.hash).limit(1)).first() is not None:
         hashes = [rules.tokens.keyed_hash(f"{row.account}:{row.event.id}") for row in rows]
         found = connection.execute(select(erased.c.hash).where(erased.c.hash.in_(hashes)))
         snapshot.erased = frozenset(found.scalars())
     return snapshot
+
+
+def _load_begun(connection: Connection, snapshot: Snapshot, now: int) -> None:
+    """How many tickets each known sender has begun within the hour."""
+    owners = {identity.contact_id for identity in snapshot.identities.values()}
+    statement = (
+        select(tickets.c.identity_id, func.count())
+        .where(among(connection, tickets.c.contact_id, owners), tickets.c.created_at > now - HOUR)
+        .group_by(tickets.c.identity_id)
+    )
+    snapshot.begun = {row[0]: int(row[1]) for row in connection.execute(statement)}
 
 
 def load_people(
@@ -119,6 +134,8 @@ def _want(wanted: _Wanted, account: str, event: Event, rules: Rules) -> None:
     match event:
         case InboundMessage() | Echo():
             wanted.refs.add(event.id)
+            if isinstance(event, InboundMessage):
+                wanted.refs.add(external_id(event))
             if event.context is not None and event.context.reply_to:
                 wanted.refs.add(event.context.reply_to)
             if isinstance(event, Echo) and event.target:
@@ -241,7 +258,7 @@ def load_keys(connection: Connection, snapshot: Snapshot, contact_ids: Iterable[
 
 _KNOWN_COLUMNS = (
     messages.c.id, messages.c.ticket_id, messages.c.conversation_id, messages.c.identity_id, messages.c.direction,
-    messages.c.reactions, messages.c.delivery_id, messages.c.raw_path,
+    messages.c.reactions, messages.c.delivery_id, messages.c.raw_path, messages.c.external_id,
 )  # fmt: skip
 
 

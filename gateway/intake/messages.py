@@ -135,5 +135,5 @@ def known_of(message: dict[str, Any]) -> Known:
     """What later events of the batch must know of a message."""
     return Known(
         message["id"], message["ticket_id"], message["conversation_id"], message["identity_id"], message["direction"],
-        [], message["delivery_id"], message["raw_path"],
+        [], message["delivery_id"], message["raw_path"], message["external_id"],
     )  # fmt: skip

@@ -22,6 +22,7 @@ class EventRow:
     received_at: int
     attempts: int
     event: Event
+    released: tuple[str, ...] = ()  # causes of a suspension that a person has waived
 
 
 @dataclass(slots=True)
@@ -144,6 +145,7 @@ class Known:
     reactions: list[dict[str, Any]]
     delivery_id: str = ""
     raw_path: str = ""
+    external_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ class Snapshot:
     messages: dict[str, Known] = field(default_factory=dict)
     erased: frozenset[str] = frozenset()
     on_their_way: dict[str, list[OnItsWay]] = field(default_factory=dict)  # identity id -> what echoes may prove
+    begun: dict[str, int] = field(default_factory=dict)  # identity -> tickets within the hour, where that counts
 
 
 @dataclass(slots=True)
@@ -212,5 +215,6 @@ class Changes:
     templates: list[dict[str, Any]] = field(default_factory=list)  # rows
     aliases: list[tuple[str, Address]] = field(default_factory=list)  # private replies, whom they reached
     linked: list[tuple[Identity, Ticket, str]] = field(default_factory=list)  # a private answer, its public ticket's id
+    suspended: list[dict[str, Any]] = field(default_factory=list)  # rows
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (state, reason)
     live: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)  # type, data, account

@@ -11,6 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
 
+from adapters import Channel
+from config.settings import AccountSettings
 from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.ids import micros, new_id
@@ -21,6 +23,7 @@ from gateway.intake.decide import decide
 from gateway.intake.load import load
 from gateway.intake.records import Changes, EventRow
 from gateway.intake.save import dead_letter, mark_deliveries, save
+from gateway.intake.suspension import OPEN, Screen
 from gateway.store.dialect import StoreUnavailable, among, insert_ignore
 from gateway.store.schema import dead_letters, deliveries, events, message_refs
 from gateway.tickets import Policy
@@ -47,6 +50,11 @@ def rules_of(core: Core) -> Rules:
     settings = core.settings
     days = settings.tickets.new_ticket_when_solved_for
     regions = {account.id: account.settings.region or settings.gateway.region for account in core.accounts}
+    screens = {
+        (account.id, channel.name): screen_of(account.settings, channel)
+        for account in core.accounts
+        for channel in account.channels.values()
+    }
     own = frozenset(
         address.casefold() for account in core.accounts for address in account.adapter.account.own_addresses
     )
@@ -57,6 +65,19 @@ def rules_of(core: Core) -> Rules:
         tickets=Policy(timedelta(days=days) if days is not None else None),
         region=lambda account: regions.get(account, settings.gateway.region),
         own_addresses=own,
+        screen=lambda account, channel: screens.get((account, channel), OPEN),
+        suspended_for=timedelta(days=settings.retention.suspended_days),
+    )
+
+
+def screen_of(account: AccountSettings, channel: Channel) -> Screen:
+    """What an account lets through: its own causes, else those the channel declares, and its lists."""
+    return Screen(
+        suspends=channel.suspends if account.suspend is None else frozenset(account.suspend),
+        blocklist=frozenset(pattern.casefold() for pattern in account.blocklist),
+        allowlist=frozenset(pattern.casefold() for pattern in account.allowlist),
+        allowlist_only=account.allowlist_only,
+        tickets_per_hour=account.tickets_per_hour,
     )
 
 
@@ -278,7 +299,7 @@ def _take_events(connection: Connection, now: int) -> list[EventRow]:
     statement = (
         select(
             events.c.id, events.c.delivery_id, events.c.account, events.c.received_at, events.c.attempts,
-            events.c.payload,
+            events.c.payload, events.c.released,
         )
         .where(
             _EVENTS_OPEN,
@@ -287,7 +308,10 @@ def _take_events(connection: Connection, now: int) -> list[EventRow]:
         .order_by(events.c.id)
         .limit(BATCH)
     )  # fmt: skip
-    return [EventRow(*row[:5], stage.decode(row[5])) for row in connection.execute(statement).all()]
+    return [
+        EventRow(*row[:5], stage.decode(row[5]), tuple(filter(None, row[6].split(","))))
+        for row in connection.execute(statement).all()
+    ]
 
 
 def _give_up_parked(connection: Connection, now: int) -> None:

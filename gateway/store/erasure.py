@@ -31,6 +31,7 @@ from gateway.store.schema import (
     messages,
     outbox,
     receipts,
+    suspended,
     ticket_events,
     ticket_tags,
     tickets,
@@ -64,7 +65,8 @@ def erase(
         connection,
         select(attachments.c.path).where(attachments.c.message_id.in_(message_ids), attachments.c.path != ""),
     )
-    _erase_raw(connection, [(row.delivery_id, row.raw_path) for row in said if row.delivery_id], now, keyed_hash)
+    places = [(row.delivery_id, row.raw_path) for row in said if row.delivery_id]
+    _erase_raw(connection, [*places, *_take_suspended(connection, [row.id for row in persons])], now, keyed_hash)
     _erase_rows(connection, everybody, [row.id for row in persons], ticket_ids, message_ids)
     connection.execute(
         update(contacts)
@@ -81,6 +83,14 @@ def erase(
         )
     )
     return paths
+
+
+def _take_suspended(connection: Connection, identity_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Forget what they wrote and was put aside; the deliveries it came in, whole."""
+    theirs = select(addresses.c.value).where(addresses.c.identity_id.in_(identity_ids))
+    found = list(connection.execute(select(suspended.c.delivery_id).where(suspended.c.sender.in_(theirs))).scalars())
+    connection.execute(delete(suspended).where(suspended.c.sender.in_(theirs)))
+    return [(delivery_id, "$") for delivery_id in found]
 
 
 def _ids(connection: Connection, statement: object) -> list[str]:

@@ -55,7 +55,7 @@ deliveries = Table(
     metadata,
     _id(primary_key=True),
     _text("account", 64),
-    _text("source", 16),  # webhook, smtp, api
+    _text("source", 16),  # webhook, smtp, imap, api
     _text("url"),
     _json("headers"),
     _json("query"),
@@ -87,11 +87,12 @@ events = Table(
     Column("lane", BigInteger, nullable=False, server_default="0"),
     _json("payload"),
     _moment("received_at", nullable=False),
-    # new, retry (ours to repeat), parked (waits for `waits_for`), done, ignored, unroutable, dead
+    # new, retry (ours to repeat), parked (waits for `waits_for`), suspended, done, ignored, unroutable, dead
     Column("state", String(12), nullable=False, server_default="new"),
     Column("attempts", Integer, nullable=False, server_default="0"),
     _moment("not_before"),
     _text("waits_for"),
+    _text("released"),  # the causes of a suspension that a person has waived, separated by commas
     _text("error"),
     UniqueConstraint("account", "kind", "dedupe_key"),
     Index(
@@ -108,6 +109,53 @@ events = Table(
         postgresql_where=text("state = 'parked'"),
     ),
     Index("ix_events_delivery_id", "delivery_id"),
+)
+
+# How far a mailbox has been read, written in the transaction that keeps the mail; and who reads it now.
+mailboxes = Table(
+    "mailboxes",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    Column("folder", String(255), primary_key=True),
+    Column("uidvalidity", BigInteger, nullable=False, server_default="0"),
+    Column("last_uid", BigInteger, nullable=False, server_default="0"),
+    Column("since", BigInteger, nullable=False, server_default="0"),  # what came before is not ours to import
+    Column("known_until", BigInteger, nullable=False, server_default="0"),  # mails whose date is asked for that
+    _text("owner", 64),
+    _moment("lease_until"),
+    _text("problem"),
+    _moment("problem_at"),
+    _moment("read_at"),
+)
+
+# Messages put aside before they became part of any ticket, with the cause; `id` is the event's, which keeps the words.
+suspended = Table(
+    "suspended",
+    metadata,
+    _id(primary_key=True),
+    _id("delivery_id", nullable=False),
+    _text("account", 64),
+    _text("channel", 32),
+    _text("cause", 32),
+    _json("causes", "[]"),
+    _text("sender"),
+    _text("name"),
+    _text("subject"),
+    _text("own_address"),
+    _id("ticket_id"),  # the ticket it would have gone to
+    _moment("received_at", nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("expires_at", nullable=False),
+    Column("state", String(8), nullable=False, server_default="open"),  # open, released, dropped
+    _moment("settled_at"),
+    _text("settled_by"),
+    Index("ix_suspended_sender", "sender"),
+    Index(
+        "ix_suspended_open",
+        "id",
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
+    ),
 )
 
 # --- people -----------------------------------------------------------------------------------------------------------

@@ -49,12 +49,17 @@ class Health:
         self._core = core
         self.draining = False
         self._checks: dict[str, Check] = {"store": self._store, "schema": self._schema, "disk": self._disk}
+        self._warners: list[Callable[[], list[str]]] = []
         self._schema_found = False
         self._figures_at = -FIGURES_EVERY_S
 
     def add(self, name: str, check: Check) -> None:
         """Have `/readyz` ask this, too. The name "schema" replaces the built-in check."""
         self._checks[name] = check
+
+    def warn(self, source: Callable[[], list[str]]) -> None:
+        """Have `/readyz` tell of this, too: trouble in which the process still wants work."""
+        self._warners.append(source)
 
     async def readiness(self) -> Readiness:
         """Ask every check, side by side."""
@@ -109,7 +114,7 @@ class Health:
             found.append(f"only {usage.free // 2**20} MiB of disk are free")
         if self._wal_bytes() > WAL_HIGH:
             found.append("the write-ahead log is larger than 64 MiB: a long read may hold it")
-        return found
+        return found + [warning for source in self._warners for warning in source()]
 
     def _wal_bytes(self) -> int:
         path = self._core.database.url.database

@@ -457,6 +457,54 @@ class DeadJob(Out):
     updated_at: Moment
 
 
+class Suspended(Out):
+    """A message put aside before it became part of any ticket: kept until it is released, dropped, or its time is over.
+
+    `cause` is the strongest of `causes`. `ticket_id`: the ticket it would have gone to, where there is one.
+    """
+
+    id: Id
+    account: str
+    channel: str
+    cause: str
+    causes: list[str]
+    sender: str
+    name: str
+    subject: str
+    own_address: str
+    ticket_id: str | None
+    received_at: Moment
+    expires_at: Moment
+    state: Literal["open", "released", "dropped"]
+    settled_at: Moment | None
+    settled_by: str
+
+
+class SuspendedFile(Out):
+    """A file of a message put aside; it can be had once the message is released."""
+
+    filename: str
+    media_type: str
+    size: int | None
+
+
+class SuspendedMessage(Suspended):
+    """A message put aside, with what it says."""
+
+    text: str
+    full_text: str
+    html: str
+    flags: list[str]
+    attachments: list[SuspendedFile]
+
+
+class Decided(Out):
+    """What became of several: done, or skipped because they were decided before or are not there."""
+
+    done: list[Id]
+    skipped: list[Id]
+
+
 class Upload(Out):
     """A file that can be attached to a reply by its id."""
 

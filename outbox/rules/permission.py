@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from normalizers._mime_text import own_form
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.rules.declare import rule
@@ -125,7 +126,7 @@ def _body_parameters(parameters: object) -> int | None:
 )  # fmt: skip
 def loop_guard(message: OutboundMessage, facts: Facts) -> Verdict:
     """Nobody writes to himself, and machines do not talk to machines. An agent's message is never counted."""
-    if any(address.value.lower() in facts.own_addresses for address in message.to):
+    if any(own_form(address.value.lower(), facts.own_addresses) for address in message.to):
         return deny("loop_guard", "the recipient is an address of this gateway", "write to somebody else")
     if not facts.automatic:
         return ALLOW

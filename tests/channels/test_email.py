@@ -254,7 +254,7 @@ INBOUND: dict[str, tuple[Event, ...]] = {  # file -> events
             channel="email",
             person=Person((person("ann@customer.test"),)),
             state="opted_out",
-            scope="automatic",
+            scope="all",
             source="complaint",
         ),
     ),
@@ -358,10 +358,49 @@ def test_strange_senders(headers: tuple[str, ...], address: str, flags: tuple[st
     assert event.flags == flags
 
 
-def test_a_mail_from_nobody_is_kept_to_be_read_again() -> None:
-    event = one(b"Subject: x\r\n\r\nHi", {"envelope-from": "", "envelope-to": "support@shop.test"})
+def test_a_mail_from_nobody_is_from_a_placeholder_of_its_own() -> None:
+    envelope = {"envelope-from": "", "envelope-to": "support@shop.test"}
+    event, other = one(b"Subject: x\r\n\r\nHi", envelope), one(b"Subject: y\r\n\r\nHi", envelope)
+    assert event.flags == ("no_sender", "null_sender")
+    assert event.sender.addresses[0].value.endswith("@no-sender.invalid")
+    assert event.sender != other.sender
+
+
+def test_what_no_reader_survives_is_kept_to_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(raw: bytes) -> None:
+        raise RecursionError("deep")
+
+    monkeypatch.setattr("normalizers.email.read_mail", fail)
+    event = one(FILES["plain"])
     assert isinstance(event, Unreadable)
-    assert event.path == "$"
+    assert (event.path, event.problem) == ("$", "RecursionError: deep")
+
+
+FLAGGED = {  # header lines, sender, envelope -> the flag a decision is made on
+    "SpamAssassin": ("X-Spam-Flag: YES", "ann@x.test", {}, "spam"),
+    "SpamAssassin's status": ("X-Spam-Status: Yes, score=9.1", "ann@x.test", {}, "spam"),
+    "Microsoft": ("X-MS-Exchange-Organization-SCL: 6", "ann@x.test", {}, "spam"),
+    "a mail system": ("X-Nothing: x", "MAILER-DAEMON@x.test", {}, "system_sender"),
+    "cut off": ("X-Nothing: x", "ann@x.test", {"incomplete": "too large"}, "incomplete"),
+}
+
+
+@pytest.mark.parametrize(("line", "sender", "envelope", "flag"), FLAGGED.values(), ids=FLAGGED)
+def test_what_a_suspension_is_decided_on(line: str, sender: str, envelope: dict[str, str], flag: str) -> None:
+    event = one(f"From: {sender}\r\n{line}\r\nSubject: x\r\n\r\nHi".encode(), ENVELOPE | envelope)
+    assert flag in event.flags
+    assert flag not in one(b"From: ann@x.test\r\nX-Spam-Flag: NO\r\n\r\nHi").flags
+
+
+def test_a_report_that_names_nothing_is_shown_to_a_person() -> None:
+    raw = (
+        b"From: Mail Delivery <mailer-daemon@x.test>\r\nContent-Type: multipart/report; report-type=delivery-status;"
+        b" boundary=b\r\n\r\n--b\r\n\r\nIt failed.\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n"
+        b"Reporting-MTA: dns; x.test\r\n\r\nFinal-Recipient: rfc822; a@y.test\r\nAction: failed\r\n--b--\r\n"
+    )
+    event = one(raw, {"envelope-from": "", "envelope-to": "support@shop.test"})
+    assert isinstance(event, InboundMessage)
+    assert {"report", "null_sender", "system_sender"} <= set(event.flags)
 
 
 AUTOMATIC = {  # header lines -> class
@@ -403,6 +442,45 @@ def test_one_mail_to_two_of_our_addresses_notes_both() -> None:
     assert event.context.metadata["envelope_to"] == ["help@shop.test", "support@shop.test"]
 
 
+ENVELOPES = {  # Return-Path line, envelope -> (envelope sender, whether it is nobody's)
+    "SMTP": ("", {"envelope-from": "b@x.test"}, ("b@x.test", False)),
+    "SMTP, from nobody": ("", {"envelope-from": ""}, ("", True)),
+    "SMTP knows better": ("Return-Path: <>\r\n", {"envelope-from": "b@x.test"}, ("b@x.test", False)),
+    "a mailbox": ("Return-Path: <B@x.test>\r\n", {}, ("b@x.test", False)),
+    "a mailbox, from nobody": ("Return-Path: <>\r\n", {}, ("", True)),
+    "a mailbox that does not say": ("", {}, ("", False)),
+}
+
+
+@pytest.mark.parametrize(("line", "envelope", "expected"), ENVELOPES.values(), ids=ENVELOPES)
+def test_the_envelope_sender(line: str, envelope: dict[str, str], expected: tuple[str, bool]) -> None:
+    event = one(f"{line}From: ann@x.test\r\nTo: support@shop.test\r\n\r\nHi".encode(), envelope)
+    assert (event.context.metadata["envelope_from"], "null_sender" in event.flags) == expected
+
+
+WRITTEN_TO = {  # header lines, envelope -> the address of ours that was meant
+    "the envelope": ("To: help@shop.test", "help@shop.test", "help@shop.test"),
+    "in Bcc": ("To: ann@x.test", "help@shop.test", "help@shop.test"),
+    "forwarded to us": ("To: help@shop.test", "support@shop.test", "help@shop.test"),
+    "a mailbox, by To": ("To: help@shop.test", None, "help@shop.test"),
+    "a mailbox, in Bcc": ("To: x@x.test\r\nDelivered-To: help@shop.test", None, "help@shop.test"),
+    "a mailbox, before its alias": ("To: x@x.test\r\nX-Original-To: help+t1@shop.test", None, "help@shop.test"),
+    "nobody of ours": ("To: x@x.test", None, ""),
+}
+
+
+@pytest.mark.parametrize(("lines", "to", "meant"), WRITTEN_TO.values(), ids=WRITTEN_TO)
+def test_which_of_our_addresses_was_written_to(lines: str, to: str | None, meant: str) -> None:
+    envelope = {} if to is None else ENVELOPE | {"envelope-to": to}
+    event = one(f"From: ann@x.test\r\n{lines}\r\n\r\nHi".encode(), envelope)
+    assert (event.own_address, event.sender.addresses[0].value) == (meant, "ann@x.test")
+
+
+def test_an_address_of_another_account_is_not_the_one_that_answers() -> None:
+    event = one(b"From: ann@x.test\r\nTo: help@shop.test\r\n\r\nHi", {}, addresses="support@shop.test")
+    assert (event.own_address, event.recipients) == ("", ())
+
+
 def test_a_clock_ahead_does_not_reach_into_the_future() -> None:
     assert one(mail("Date: Fri, 1 Jan 2038 00:00:00 +0000")).at == NOW
 
@@ -411,7 +489,9 @@ def test_a_clock_ahead_does_not_reach_into_the_future() -> None:
 def test_truncated_anywhere_it_never_raises(name: str) -> None:
     raw = FILES[name]
     for end in range(0, len(raw), 97):
-        assert normalize(received(raw[:end]))
+        events = normalize(received(raw[:end], options={"authserv_id": "mx.test", "delimiter": "reply above"}))
+        assert events
+        assert not any(isinstance(event, Unreadable) for event in events)
 
 
 @settings(max_examples=100, deadline=None)
@@ -433,7 +513,11 @@ def adapter() -> EmailAdapter:
 def test_the_account_knows_itself() -> None:
     account = adapter().account
     assert account.own_addresses == OWN
-    assert account.options == {"authserv_id": "mx.test mx2.test", "domain": "shop.test"}
+    assert account.options == {
+        "addresses": "support@shop.test",
+        "authserv_id": "mx.test mx2.test",
+        "domain": "shop.test",
+    }
 
 
 async def test_files_are_fetched_from_the_kept_mail() -> None:

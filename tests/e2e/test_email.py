@@ -64,6 +64,37 @@ async def test_a_reply_leaves_from_the_address_that_was_written_to(world: World)
     assert SALES in mail.headers.get("from")
 
 
+async def test_any_address_of_a_domain_is_ours_and_answers_as_itself(world: World) -> None:
+    await _with_aliases(world, "*@help.shop.test", "*@*.eu.test", "help@acme.test")
+    for count, address in enumerate(("billing@help.shop.test", "x@de.eu.test", "help@acme.test"), 1):
+        await world.mailed(ANN, to=address, subject=address)
+        ticket = (await world.api.items("tickets", count))[0]
+        assert (ticket["account"], ticket["channel_info"]["own_address"]) == ("mail-sales", address)
+        mail = await reply_to(world, ticket, "Hi", count)
+        assert address in mail.headers.get("from")
+        assert mail.headers.get("reply-to").startswith(address.partition("@")[0] + "+t")
+    await world.mail.customer_writes(world.smtp_port, ANN, "help@acme.test", text="Thanks", reply_to=mail)
+    await world.api.messages(ticket, 3)
+
+
+async def _with_aliases(world: World, *aliases: str) -> None:
+    """Start again with aliases of the second account."""
+    await world.stop()
+    written = ", ".join(f'"{alias}"' for alias in aliases)
+    text = world.file.read_text("utf-8").replace(f'address = "{SALES}"', f'address = "{SALES}"\naliases = [{written}]')
+    world.file.write_text(text, "utf-8")
+    await world.start()
+
+
+async def test_mail_forwarded_from_an_address_elsewhere_is_answered_from_there(world: World) -> None:
+    await _with_aliases(world, "help@acme.test")
+    head = f"From: {ANN}\r\nTo: help@acme.test\r\nX-Forwarded-To: {SALES}\r\nSubject: x\r\nMessage-ID: <f@c.test>\r\n"
+    await world.mail.hand_over(world.smtp_port, ANN, [SALES], f"{head}\r\nHi".encode())
+    ticket = await world.api.ticket()
+    assert ticket["channel_info"]["own_address"] == "help@acme.test"
+    assert "help@acme.test" in (await reply_to(world, ticket, "Hi")).headers.get("from")
+
+
 async def test_one_mail_to_two_addresses_is_one_ticket(world: World) -> None:
     await world.mail.customer_writes(world.smtp_port, ANN, [SUPPORT, SALES], subject="Both", text="Hello")
     ticket = await world.api.ticket()

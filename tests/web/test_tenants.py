@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from gateway.ids import micros, new_id
-from gateway.store.schema import attachments, dead_jobs, dead_letters, messages, metadata
+from gateway.store.schema import attachments, dead_jobs, dead_letters, events, messages, metadata, suspended
 from gateway.web.api import ROUTES
 from gateway.web.routes import Route
 from tests.web.conftest import Gateway
@@ -46,7 +46,7 @@ class Both:
         contact = await gateway.ok("GET", f"/api/v1/contacts/{ticket['contact_id']}")
         self.key = await gateway.make_key("tenant-b", "admin", ["echo-b"])
         now = micros(gateway.core.clock())
-        file, letter, order = new_id(), new_id(), new_id()
+        file, letter, order, held = new_id(), new_id(), new_id(), new_id()
 
         def job(connection: Any) -> str:
             message = str(connection.execute(select(messages.c.id).where(messages.c.account == "echo-a")).scalar())
@@ -59,12 +59,19 @@ class Both:
             work = {"id": order, "action": "drop", "filter": '{"visible":["echo-a"]}', "actor": '{"type":"agent"}',
                     "end_id": letter, "created_at": now, "updated_at": now, "not_before": now}  # fmt: skip
             connection.execute(insert(dead_jobs), [work])
+            event = {"id": held, "delivery_id": new_id(), "account": "echo-a", "kind": "message",
+                     "dedupe_key": held, "payload": '{"text": "A secret of tenant A"}', "received_at": now,
+                     "state": "suspended"}  # fmt: skip
+            connection.execute(insert(events), [event])
+            row = {"id": held, "delivery_id": new_id(), "account": "echo-a", "cause": "spam", "received_at": now,
+                   "created_at": now, "expires_at": now}  # fmt: skip
+            connection.execute(insert(suspended), [row])
             return message
 
         message = await gateway.core.database.write(job)
         self.ids = {
             "tickets": ticket["id"], "messages": message, "contacts": contact["id"], "attachments": file,
-            "dead": letter, "dead-jobs": order,
+            "dead": letter, "dead-jobs": order, "suspended": held,
         }  # fmt: skip
         self.names = {"{own contact}": own["contact_id"], "{identity}": contact["identities"][0]["id"]}
 

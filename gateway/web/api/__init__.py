@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from gateway.web.api import access, attributes, contacts, dead, files, gateway, messages, queues, tickets, users
+from gateway.web.api import (
+    access,
+    attributes,
+    contacts,
+    dead,
+    files,
+    gateway,
+    messages,
+    queues,
+    suspended,
+    tickets,
+    users,
+)
 from gateway.web.routes import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -13,6 +25,7 @@ ROUTES: tuple[Route, ...] = (
     *files.ROUTES,
     *queues.ROUTES,
     *dead.ROUTES,
+    *suspended.ROUTES,
     *users.ROUTES,
     *access.ROUTES,
     *gateway.ROUTES,

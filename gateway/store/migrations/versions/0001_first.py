@@ -30,6 +30,7 @@ TABLES = (
     "groups",
     "idempotency",
     "identities",
+    "mailboxes",
     "merges",
     "message_refs",
     "messages",
@@ -39,6 +40,7 @@ TABLES = (
     "receipts",
     "roles",
     "sessions",
+    "suspended",
     "templates",
     "ticket_events",
     "ticket_tags",
@@ -324,6 +326,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=True),
         sa.Column("waits_for", sa.Text(), server_default="", nullable=False),
+        sa.Column("released", sa.Text(), server_default="", nullable=False),
         sa.Column("error", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sa.UniqueConstraint("account", "kind", "dedupe_key", name=op.f("uq_events_account_kind_dedupe_key")),
@@ -402,6 +405,21 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("name = '' AND profile_at IS NULL"),
         postgresql_where=sa.text("name = '' AND profile_at IS NULL"),
+    )
+    op.create_table(
+        "mailboxes",
+        sa.Column("account", sa.String(length=64), nullable=False),
+        sa.Column("folder", sa.String(length=255), nullable=False),
+        sa.Column("uidvalidity", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("last_uid", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("since", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("known_until", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("owner", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("problem", sa.Text(), server_default="", nullable=False),
+        sa.Column("problem_at", sa.BigInteger(), nullable=True),
+        sa.Column("read_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("account", "folder", name=op.f("pk_mailboxes")),
     )
     op.create_table(
         "merges",
@@ -600,6 +618,36 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_sessions")),
     )
     op.create_index("ix_sessions_user_id", "sessions", ["user_id"], unique=False)
+    op.create_table(
+        "suspended",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("delivery_id", sa.String(length=32), nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("cause", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("causes", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("sender", sa.Text(), server_default="", nullable=False),
+        sa.Column("name", sa.Text(), server_default="", nullable=False),
+        sa.Column("subject", sa.Text(), server_default="", nullable=False),
+        sa.Column("own_address", sa.Text(), server_default="", nullable=False),
+        sa.Column("ticket_id", sa.String(length=32), nullable=True),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=8), server_default="open", nullable=False),
+        sa.Column("settled_at", sa.BigInteger(), nullable=True),
+        sa.Column("settled_by", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suspended")),
+    )
+    op.create_index(
+        "ix_suspended_open",
+        "suspended",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_index("ix_suspended_sender", "suspended", ["sender"], unique=False)
     op.create_table(
         "templates",
         sa.Column("account", sa.String(length=64), nullable=False),
