@@ -11,10 +11,11 @@ import msgspec
 from adapters import Allowance, Channel, Window
 from gateway.identity import consent
 from gateway.ids import micros
-from gateway.intake import echoes, filing, people, suspension
+from gateway.intake import echoes, filing, people
 from gateway.intake.context import Context, Rules
 from gateway.intake.messages import attachment_rows, echo_row, external_id, inbound_row, known_of
 from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot, Ticket
+from gateway.intake.screening import put_aside
 from gateway.tickets import Actor, Entry, subject_of
 from normalizers.model import (
     AccountEvent,
@@ -99,7 +100,7 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     twin = _twin(ctx, row, event)
     if twin is not None:
         return "ignored", f"the same mail came in at another address of ours: message {twin}"
-    held = _suspend(ctx, row, event)
+    held = put_aside(ctx, row, event)
     if held is not None:
         return held
     from_nobody = "null_sender" in event.flags  # bounces, and absence notes (RFC 3834)
@@ -141,63 +142,6 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     )
     ctx.tell("message.received", {"ticket_id": ticket.id, "message_id": message["id"]}, account)
     return "done", ""
-
-
-def _suspend(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, str] | None:
-    """Put the message aside, or drop what is provably our own coming back; None when it is to be filed."""
-    screen = ctx.rules.screen(row.account, event.channel)
-    mail = event.thread.kind == "mail"
-    if event.automatic == "own_loop" and not row.released and ("loop" not in screen.suspends or _ours(ctx, event)):
-        return "ignored", "our own mail came back"
-    if screen.is_open and not mail:
-        return None
-    thread = filing.mail_thread(ctx, row.account, event.thread, external_id(event)) if mail else None
-    sender = people.lookup(ctx, event.sender.addresses, event.channel, row.account)
-    address = event.sender.addresses[0].value if event.sender.addresses else ""
-    admitted = thread is None or filing.may_write(thread, sender, address)
-    threaded = not mail or thread is not None
-    begun = _begun(ctx, sender) if screen.tickets_per_hour else 0
-    found = suspension.causes(event, screen, threaded=threaded, admitted=admitted, begun=begun, waived=row.released)
-    if not found:
-        nobody = mail and thread is None and "null_sender" in event.flags and not row.released
-        return ("ignored", "a bounce of no mail of ours") if nobody else None
-    ticket = ctx.snapshot.tickets.get(thread.id) if thread is not None else None
-    ctx.changes.suspended.append(
-        {
-            "id": row.id,
-            "delivery_id": row.delivery_id,
-            "account": row.account,
-            "channel": event.channel,
-            "cause": found[0],
-            "causes": msgspec.json.encode(found).decode(),
-            "sender": address,
-            "name": event.sender.name,
-            "subject": event.subject,
-            "own_address": event.own_address,
-            "ticket_id": ticket.id if ticket is not None else None,
-            "received_at": row.received_at,
-            "created_at": ctx.now,
-            "expires_at": ctx.now + ctx.rules.suspended_for // timedelta(microseconds=1),
-            "state": "open",
-            "settled_at": None,
-            "settled_by": "",
-        }
-    )
-    ctx.tell("message.suspended", {"suspended_id": row.id, "cause": found[0]}, row.account)
-    return "suspended", found[0]
-
-
-def _begun(ctx: Context, sender: Identity | None) -> int:
-    """Tickets the sender has begun within the hour, those of this batch included."""
-    if sender is None:
-        return 0
-    return ctx.snapshot.begun.get(sender.id, 0) + sum(made.identity_id == sender.id for made in ctx.changes.tickets)
-
-
-def _ours(ctx: Context, event: InboundMessage) -> bool:
-    """Whether the mail carries what only we can have made."""
-    token = event.context.metadata.get("loop_token", "") if event.context is not None else ""
-    return token == ctx.rules.tokens.loop_token() or ctx.rules.tokens.own_message(external_id(event)) is not None
 
 
 def _twin(ctx: Context, row: EventRow, event: InboundMessage) -> str | None:
