@@ -3,9 +3,12 @@
 from adapters._base import (
     OK,
     Adapter,
+    Adviser,
     Answer,
     Callback,
     Channel,
+    Closing,
+    Dresser,
     Handshake,
     Keywords,
     Limits,
@@ -31,16 +34,19 @@ from adapters._errors import (
     MediaError,
     SendError,
     SettingsError,
+    Suppress,
     Throttled,
     Unreachable,
     VerificationError,
     platform_error,
+    rule_of,
 )
 from adapters._http import Http, HttpAnswer
 
 __all__ = [
-    "OK", "Adapter", "AdapterError", "Ambiguous", "Answer", "Callback", "Channel", "ErrorClass", "ErrorRule",
-    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "MalformedBody",
-    "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles", "Reconciler", "SendError",
-    "Sent", "SettingsError", "Subscriber", "Throttled", "Unreachable", "VerificationError", "Window", "platform_error",
+    "OK", "Adapter", "AdapterError", "Adviser", "Ambiguous", "Answer", "Callback", "Channel", "Closing", "Dresser",
+    "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups",
+    "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles",
+    "Reconciler", "SendError", "Sent", "SettingsError", "Subscriber", "Suppress", "Throttled", "Unreachable",
+    "VerificationError", "Window", "platform_error", "rule_of",
 ]  # fmt: skip

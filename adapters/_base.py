@@ -6,7 +6,7 @@ world; a plain `def` computes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -82,6 +82,7 @@ class Limits:
     media: tuple[MediaRule, ...] = ()
     total_bytes: int | None = None  # all files of one message together
     html: bool = False  # takes HTML beside the text
+    links: bool = False  # files beyond `total_bytes` may leave as addresses in the text
     link_max_bytes: int | None = None
 
 
@@ -347,6 +348,33 @@ class Probe(Protocol):
 
     async def probe(self) -> None:
         """Raises `SendError`."""
+        ...
+
+
+@runtime_checkable
+class Dresser(Protocol):
+    """Adapters whose messages wear the operator's template: header, footer, brand."""
+
+    def dress(self, message: OutboundMessage, fields: Mapping[str, Mapping[str, str]]) -> OutboundMessage:
+        """The message in its final form. `fields`: ticket, contact, agent, account, each a few texts by name. Pure."""
+        ...
+
+
+@runtime_checkable
+class Adviser(Protocol):
+    """Adapters that can tell what works as configured and is probably not meant (`gateway check` warns of it)."""
+
+    def advice(self) -> Sequence[tuple[str, str]]:
+        """(setting, sentence), the setting relative to the account."""
+        ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """Adapters that keep connections open."""
+
+    async def aclose(self) -> None:
+        """Close them. A later `send` opens new ones."""
         ...
 
 

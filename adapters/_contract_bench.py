@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from adapters._base import Adapter, AdapterFactory
+from adapters._base import Adapter, AdapterFactory, Closing
 from adapters._http import Http, new_session
 from adapters._media import MediaClient
 from adapters.sandbox._base import Platform
@@ -108,6 +108,9 @@ async def bench_for(case: AdapterCase) -> AsyncIterator[Bench]:
         platform.status, platform.body = case.success_status, case.success
         with _listening(bench.seen):
             yield bench
+        for made in (adapter, hasty):
+            if isinstance(made, Closing):
+                await made.aclose()
         await media.aclose()
 
 

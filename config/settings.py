@@ -306,7 +306,12 @@ class _Reader:
             return Secret(value) if isinstance(value, str) and value else self._wrong(where, "a text", value)
         if origin is tuple:
             entries = value if isinstance(value, list) else [value] if value != "" else []
-            return tuple(self.build_value(arguments[0], entry, where) for entry in entries)
+            places = [where] * len(entries)
+            if isinstance(value, list) and dataclasses.is_dataclass(arguments[0]):
+                places = [f"{where}[{index}]" for index in range(len(entries))]
+            return tuple(
+                self.build_value(arguments[0], entry, place) for entry, place in zip(entries, places, strict=True)
+            )
         if origin is Literal:
             if value not in arguments:
                 self.fault(where, f"must be one of {', '.join(map(str, arguments))}")

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from adapters import Channel, Probe, SendError
+from adapters import Adviser, Channel, Closing, Probe, SendError
 from adapters._http import new_session
 from adapters._load import AdapterLoadError, FoundAdapter, find
 from adapters._media import MediaClient
@@ -101,6 +101,12 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
         checks = [_probe(f"accounts[{account.settings.index}]", account.adapter) for account in accounts]
         for fault, fatal in filter(None, await asyncio.gather(*checks)):
             (faults if fatal else warnings).append(fault)
+        for account in accounts:
+            if isinstance(account.adapter, Closing):
+                await account.adapter.aclose()
+            if isinstance(account.adapter, Adviser):
+                where = f"accounts[{account.settings.index}]"
+                warnings += [Fault(f"{where}.{key}", words) for key, words in account.adapter.advice()]
     except ConfigError as error:
         faults += error.faults
     finally:

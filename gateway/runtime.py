@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from sqlalchemy.engine import URL
 
-from adapters import Http
+from adapters import Closing, Http
 from adapters._http import new_session
 from adapters._load import FoundAdapter
 from adapters._load import find as find_adapters
@@ -147,6 +147,9 @@ class Gateway:
             blobs=Blobs(settings.data_dir / "media"),
             metrics=Metrics(),
         )
+        for account in self.core.accounts:
+            if isinstance(account.adapter, Closing):
+                self._exit.push_async_callback(account.adapter.aclose)
         return media
 
     @contextlib.asynccontextmanager

@@ -511,6 +511,7 @@ class MailHeaders(Named, frozen=True, kw_only=True):
     envelope_sender: str = ""
     automatic: bool = False
     loop_token: str = ""
+    unsubscribe_url: str = ""
 
 
 class OutboundMessage(Named, frozen=True, kw_only=True):
