@@ -91,6 +91,24 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--json", action="store_true")
         sub.set_defaults(run=lambda parsed: asyncio_run(cli.dead(parsed)), action=action)
         _config(sub)
+    listed = commands.add_parser("suppressions", help="addresses nothing is sent to").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    show = listed.add_parser("list", help="list them")
+    show.add_argument("--channel", default="", help="only of this channel")
+    show.add_argument("--address", default="", help="only this address")
+    show.add_argument("--json", action="store_true")
+    add = listed.add_parser("add", help="put an address on the list")
+    add.add_argument("channel")
+    add.add_argument("address")
+    add.add_argument("--scope", default="all", choices=("all", "automatic", "marketing"))
+    add.add_argument("--reason", default="", help="shown to agents")
+    add.add_argument("--days", type=float, help="for so long; without it until it is dropped")
+    drop = listed.add_parser("drop", help="take entries off the list")
+    drop.add_argument("id", nargs="+")
+    for action, sub in (("list", show), ("add", add), ("drop", drop)):
+        sub.set_defaults(run=lambda parsed: asyncio_run(cli.suppressions(parsed)), action=action)
+        _config(sub)
     return top
 
 

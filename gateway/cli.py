@@ -288,6 +288,36 @@ async def dead(parsed: argparse.Namespace) -> int:
     return 1 if result["failed"] else 0
 
 
+async def suppressions(parsed: argparse.Namespace) -> int:
+    """List, add to or drop from the suppression list."""
+    if parsed.action == "list":
+        wanted = {"channel": parsed.channel, "address": parsed.address}
+        entries = (await command(parsed.config, "suppressions.list", wanted))["items"]
+        if parsed.json:
+            print(json.dumps({"items": entries}, indent=2))
+            return 0
+        for entry in entries:
+            print(_suppression(entry))
+        print(f"{len(entries)} addresses", file=sys.stderr)
+        return 0
+    if parsed.action == "add":
+        arguments = {
+            "channel": parsed.channel, "address": parsed.address, "scope": parsed.scope, "reason": parsed.reason,
+            "days": parsed.days,
+        }  # fmt: skip
+        print(_suppression(await command(parsed.config, "suppressions.add", arguments)))
+        return 0
+    dropped = (await command(parsed.config, "suppressions.drop", {"ids": parsed.id}))["dropped"]
+    print(f"{dropped} dropped")
+    return 0 if dropped == len(set(parsed.id)) else 1
+
+
+def _suppression(entry: Mapping[str, Any]) -> str:
+    until = rfc3339(entry["expires_at"]) or "for good"
+    words = "  ".join(str(entry[name]) for name in ("id", "channel", "address", "scope", "reason"))
+    return f"{words}  {until}  {entry['detail']}".rstrip()
+
+
 async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Have the running gateway do it, or take its place for a moment. Raises `CommandFailed`."""
     settings, found = load(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from gateway import deadletters, passwords
+from gateway import deadletters, passwords, suppressions
 from gateway.core import Core
 from gateway.ids import micros
+from gateway.requests import RequestError
 from gateway.store import keys, users
+from gateway.store import suppressions as store
 from gateway.tickets import Actor
 
 SOCKET = "control.sock"
+LISTED_MAX = 10_000
 OPERATOR = Actor("agent", "", "command line")
 
 
@@ -94,6 +98,42 @@ async def drop_dead(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return await _each(core, arguments, lambda letter: deadletters.drop(core, letter))
 
 
+async def list_suppressions(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The suppression list, the newest entry first: `channel`, `address` choose from it."""
+    channel, address = str(arguments.get("channel", "")), str(arguments.get("address", ""))
+    rows = await core.database.read(
+        lambda connection: store.page(
+            connection, micros(core.clock()), channel=channel, address=address, limit=LISTED_MAX
+        )
+    )
+    return {"items": [suppressions.plain(row) for row in rows]}
+
+
+async def add_suppression(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Put an address on the suppression list: `channel`, `address`, `scope`, `reason`, `days`."""
+    days = arguments.get("days")
+    expires_at = None if days is None else core.clock() + timedelta(days=float(days))
+
+    def job(connection: Connection) -> dict[str, Any]:
+        row = suppressions.add(
+            connection, core, channel=str(arguments["channel"]), address=str(arguments["address"]),
+            scope=str(arguments.get("scope", "all")), detail=str(arguments.get("reason", "")), expires_at=expires_at,
+            created_by=OPERATOR.name,
+        )  # fmt: skip
+        return suppressions.plain(row)
+
+    try:
+        return await core.database.write(job)
+    except RequestError as error:
+        raise CommandError(f"{error.field}: {error.detail}") from None
+
+
+async def drop_suppression(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Take entries off the suppression list: `ids`."""
+    ids = [str(entry) for entry in arguments["ids"]]
+    return {"dropped": await core.database.write(lambda connection: store.drop(connection, ids))}
+
+
 async def _each(core: Core, arguments: Mapping[str, Any], work: Callable[[str], Awaitable[object]]) -> dict[str, Any]:
     ids = list(arguments.get("ids", []))
     if not ids:
@@ -116,6 +156,9 @@ COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]
     "dead.list": list_dead,
     "dead.replay": replay_dead,
     "dead.drop": drop_dead,
+    "suppressions.list": list_suppressions,
+    "suppressions.add": add_suppression,
+    "suppressions.drop": drop_suppression,
 }
 
 

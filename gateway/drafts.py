@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
-from adapters import Channel
+from adapters import Channel, Dresser
 from gateway import signed_urls
 from gateway.core import Core
 from gateway.ids import new_id
@@ -37,6 +37,8 @@ from normalizers.model import (
 
 REFERENCES_MAX = 20
 CC_MAX = 48
+ACKNOWLEDGEMENT = "created"  # the automatic message that answers whoever wrote
+LINKS_VALID = timedelta(days=30)  # of files that travel as addresses for people to follow
 _KINDS: dict[str, MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
 _PREFIX = re.compile(
     r"^\s*(?:(?:re|aw|antw|sv|vs|r|rif|res|odp|ynt|回复|答复|回覆)(?:\[\d+\])?\s*[:：]\s*)+", re.IGNORECASE
@@ -66,6 +68,8 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     author_name: str = ""
     automatic: str = ""
     first: bool = False  # the customer did not write before it
+    subject: str = ""  # of its own, in the place of the ticket's
+    overrides: tuple[str, ...] = ()  # rules a person has decided to pass over
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -74,6 +78,7 @@ class Draft(msgspec.Struct, frozen=True):
     place: Place
     message: OutboundMessage
     files: tuple[dict[str, Any], ...]
+    fields: dict[str, dict[str, str]]  # what the account's template may show beside the message
 
 
 _conversation = select(conversations).where(conversations.c.id == bindparam("b_id"))
@@ -124,7 +129,8 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
     html = sanitise(words.html) if words.html else ""
     text = words.text or (to_text(html).strip() if html else "")
     takes_html = channel is not None and channel.limits.html
-    files = _files(connection, core, message_id, words.attachments, now)
+    valid = LINKS_VALID if channel is not None and channel.limits.links else signed_urls.VALID
+    files = _files(connection, core, message_id, words.attachments, now, valid)
     answered = _context(place.last)
     public = place.conversation["kind"] == "public"
     message = OutboundMessage(
@@ -132,7 +138,7 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         key=str(UUID(hex=message_id)),
         account=account,
         channel=place.ticket["channel"],
-        to=_recipients(place, answered),
+        to=_recipients(place, answered, automatic=bool(words.automatic)),
         text=text,
         html=html if takes_html else "",
         files=tuple(file for _, file in files),
@@ -147,8 +153,28 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         purpose=words.purpose,
         author_name=words.author_name,
         own_address=_own_address(core, place),
+        overrides=words.overrides,
     )
-    return Draft(place, message, tuple(row for row, _ in files))
+    return Draft(place, message, tuple(row for row, _ in files), fields_of(place, words))
+
+
+def fields_of(place: Place, words: Words) -> dict[str, dict[str, str]]:
+    """What a template may show of ticket, person and agent.
+
+    An acknowledgement of what a stranger wrote shows none of the stranger's words: whoever forges a sender would else
+    have us send them to anybody.
+    """
+    ticket, identity = place.ticket, place.identity
+    theirs = words.automatic != ACKNOWLEDGEMENT
+    return {
+        "ticket": {
+            "number": str(ticket["number"] or ""),
+            "subject": ticket["subject"] if theirs else "",
+            "status": ticket["status"],
+        },
+        "contact": {"name": identity["name"] if theirs else "", "language": identity["language"]},
+        "agent": {"name": "" if words.automatic else words.author_name},
+    }
 
 
 def as_part(core: Core, message: OutboundMessage, outbox_id: str, number: int) -> OutboundMessage:
@@ -165,6 +191,15 @@ def as_part(core: Core, message: OutboundMessage, outbox_id: str, number: int) -
         mail=mail,
         callback_url=f"{public_url}/webhooks/{message.account}?mid={outbox_id}" if public_url else "",
     )
+
+
+def dressed(core: Core, part: OutboundMessage, fields: dict[str, dict[str, str]]) -> OutboundMessage:
+    """A part in its final form, where its account has a template. It is kept so: a repeat has the same bytes, whatever
+    becomes of the template meanwhile."""
+    account = core.accounts.get(part.account)
+    if account is None or not isinstance(account.adapter, Dresser):
+        return part
+    return account.adapter.dress(part, fields)
 
 
 def _template(request: TemplateRequest | None) -> Template | None:
@@ -200,7 +235,12 @@ def _own_address(core: Core, place: Place) -> str:
 
 
 def _files(
-    connection: Connection, core: Core, message_id: str, wanted: Sequence[AttachmentRequest], now: datetime
+    connection: Connection,
+    core: Core,
+    message_id: str,
+    wanted: Sequence[AttachmentRequest],
+    now: datetime,
+    valid: timedelta,
 ) -> list[tuple[dict[str, Any], OutboundFile]]:
     found: list[tuple[dict[str, Any], OutboundFile]] = []
     public_url = core.settings.gateway.public_url.rstrip("/")
@@ -213,7 +253,7 @@ def _files(
         kind = row["kind"] = _KINDS.get(row["media_type"].partition("/")[0], "file")
         url = row["url"]
         if row["path"] and public_url:
-            url = f"{public_url}/media/{signed_urls.make(core.tokens, row['id'], now)}"
+            url = f"{public_url}/media/{signed_urls.make(core.tokens, row['id'], now, valid)}"
         path = str(core.blobs.locate(row["path"])) if row["path"] else ""
         file = OutboundFile(
             kind=kind, media_type=row["media_type"], filename=row["filename"], size=row["size"] or 0, open_path=path,
@@ -258,9 +298,11 @@ def _is_mail(place: Place, channel: Channel | None) -> bool:
     return place.conversation["kind"] == "mail" or (channel is not None and channel.key == "message_id")
 
 
-def _recipients(place: Place, answered: Context | None) -> tuple[Address, ...]:
+def _recipients(place: Place, answered: Context | None, *, automatic: bool = False) -> tuple[Address, ...]:
     """The identity's addresses; for mail the one its owner wants answers at comes instead."""
     last = place.last
+    if automatic and place.conversation["kind"] == "mail":
+        return place.addresses[:1]  # an automatic answer goes to who wrote, not where he points us (RFC 3834, 4)
     if place.conversation["kind"] != "mail" or answered is None or last is None:
         return place.addresses
     wanted = str(answered.metadata.get("reply_to", "")).partition(",")[0].strip()
@@ -280,16 +322,25 @@ def _mail(
     subject = place.ticket["subject"]
     token = core.tokens.reply_token(place.ticket["number"]) if place.ticket["number"] else ""
     return MailHeaders(
-        subject=subject if words.first else f"Re: {_PREFIX.sub('', subject)}",
+        subject=words.subject or (subject if words.first else f"Re: {_PREFIX.sub('', subject)}"),
         message_id=core.tokens.mail_id(message_id, domain or "localhost"),
         in_reply_to=answers or (references[-1] if references else ""),
         references=references,
         reply_to=f"{local.partition('+')[0]}+t{token}@{domain}" if local and token else "",
-        cc=_copies(core, place, answered),
+        cc=() if words.automatic else _copies(core, place, answered),
         sender_name=getattr(account.settings.options, "name", "") if account is not None else "",
         automatic=bool(words.automatic),
         loop_token=core.tokens.loop_token() if words.automatic else "",
+        unsubscribe_url=_way_out(core, place) if words.purpose == "marketing" else "",
     )
+
+
+def _way_out(core: Core, place: Place) -> str:
+    """The address by which the person leaves the list with one click (RFC 8058 wants https)."""
+    public_url = core.settings.gateway.public_url.rstrip("/")
+    if not public_url.startswith("https://"):
+        return ""
+    return f"{public_url}/unsubscribe/{core.tokens.unsubscribe_token(place.identity['id'])}"
 
 
 def _references(connection: Connection, place: Place) -> tuple[str, ...]:

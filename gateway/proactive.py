@@ -87,7 +87,7 @@ def _identity(
     found = _known(connection, request.contact, account, channel) if request.contact else None
     if found is None:
         value = request.to or _value_of(connection, request.contact, channel)
-        address = _address(core, value, account, channel)
+        address = address_of(core, value, account, channel)
         person = Person((address,), name=request.name)
         found = ensure_identity(connection, rules_of(core), channel.name, account, person, now)
     row = connection.execute(select(identities).where(identities.c.id == found)).mappings().one()
@@ -158,7 +158,7 @@ _LOOKS |= {
 }
 
 
-def _address(core: Core, value: str, account: str, channel: Channel) -> Address:
+def address_of(core: Core, value: str, account: str, channel: Channel) -> Address:
     """The address a text names, by the kinds the channel can write to. Raises `RequestError`."""
     bound = core.accounts.get(account)
     region = (bound.settings.region if bound is not None else "") or core.settings.gateway.region

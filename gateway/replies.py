@@ -41,7 +41,7 @@ from gateway.tickets import Actor, Entry, Patch, TicketClosed
 from normalizers.model import Purpose, Visibility
 from outbox.facts import NOWHERE, Facts
 from outbox.judge import Judgment, judge
-from outbox.ports import recipient_of
+from outbox.ports import recipient_of, recipients_of
 from outbox.rules import load_rules
 from outbox.rules.content import empty
 from outbox.verdict import Verdict
@@ -202,7 +202,7 @@ def _words(core: Core, ticket: RowMapping, request: ReplyRequest, actor: Actor, 
     return Words(
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
         visibility=request.visibility or own, purpose=purpose, author_name=_author(request.author, actor).name,
-        automatic=automatic,
+        automatic=automatic, overrides=_overrides(request.override, _author(request.author, actor)),
     )  # fmt: skip
 
 
@@ -211,7 +211,15 @@ def _first_words(opened: first_messages.Opened, request: MessageRequest, actor: 
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
         visibility="private" if opened.channel.private else "public", purpose=request.purpose,
         author_name=_author(request.author, actor).name, first=opened.new,
+        overrides=_overrides(request.override, _author(request.author, actor)),
     )  # fmt: skip
+
+
+def _overrides(wanted: Sequence[str], author: Actor) -> tuple[str, ...]:
+    """The rules to be passed over. Raises `RequestError`: only a person may decide that."""
+    if wanted and author.type != "agent":
+        raise RequestError(422, "invalid", "only an agent may pass over a rule: name one as the author", "override")
+    return tuple(dict.fromkeys(wanted))
 
 
 def _author(request: AuthorRequest | None, actor: Actor) -> Actor:
@@ -232,7 +240,8 @@ def judge_draft(connection: Connection, core: Core, made: Draft, automatic: str 
     place, message = made.place, made.message
     subject = Subject(
         account=message.account, channel=message.channel, conversation_id=place.conversation["id"],
-        recipient=recipient_of(message), template=message.template, ticket_status=place.ticket["status"],
+        recipient=recipient_of(message), recipients=recipients_of(message), template=message.template,
+        ticket_status=place.ticket["status"],
         ticket_account=place.ticket["account"], identity_state=place.identity["state"],
         optouts=place.identity["optouts"], opened_at=place.identity["opened_at"],
         window_used=place.identity["window_used"], automatic=bool(automatic),
@@ -267,6 +276,8 @@ def file(
         details["parts"] = len(add_parts(connection, core, made, judgment, now, bulk=words.purpose == "marketing"))
         if judgment.verdicts:
             details["verdicts"] = msgspec.to_builtins(judgment.verdicts)
+        if words.overrides:
+            details["overridden"] = list(words.overrides)
     ticket_store.log(connection, ticket["id"], [Entry("note.added" if note else "reply.queued", author, details)], now)
     wanted = status or ("open" if author.type == "agent" and not note and ticket["status"] == "new" else None)
     if wanted is not None:

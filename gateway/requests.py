@@ -52,6 +52,7 @@ class ReplyRequest(_Request, frozen=True, kw_only=True):
     status: Status | None = None
     author: AuthorRequest | None = None
     visibility: Literal["private", "public", "note"] | None = None
+    override: Annotated[list[Literal["suppression"]], Meta(max_length=10)] = []  # rules an agent passes over
 
 
 class MessageRequest(_Request, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ class MessageRequest(_Request, frozen=True, kw_only=True):
     purpose: Literal["reply", "transactional", "marketing"] = "transactional"
     status: Status | None = None
     author: AuthorRequest | None = None
+    override: Annotated[list[Literal["suppression"]], Meta(max_length=10)] = []
 
 
 class Submitted(msgspec.Struct, frozen=True, tag=True):

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, exists, or_, select, update
 
 from gateway.core import Core
 from gateway.ids import micros
+from gateway.store import suppressions
 from gateway.store.dialect import StoreUnavailable
 from gateway.store.schema import attachments, deliveries, events, idempotency, tickets, uploads
 from gateway.store.tickets import change
@@ -47,6 +48,7 @@ class Retention:
         while dropped == CHUNK:  # a little at a time, so that nobody waits long for the store
             dropped = await self._core.database.write(lambda connection: _drop_raw(connection, raw_before))
         await self._close_solved(now)
+        await self._core.database.write(lambda connection: suppressions.expire(connection, now))
         keys_before = now - IDEMPOTENCY_KEPT // timedelta(microseconds=1)
         await self._core.database.write(
             lambda connection: connection.execute(delete(idempotency).where(idempotency.c.created_at < keys_before))

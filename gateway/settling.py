@@ -20,7 +20,7 @@ from gateway.store.schema import attempts, dead_letters, messages, outbox
 from gateway.tickets import Actor, Entry
 from normalizers.model import OutboundMessage
 from outbox.judge import judge
-from outbox.ports import recipient_of
+from outbox.ports import recipient_of, recipients_of
 from outbox.rules import load_rules
 from outbox.verdict import Verdict
 
@@ -179,7 +179,8 @@ def _objections(
         payload = _decode(part["payload"])
         subject = Subject(
             account=part["account"], channel=part["channel"], conversation_id=part["conversation_id"],
-            recipient=recipient_of(payload), template=payload.template, ticket_status=known.ticket_status,
+            recipient=recipient_of(payload), recipients=recipients_of(payload),
+            template=payload.template, ticket_status=known.ticket_status,
             ticket_account=known.ticket_account, identity_state=known.identity_state, optouts=known.optouts,
             opened_at=known.opened_at, window_used=known.window_used, automatic=bool(known.automatic),
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -21,6 +21,26 @@ class TemplateFacts(msgspec.Struct, frozen=True):
     status: str = "approved"
     category: str = ""
     parameters: int | None = None
+
+
+def folded(address: str) -> str:
+    """An address as the suppression list compares it."""
+    return address.strip().casefold()
+
+
+class Suppressed(msgspec.Struct, frozen=True):
+    """An entry of the suppression list about one of a message's recipients; `address` is folded."""
+
+    address: str
+    scope: str = "all"  # all, automatic, marketing
+    reason: str = ""  # bounce, complaint, manual
+    detail: str = ""
+    expires_at: int | None = None  # microseconds since 1970 UTC
+
+    @property
+    def until(self) -> datetime | None:
+        """When it ends by itself, if it does."""
+        return None if self.expires_at is None else datetime.fromtimestamp(self.expires_at / 1_000_000, UTC)
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,3 +70,4 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     automatic_hour: int = 0  # automatic messages to this person within the last hour
     automatic_day: int = 0
     answers_automatic: bool = False  # the customer's last message was itself automatic
+    suppressed: tuple[Suppressed, ...] = ()  # entries of the suppression list about its recipients

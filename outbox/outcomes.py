@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Literal
 
-from adapters import Channel, ErrorClass, SendError, Sent
+from adapters import Channel, ErrorClass, SendError, Sent, rule_of
 from outbox.ports import Failure, Outcome, Parcel, Pause, PauseKind
 from outbox.schedule import (
     AUTH_PAUSE,
@@ -25,9 +25,13 @@ OnUnknown = Literal["ask", "resend_once"]
 _SCOPES: dict[str, PauseKind] = {"account": "account", "endpoint": "channel", "recipient": "recipient"}
 
 
-def sent(parcel: Parcel, answer: Sent, now: datetime) -> Outcome:
-    """The platform took it."""
-    return Outcome(parcel=parcel, state="sent", word="sent", at=now, sent=answer, request_id=answer.request_id)
+def sent(parcel: Parcel, answer: Sent, channel: Channel, now: datetime) -> Outcome:
+    """The platform took it, if perhaps not for everybody."""
+    told = ((address, rule_of(channel.errors, words), words) for address, words in answer.refused.items())
+    alone = tuple((address, rule.suppress, words) for address, rule, words in told if rule and rule.suppress)
+    return Outcome(
+        parcel=parcel, state="sent", word="sent", at=now, sent=answer, request_id=answer.request_id, left_alone=alone
+    )
 
 
 def failed_send(
@@ -52,6 +56,9 @@ def failed_send(
             request_id=error.request_id,
             pause=Pause("account", until, "auth", f"{error.code} {error.detail}".strip()),
         )  # fmt: skip
+    rule = error.rule
+    if rule is not None and rule.patience is not None and now - parcel.queued_at >= rule.patience:
+        return _stopped(parcel, Failure(error.code, rule.then, error.detail), now, error.request_id)
     if error.error_class in ("retry", "unknown"):
         return not_sent(parcel, failure, channel, now, chance, error.request_id, error.retry_after_s)
     wait = POLICY_PAUSE if error.retry_after_s is None else timedelta(seconds=error.retry_after_s)
@@ -59,6 +66,7 @@ def failed_send(
         parcel=parcel, state="failed", word="failed", at=now, error=failure, request_id=error.request_id,
         pause=_pause(error, now + wait),
         opted_out=optout_scope(channel) if error.error_class == "opted-out" else "",
+        suppress=rule.suppress if rule is not None else None,
     )  # fmt: skip
 
 

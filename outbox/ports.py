@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from adapters import Adapter, Channel, ErrorClass, Pace, Sent
+from adapters import Adapter, Channel, ErrorClass, Pace, Sent, Suppress
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.judge import Judgment
@@ -72,6 +72,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     sent: Sent | None = None
     pause: Pause | None = None
     opted_out: str = ""  # the scope of an opt-out the platform told of: all, marketing
+    suppress: Suppress | None = None  # the address is to be left alone
+    left_alone: tuple[tuple[str, Suppress, str], ...] = ()  # of several recipients: address, rule, the platform's words
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -196,6 +198,12 @@ Observe = Callable[[str, str], None]
 def recipient_of(message: OutboundMessage) -> str:
     """What a pace or pause for one person goes by."""
     return message.to[0].value if message.to else message.thread.key
+
+
+def recipients_of(message: OutboundMessage) -> tuple[str, ...]:
+    """Everybody a message goes to, those who get a copy too."""
+    copies = message.mail.cc if message.mail is not None else ()
+    return (*(address.value for address in message.to), *copies)
 
 
 def scopes_of(account: str, channel: str, recipients: Iterable[str]) -> list[str]:

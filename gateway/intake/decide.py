@@ -15,6 +15,7 @@ from gateway.intake import filing, people
 from gateway.intake.context import Context, Rules
 from gateway.intake.messages import attachment_rows, echo_row, inbound_row, known_of
 from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot
+from gateway.store.suppressions import Entry as Suppression
 from gateway.tickets import Actor, Entry, subject_of
 from normalizers.model import (
     AccountEvent,
@@ -238,6 +239,8 @@ def _consent(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[str, st
     identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
     if not event.topic:  # what concerns one topic is logged, and changes nothing else
         _set_consent(identity, event.state, event.scope)
+    if event.source == "complaint":
+        _leave_alone(ctx, event)
     newest = ctx.snapshot.tickets.get(_private_conversation(ctx, identity, row.account, event.channel))
     if newest is not None:
         actor = Actor("customer", identity.contact_id)
@@ -251,6 +254,14 @@ def _consent(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[str, st
         newest.dirty = True
     ctx.tell("contact.updated", {"contact_id": identity.contact_id}, row.account)
     return "done", ""
+
+
+def _leave_alone(ctx: Context, event: ConsentChange) -> None:
+    """Who complained gets no automatic message and no marketing any more, from none of our accounts."""
+    address = event.person.addresses[0].value if event.person is not None else ""
+    for scope in ("automatic", "marketing"):
+        entry = Suppression(channel=event.channel, address=address, scope=scope, reason="complaint", detail=event.id)
+        ctx.changes.suppressions.append(entry)
 
 
 def _private_conversation(ctx: Context, identity: Identity, account: str, channel: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.store.suppressions import Entry as Suppression
 from gateway.tickets import Entry
 from normalizers.model import Event
 
@@ -196,5 +197,6 @@ class Changes:
     reactions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     receipts: list[EventRow] = field(default_factory=list)
     templates: list[dict[str, Any]] = field(default_factory=list)  # rows
+    suppressions: list[Suppression] = field(default_factory=list)
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (state, reason)
     live: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)  # type, data, account

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Update, bindparam, case, literal_column, sele
 from gateway.ids import new_id
 from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
-from gateway.store import people, receipts
+from gateway.store import people, receipts, suppressions
 from gateway.store.dialect import among, insert_ignore, insert_many, run_many, upsert
 from gateway.store.redact import redact
 from gateway.store.schema import (
@@ -52,6 +52,7 @@ def save(
     _save_tickets(connection, snapshot, changes, now)
     _save_messages(connection, changes, now)
     _apply_receipts(connection, changes, rules, now)
+    suppressions.add(connection, changes.suppressions, now)
     _settle(connection, rows, changes, now, settled=settled)
     _wake_parked(connection, changes)
 

@@ -11,12 +11,14 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from gateway.accounts import Accounts
 from gateway.ids import micros, moment
+from gateway.store import suppressions
 from gateway.store.schema import account_states, identities, messages, templates, tickets
 from normalizers.model import Template
-from outbox.facts import NOWHERE, Facts, TemplateFacts
+from outbox.facts import NOWHERE, Facts, Suppressed, TemplateFacts, folded
 from outbox.ports import scopes_of
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+_NOT_LISTED: tuple[Suppressed, ...] = ()
 _NO_OPTOUTS: frozenset[str] = frozenset()
 _STATES = ("active", "opted_out", "blocked")
 
@@ -28,6 +30,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     channel: str
     conversation_id: str
     recipient: str
+    recipients: tuple[str, ...] = ()
     template: Template | None = None
     ticket_status: str = "open"
     ticket_account: str = ""
@@ -85,13 +88,15 @@ class FactSource:
         automatic = [subject for subject in subjects if subject.automatic]
         counts = _automatic_counts(connection, automatic, now) if automatic else {}
         approved: dict[str, str] = {}
-        return [self._facts(connection, subject, now, pauses, known, counts, approved) for subject in subjects]
+        wanted = ((subject.channel, address) for subject in subjects for address in subject.recipients)
+        listed = suppressions.held_against(connection, wanted, micros(now))
+        return [self._facts(connection, subject, now, pauses, known, counts, approved, listed) for subject in subjects]
 
     def _facts(
         self, connection: Connection, subject: Subject, now: datetime,
         pauses: Mapping[tuple[str, str], tuple[int, str]],
         known: Mapping[tuple[str, str, str], TemplateFacts], counts: Mapping[str, tuple[int, int, bool]],
-        approved: dict[str, str],
+        approved: dict[str, str], listed: Mapping[tuple[str, str], Sequence[Suppressed]],
     ) -> Facts:  # fmt: skip
         channel = self._accounts.channel(subject.account, subject.channel)
         pause = None
@@ -124,6 +129,7 @@ class FactSource:
             automatic_hour=hour,
             automatic_day=day,
             answers_automatic=answers,
+            suppressed=_NOT_LISTED if not listed else _about_them(subject, listed),
         )
 
     def _pauses(
@@ -192,6 +198,12 @@ class FactSource:
                 or ""
             )
         return cache[account_id]
+
+
+def _about_them(subject: Subject, listed: Mapping[tuple[str, str], Sequence[Suppressed]]) -> tuple[Suppressed, ...]:
+    return tuple(
+        entry for address in subject.recipients for entry in listed.get((subject.channel, folded(address)), ())
+    )
 
 
 def _automatic_counts(

@@ -22,7 +22,7 @@ from gateway.store import dialect, outcomes, states
 from gateway.store.facts import FactSource, Subject, about
 from gateway.store.schema import account_states, attempts, messages, outbox
 from normalizers.model import OutboundMessage
-from outbox.ports import Candidate, Decide, Go, Outcome, Parcel, Pause, Room, Stop, Waiting, recipient_of
+from outbox.ports import Candidate, Decide, Go, Outcome, Parcel, Pause, Room, Stop, Waiting, recipient_of, recipients_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -212,7 +212,8 @@ class OutboxStore:
             )  # fmt: skip
             base = Subject(
                 account=account, channel=row.channel, conversation_id=row.conversation_id,
-                recipient=recipient_of(message), template=message.template, queued=True,
+                recipient=recipient_of(message), recipients=recipients_of(message), template=message.template,
+                queued=True,
             )  # fmt: skip
             if details is not None:
                 base = msgspec.structs.replace(

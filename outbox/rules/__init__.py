@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.rules.content import empty, media, parts, text_length
+from outbox.rules.links import links
 from outbox.rules.permission import (
     account,
     blocked,
@@ -26,6 +27,7 @@ from outbox.rules.permission import (
     visibility,
     window,
 )
+from outbox.rules.suppression import suppression
 from outbox.verdict import Change, Verdict
 
 Rule = Callable[[OutboundMessage, Facts], Verdict | Change]
@@ -37,6 +39,7 @@ PERMISSION: tuple[Rule, ...] = (
     recipient,
     blocked,
     opt_out,
+    suppression,
     window,
     template,
     loop_guard,
@@ -44,7 +47,7 @@ PERMISSION: tuple[Rule, ...] = (
     paused,
     pace,
 )
-FORM: tuple[Rule, ...] = (media, parts, text_length)  # in this order: each sees what the one before made of it
+FORM: tuple[Rule, ...] = (links, media, parts, text_length)  # in this order: each sees what the one before made of it
 RULES: tuple[Rule, ...] = PERMISSION + FORM
 
 CLASS_OF_RULE = {
@@ -52,6 +55,7 @@ CLASS_OF_RULE = {
     "opt_out": "opted-out",
     "blocked": "bad-recipient",
     "recipient": "bad-recipient",
+    "suppression": "bad-recipient",
     "loop_guard": "policy",
     "account": "permanent",
     "closed_ticket": "permanent",

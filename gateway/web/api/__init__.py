@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.web.api import access, attributes, contacts, files, gateway, messages, queues, tickets, users
+from gateway.web.api import (
+    access,
+    attributes,
+    contacts,
+    files,
+    gateway,
+    messages,
+    queues,
+    suppressions,
+    tickets,
+    users,
+)
 from gateway.web.routes import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -14,5 +25,6 @@ ROUTES: tuple[Route, ...] = (
     *queues.ROUTES,
     *users.ROUTES,
     *access.ROUTES,
+    *suppressions.ROUTES,
     *gateway.ROUTES,
 )
