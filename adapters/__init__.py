@@ -43,11 +43,12 @@ from adapters._errors import (
 )
 from adapters._http import Http, HttpAnswer
 from adapters._links import too_large, with_links
+from adapters._text_template import Places, TemplateFault, TextTemplate
 
 __all__ = [
     "OK", "Adapter", "AdapterError", "Adviser", "Ambiguous", "Answer", "Callback", "Channel", "Closing", "Dresser",
     "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups",
-    "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "Pace", "PrivateReply", "Probe", "Profiles",
-    "Reconciler", "SendError", "Sent", "SettingsError", "Subscriber", "Suppress", "Throttled", "Unreachable",
-    "VerificationError", "Window", "platform_error", "rule_of", "too_large", "with_links",
+    "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "Pace", "Places", "PrivateReply", "Probe", "Profiles",
+    "Reconciler", "SendError", "Sent", "SettingsError", "Subscriber", "Suppress", "TemplateFault", "TextTemplate",
+    "Throttled", "Unreachable", "VerificationError", "Window", "platform_error", "rule_of", "too_large", "with_links",
 ]  # fmt: skip

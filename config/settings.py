@@ -91,6 +91,26 @@ class TicketSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AutomaticText:
+    """What an automatic message says instead of the built-in text. `language`: a BCP 47 tag; empty: for everybody."""
+
+    event: Literal["created", "updated", "solved"]
+    text: str
+    language: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AutomaticSettings:
+    """Which events of a ticket its customer is told of without anybody writing."""
+
+    created: bool = False
+    updated: bool = False
+    solved: bool = False
+    texts: tuple[AutomaticText, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AccountSettings:
     """One `[[accounts]]` block. `options` is an instance of the adapter's own settings type."""
 
@@ -101,6 +121,7 @@ class AccountSettings:
     templates: tuple[Mapping[str, Any], ...] = ()
     region: str = ""
     index: int = 0
+    automatic: AutomaticSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "retention": RetentionSettings,
     "tickets": TicketSettings,
 }
-_COMMON = {"id", "adapter", "rate", "templates", "region"}
+_COMMON = {"id", "adapter", "rate", "templates", "region", "automatic"}
 _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
@@ -221,11 +242,15 @@ class _Reader:
                 self.fault(f"{where}.rate", "must be above 0")
             region = self.build_value(str, block.get("region", ""), f"{where}.region")
             templates = self._blocks(block.get("templates", []), f"{where}.templates")
+            switches = block.get("automatic", {})
+            automatic = self.build(AutomaticSettings, switches, f"{where}.automatic") if switches != {} else None
             own = {key: value for key, value in block.items() if key not in _COMMON}
             before = len(self.faults)
             options = self.build(adapters[name], own, where)
             if len(self.faults) == before:
-                found.append(AccountSettings(account_id, name, options, rate, tuple(templates), region or "", index))
+                found.append(
+                    AccountSettings(account_id, name, options, rate, tuple(templates), region or "", index, automatic)
+                )
             elif account_id:
                 found.append(AccountSettings(account_id, name, None, index=index))
         return tuple(found)

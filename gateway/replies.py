@@ -15,6 +15,7 @@ from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from adapters import Channel
+from gateway import automatic as automatic_messages
 from gateway import proactive as first_messages
 from gateway.bus import LiveEvent
 from gateway.core import Core
@@ -77,6 +78,7 @@ async def submit(
         ticket = _ticket(connection, ticket_id)
         words = _words(core, ticket, request, actor, automatic)
         answer, events = file(connection, core, ticket, words, request.status, _author(request.author, actor), actor)
+        events += automatic_messages.told_of(connection, core, file, ticket, told=words.visibility != "note")
         remember(connection, api_key_id, idempotency_key, print_, answer, now)
         return answer, events
 

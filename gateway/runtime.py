@@ -25,7 +25,7 @@ from adapters._load import FoundAdapter
 from adapters._load import find as find_adapters
 from adapters._media import MediaClient
 from config.settings import ConfigError, Fault, Settings
-from gateway import loading
+from gateway import automatic, loading, replies
 from gateway.blobs import Blobs
 from gateway.bus import Bus
 from gateway.control import Control
@@ -163,7 +163,9 @@ class Gateway:
         core, settings = self.core, self.settings
         self._health = Health(core)
         if "worker" in self.roles:
-            self.worker = IntakeWorker(core)
+            self.worker = IntakeWorker(
+                core, lambda connection, told: automatic.notify(connection, core, replies.file, automatic.notices(told))
+            )
             self._run("intake", self.worker.run())
             self._run("media", MediaWorker(core, media).run())
             self._run("retention", Retention(core).run())

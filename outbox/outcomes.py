@@ -80,9 +80,11 @@ def not_sent(
         return _stopped(parcel, failure, now, request_id)
     if wait_s is not None:
         at = max(at, now + timedelta(seconds=wait_s))
+    patience = SCHEDULES[channel.retry].delay_told
     return Outcome(
-        parcel=parcel, state="queued", word="retry", at=now, not_before=at, error=failure, request_id=request_id
-    )
+        parcel=parcel, state="queued", word="retry", at=now, not_before=at, error=failure, request_id=request_id,
+        delayed=patience is not None and now - parcel.queued_at >= patience,
+    )  # fmt: skip
 
 
 def _stopped(parcel: Parcel, failure: Failure, now: datetime, request_id: str) -> Outcome:

@@ -73,6 +73,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     pause: Pause | None = None
     opted_out: str = ""  # the scope of an opt-out the platform told of: all, marketing
     suppress: Suppress | None = None  # the address is to be left alone
+    delayed: bool = False  # it has waited so long that agents should know
     left_alone: tuple[tuple[str, Suppress, str], ...] = ()  # of several recipients: address, rule, the platform's words
 
 

@@ -349,7 +349,7 @@ def _delivered(envelope: Envelope, peer: Peer) -> Delivered:
     ids = message_ids(root.headers.get("message-id"))
     return Delivered(
         ids[0] if ids else "",
-        envelope.mail_from or "",
+        (envelope.mail_from or "").removeprefix("<>"),
         tuple(envelope.rcpt_tos),
         raw,
         root.headers,

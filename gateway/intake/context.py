@@ -31,6 +31,7 @@ class Rules:
     tickets: Policy = field(default_factory=Policy)
     region: Callable[[str], str] = lambda account: ""
     own_addresses: frozenset[str] = frozenset()
+    automatic: Callable[[str], frozenset[str]] = lambda account: frozenset()  # events an account tells customers of
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 import msgspec
 
 from adapters import Channel
+from gateway.automatic.manners import objection
 from gateway.identity import consent
 from gateway.ids import micros
 from gateway.intake import filing, people
@@ -133,6 +134,9 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
         {"ticket_id": ticket.id},
         account,
     )
+    event_name = "created" if where.action in ("create", "follow_up") else "updated"
+    if not quiet and event_name in ctx.rules.automatic(account) and not objection(event.automatic, flags):
+        ctx.changes.notices.append((event_name, ticket.id))
     ctx.tell("message.received", {"ticket_id": ticket.id, "message_id": message["id"]}, account)
     return "done", ""
 

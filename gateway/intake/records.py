@@ -198,5 +198,6 @@ class Changes:
     receipts: list[EventRow] = field(default_factory=list)
     templates: list[dict[str, Any]] = field(default_factory=list)  # rows
     suppressions: list[Suppression] = field(default_factory=list)
+    notices: list[tuple[str, str]] = field(default_factory=list)  # event, ticket id: customers to be told
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (state, reason)
     live: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)  # type, data, account

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, insert, null, select, text, update
 
 from adapters import Sent
-from gateway.ids import micros, new_id
+from gateway.ids import micros, new_id, rfc3339
 from gateway.store import states, suppressions
 from gateway.store.dialect import insert_ignore, run_many, upsert
 from gateway.store.people import set_consent
@@ -24,6 +24,7 @@ from gateway.store.schema import (
     messages,
     outbox,
     receipts,
+    ticket_events,
 )
 from gateway.store.tickets import to_json
 from gateway.tickets import SYSTEM, Entry
@@ -31,6 +32,7 @@ from normalizers.model import PlatformError
 from outbox.ports import Failure, Outcome, Parcel, Pause, Stop, recipient_of, recipients_of
 from outbox.rules import CLASS_OF_RULE
 
+DELAYED = "reply.delayed"
 _FINISHED = ("sent", "failed")  # an unknown one holds its followers for a while
 
 
@@ -144,6 +146,7 @@ def _follow_up(connection: Connection, effective: Sequence[Outcome], now: int) -
     _people(connection, effective, now)
     _tell_refused(connection, effective, now)
     suppressions.failed(connection, list(_undeliverable(effective)), now)
+    changed += _tell_delayed(connection, [outcome for outcome in effective if outcome.delayed], now)
     states.promote(connection, [o.parcel.conversation_id for o in effective if o.state in _FINISHED], now)
     return Recorded(changed, len(failed), awakened)
 
@@ -223,6 +226,30 @@ def _learned(telling: Sequence[Outcome], identity_of: dict[str, str], now: int) 
         for address in outcome.sent.addresses
         if all((address.kind, address.value) != (known.kind, known.value) for known in outcome.parcel.message.to)
     ]  # fmt: skip
+
+
+def _tell_delayed(connection: Connection, delayed: Sequence[Outcome], now: int) -> list[states.Changed]:
+    """A line in the log of tickets whose message has been waiting for hours, once for each message."""
+    found: list[states.Changed] = []
+    entries: dict[str, list[Entry]] = {}
+    for outcome in delayed:
+        parcel = outcome.parcel
+        row = connection.execute(
+            select(messages.c.ticket_id, messages.c.account, messages.c.status).where(
+                messages.c.id == parcel.message_id
+            )
+        ).first()
+        told = select(ticket_events.c.data).where(
+            ticket_events.c.ticket_id == (row.ticket_id if row is not None else ""), ticket_events.c.kind == DELAYED
+        )
+        if row is None or any(parcel.message_id in data for data in connection.execute(told).scalars()):
+            continue
+        error = {} if outcome.error is None else {"error": msgspec.to_builtins(outcome.error)}
+        data = {"message_id": parcel.message_id, "since": rfc3339(micros(parcel.queued_at)), **error}
+        entries.setdefault(row.ticket_id, []).append(Entry(DELAYED, SYSTEM, data))
+        found.append(states.Changed(parcel.message_id, row.ticket_id, row.account, row.status, row.status))
+    states.log_many(connection, entries, now)
+    return found
 
 
 def _undeliverable(effective: Sequence[Outcome]) -> Iterator[suppressions.Failed]:

@@ -12,6 +12,7 @@ from gateway.web.api import (
     queues,
     suppressions,
     tickets,
+    unsubscribe,
     users,
 )
 from gateway.web.routes import Route
@@ -26,5 +27,6 @@ ROUTES: tuple[Route, ...] = (
     *users.ROUTES,
     *access.ROUTES,
     *suppressions.ROUTES,
+    *unsubscribe.ROUTES,
     *gateway.ROUTES,
 )
