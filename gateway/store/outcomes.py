@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, bindparam, insert, null, select, text, update
 
 from adapters import Sent
-from gateway.ids import micros, new_id, rfc3339
-from gateway.store import states, suppressions
+from gateway.ids import micros, new_id
+from gateway.store import outcome_news, states
 from gateway.store.dialect import insert_ignore, run_many, upsert
 from gateway.store.people import set_consent
 from gateway.store.schema import (
@@ -23,16 +23,12 @@ from gateway.store.schema import (
     message_refs,
     messages,
     outbox,
-    receipts,
-    ticket_events,
 )
 from gateway.store.tickets import to_json
-from gateway.tickets import SYSTEM, Entry
-from normalizers.model import PlatformError
-from outbox.ports import Failure, Outcome, Parcel, Pause, Stop, recipient_of, recipients_of
+from gateway.tickets import SYSTEM
+from outbox.ports import Failure, Outcome, Parcel, Pause, Stop, recipient_of
 from outbox.rules import CLASS_OF_RULE
 
-DELAYED = "reply.delayed"
 _FINISHED = ("sent", "failed")  # an unknown one holds its followers for a while
 
 
@@ -144,9 +140,7 @@ def _follow_up(connection: Connection, effective: Sequence[Outcome], now: int) -
     _bury(connection, [(o.parcel, o.error or Failure("", "unknown"), o.parcel.attempt) for o in failed], now)
     changed = states.refresh(connection, [outcome.parcel.message_id for outcome in effective], now)
     _people(connection, effective, now)
-    _tell_refused(connection, effective, now)
-    suppressions.failed(connection, list(_undeliverable(effective)), now)
-    changed += _tell_delayed(connection, [outcome for outcome in effective if outcome.delayed], now)
+    changed += outcome_news.tell(connection, effective, now)
     states.promote(connection, [o.parcel.conversation_id for o in effective if o.state in _FINISHED], now)
     return Recorded(changed, len(failed), awakened)
 
@@ -226,68 +220,6 @@ def _learned(telling: Sequence[Outcome], identity_of: dict[str, str], now: int) 
         for address in outcome.sent.addresses
         if all((address.kind, address.value) != (known.kind, known.value) for known in outcome.parcel.message.to)
     ]  # fmt: skip
-
-
-def _tell_delayed(connection: Connection, delayed: Sequence[Outcome], now: int) -> list[states.Changed]:
-    """A line in the log of tickets whose message has been waiting for hours, once for each message."""
-    found: list[states.Changed] = []
-    entries: dict[str, list[Entry]] = {}
-    for outcome in delayed:
-        parcel = outcome.parcel
-        row = connection.execute(
-            select(messages.c.ticket_id, messages.c.account, messages.c.status).where(
-                messages.c.id == parcel.message_id
-            )
-        ).first()
-        told = select(ticket_events.c.data).where(
-            ticket_events.c.ticket_id == (row.ticket_id if row is not None else ""), ticket_events.c.kind == DELAYED
-        )
-        if row is None or any(parcel.message_id in data for data in connection.execute(told).scalars()):
-            continue
-        error = {} if outcome.error is None else {"error": msgspec.to_builtins(outcome.error)}
-        data = {"message_id": parcel.message_id, "since": rfc3339(micros(parcel.queued_at)), **error}
-        entries.setdefault(row.ticket_id, []).append(Entry(DELAYED, SYSTEM, data))
-        found.append(states.Changed(parcel.message_id, row.ticket_id, row.account, row.status, row.status))
-    states.log_many(connection, entries, now)
-    return found
-
-
-def _undeliverable(effective: Sequence[Outcome]) -> Iterator[suppressions.Failed]:
-    """The addresses a message could not be brought to, where the platform's table says to leave such ones alone."""
-    for outcome in effective:
-        parcel, error = outcome.parcel, outcome.error
-        everybody = recipients_of(parcel.message)
-        if outcome.suppress is not None and error is not None and len(everybody) == 1:
-            words = f"{error.code} {error.detail}".strip()
-            yield suppressions.Failed(parcel.channel, everybody[0], outcome.suppress, parcel.message_id, words)
-        for address, rule, words in outcome.left_alone:
-            yield suppressions.Failed(parcel.channel, address, rule, parcel.message_id, words)
-
-
-def _tell_refused(connection: Connection, effective: Sequence[Outcome], now: int) -> None:
-    """Recipients the platform did not take, while it took the message for others, stand in the ticket's log."""
-    refused = {o.parcel.message_id: dict(o.sent.refused) for o in effective if o.sent is not None and o.sent.refused}
-    if not refused:
-        return
-    connection.execute(insert(receipts), list(_failures_of_some(effective, now)))
-    rows = connection.execute(select(messages.c.id, messages.c.ticket_id).where(messages.c.id.in_(list(refused))))
-    entries: dict[str, list[Entry]] = {}
-    for row in rows:
-        data = {"message_id": row.id, "recipients": refused[row.id]}
-        entries.setdefault(row.ticket_id, []).append(Entry("reply.recipient_failed", states.PLATFORM, data))
-    states.log_many(connection, entries, now)
-
-
-def _failures_of_some(effective: Sequence[Outcome], now: int) -> Iterator[dict[str, Any]]:
-    """A receipt for each recipient the platform refused while it took the message for others: it moves nothing."""
-    for outcome in effective:
-        for address, words in outcome.sent.refused.items() if outcome.sent is not None else ():
-            error = PlatformError(" ".join(words.split()[:2]), detail=words)
-            yield {
-                "id": new_id(), "message_id": outcome.parcel.message_id, "outbox_id": outcome.parcel.id,
-                "status": "failed", "recipient": address, "error": to_json(error), "applied": False,
-                "at": micros(outcome.at), "received_at": now,
-            }  # fmt: skip
 
 
 def _bury(connection: Connection, letters: Sequence[tuple[Parcel, Failure, int]], now: int) -> None:
