@@ -1,4 +1,4 @@
-"""The command line: `gateway init | check | serve | keys | users | channels | adapters | dead | demo`."""
+"""The command line: `gateway init | check | serve | keys | users | channels | dead | suppressions | demo` and more."""
 
 from __future__ import annotations
 
