@@ -116,8 +116,9 @@ class ErrorRule:
     """What one of the platform's error codes means for us.
 
     `not_processed`: the platform documents that nothing was done, so that even an unkeyed send may be repeated.
-    `resend_safe`: a failure reported later that may be sent again. `pause` is the scope that must wait. `patience`: it
-    is tried for so long at most, and is then of class `then`. `suppress`: the address is not written to any more.
+    `resend_safe`: a failure reported later that may be sent again. `pause` is the scope that must wait. `wait` is the
+    least wait after the first try, `then_wait` after the ones that follow. `patience`: it is tried for so long at most,
+    and is then of class `then`. `suppress`: the address is not written to any more.
     """
 
     error_class: ErrorClass
@@ -126,9 +127,16 @@ class ErrorRule:
     resend_safe: bool = False
     pause: PauseScope | None = None
     wait: timedelta | None = None
+    then_wait: tuple[timedelta, ...] = ()
     patience: timedelta | None = None
     then: ErrorClass = "permanent"
     suppress: Suppress | None = None
+
+    def wait_after(self, tries: int) -> timedelta | None:
+        """The least wait after so many tries."""
+        if tries <= 1 or not self.then_wait:
+            return self.wait
+        return self.then_wait[min(tries - 2, len(self.then_wait) - 1)]
 
 
 def rule_of(errors: Mapping[str, ErrorRule], words: str) -> ErrorRule | None:

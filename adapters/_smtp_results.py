@@ -18,7 +18,10 @@ Stage = Literal["connect", "login", "mail", "rcpt", "data"]
 
 _DAY = timedelta(days=1)
 _RETRY = ErrorRule("retry", "temporary failure at the recipient's side", not_processed=True)
-_GREYLISTED = ErrorRule("retry", "greylisted", not_processed=True, wait=timedelta(minutes=5))
+_GREYLISTED = ErrorRule(
+    "retry", "greylisted", not_processed=True, wait=timedelta(minutes=5),
+    then_wait=(timedelta(minutes=10), timedelta(minutes=20)),
+)  # fmt: skip
 _FULL_NOW = ErrorRule(
     "retry", "mailbox full", not_processed=True, wait=timedelta(hours=1), patience=_DAY, then="bad-recipient"
 )

@@ -60,7 +60,9 @@ def failed_send(
     if rule is not None and rule.patience is not None and now - parcel.queued_at >= rule.patience:
         return _stopped(parcel, Failure(error.code, rule.then, error.detail), now, error.request_id)
     if error.error_class in ("retry", "unknown"):
-        return not_sent(parcel, failure, channel, now, chance, error.request_id, error.retry_after_s)
+        least = None if rule is None else rule.wait_after(parcel.attempt)
+        wait_s = error.retry_after_s if least is None else least.total_seconds()
+        return not_sent(parcel, failure, channel, now, chance, error.request_id, wait_s)
     wait = POLICY_PAUSE if error.retry_after_s is None else timedelta(seconds=error.retry_after_s)
     return Outcome(
         parcel=parcel, state="failed", word="failed", at=now, error=failure, request_id=error.request_id,

@@ -389,3 +389,10 @@ SUPPRESSED = {  # as reported, or as answered -> after how many failures, for ho
 def test_whom_to_leave_alone(code: str, expected: Suppress | None) -> None:
     rule = rule_of(RULES, code)
     assert (rule.suppress if rule is not None else None) == expected
+
+
+def test_greylisting_is_waited_out_longer_each_time() -> None:
+    error = refusal(451, "4.7.1 greylisted", "rcpt")
+    assert error.rule is not None
+    waits = [error.rule.wait_after(tries) for tries in (1, 2, 3, 4)]
+    assert waits == [timedelta(minutes=minutes) for minutes in (5, 10, 20, 20)]
