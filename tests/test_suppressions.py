@@ -12,9 +12,11 @@ import pytest
 
 from adapters import Channel, Limits, Pace
 from adapters.sandbox.smtp import Delivered
+from gateway.fallback import goes_on
 from normalizers.model import Address, MailHeaders, OutboundMessage
-from outbox.facts import Facts, Suppressed
+from outbox.facts import Facts, Suppressed, TemplateFacts
 from outbox.judge import judge
+from outbox.rules import CLASS_OF_RULE
 from outbox.rules.suppression import suppression
 from tests.e2e.test_email import reply_to
 from tests.support.world import ANN as PHONE
@@ -81,6 +83,18 @@ def test_a_refusal_tells_why_and_until_when() -> None:
     assert verdict.reason == f"{ANN} is on the suppression list: mail to it came back (550 5.1.1 gone)"
     assert verdict.until == until
     assert '"override": ["suppression"]' in verdict.remedy
+
+
+def test_another_channel_may_be_tried() -> None:
+    judgment = judge(MESSAGE, Facts(now=NOW, channel=CHANNEL, suppressed=(Suppressed(ANN),)), (suppression,))
+    assert goes_on(judgment)
+    assert CLASS_OF_RULE["suppression"] == "bad-recipient"
+
+
+def test_a_template_that_sells_is_marketing() -> None:
+    listed = (Suppressed(ANN, "marketing"),)
+    facts = Facts(now=NOW, channel=CHANNEL, suppressed=listed, template=TemplateFacts("sale", category="MARKETING"))
+    assert judge(MESSAGE, facts, (suppression,)).decision == "deny"
 
 
 # --- fed by itself ----------------------------------------------------------------------------------------------------

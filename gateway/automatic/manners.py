@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 _UNWELCOME = frozenset(
     {
-        "null_sender", "report", "system_sender", "no_auto_answer", "unknown_sender", "unaligned", "sender_guessed",
-        "not_addressed", "spam", "opt_out",
+        "null_sender", "no_sender", "report", "system_sender", "no_auto_answer", "unknown_sender", "unaligned",
+        "sender_guessed", "not_addressed", "spam", "opt_out",
     }
 )  # fmt: skip
 """Flags of a message that no machine must answer: from nobody or a mail system, asked not to, from a stranger or a

@@ -99,6 +99,17 @@ async def test_a_mail_from_nobody_is_not_answered(world: World) -> None:
     await quiet(world, 0)
 
 
+async def test_what_was_put_aside_and_released_is_not_answered_by_a_machine(world: World) -> None:
+    lines = {"From": ANN, "To": SUPPORT, "Subject": "Win", "Message-ID": "<x2@customer.test>", "X-Spam-Flag": "YES"}
+    raw = "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\nHello\r\n"
+    await world.mail.hand_over(world.smtp_port, ANN, [SUPPORT], raw.encode())
+    (held,) = (await world.api.until("suspended", lambda page: page["items"]))["items"]
+    answer = await world.api.call("POST", f"suspended/{held['id']}/release")
+    assert answer.status < 300
+    await world.api.ticket()
+    await quiet(world, 0)
+
+
 async def test_the_same_mail_twice_is_acknowledged_once(world: World) -> None:
     written = await world.mail.customer_writes(world.smtp_port, ANN, SUPPORT, subject="Once", text="Hello")
     for _ in range(3):
@@ -345,3 +356,5 @@ def test_why_a_machine_must_not_answer() -> None:
     assert objection("", ["unchecked"]) == ""
     assert objection("bulk", []) == "it is automatic itself (bulk)"
     assert objection("", ["unaligned", "null_sender"]) == "null_sender, unaligned"
+    for flag in ("spam", "report", "system_sender", "no_sender"):  # released from where such mail is put aside
+        assert objection("", [flag, "released"]) == flag
