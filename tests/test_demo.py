@@ -13,10 +13,12 @@ import aiohttp
 import pytest
 
 from gateway.demo.scenario import SCENES
-from gateway.demo.transcript import Transcript
+from gateway.demo.transcript import WIDTH, Transcript
 from gateway.demo.world import World, told
 
 ROOT = Path(__file__).resolve().parents[1]
+PRIVATE = {"email", "sms", "whatsapp", "line", "messenger", "instagram", "x_dm", "wechat", "api"}
+PUBLIC = {"facebook", "x"}
 
 
 async def start_demo(tmp_path: Path, *arguments: str) -> asyncio.subprocess.Process:
@@ -49,8 +51,15 @@ async def test_once_tells_the_whole_story_and_leaves_nothing(tmp_path: Path) -> 
         ("7", "whatsapp", "window"),
         ("7", "whatsapp", "window"),
         ("2", "sms", "opt_out"),
+        ("14", "messenger", "window"),
+        ("15", "facebook", "private_reply"),
+        ("16", "x", "answerable"),
     ]
     assert all(reason.strip() for *_, reason in refusals)
+    explained = re.findall(r"^ {26}(remedy|source): .+$", out, re.M)
+    assert explained == ["remedy", "source"] * len(refusals)
+    assert {line.split()[2] for line in out.splitlines() if re.match(r"  #\d", line)} == PRIVATE | PUBLIC
+    assert all(len(line) <= WIDTH for line in out.splitlines())
     assert re.search(r"^  #4 +new +email +closed_ticket .* follow-up of #1$", out, re.M)
     assert "\x1b" not in out  # no colour where nobody looks
     shown = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
@@ -75,7 +84,7 @@ async def test_it_stays_with_a_console_until_it_is_told_to_stop(tmp_path: Path) 
             assert page.status == 200
         headers = {"Authorization": f"Bearer {found[2]}"}
         async with session.get(found[1] + "/api/v1/tickets", headers=headers) as answer:
-            assert len((await answer.json())["items"]) == 8
+            assert len((await answer.json())["items"]) == 18
     process.send_signal(signal.SIGINT)
     await process.stdout.read()
     err = (await process.stderr.read()).decode()
