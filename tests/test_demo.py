@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.demo.acts import reply, says
 from gateway.demo.scenario import SCENES
 from gateway.demo.transcript import WIDTH, Transcript
 from gateway.demo.world import World, told
@@ -90,6 +92,20 @@ async def test_it_stays_with_a_console_until_it_is_told_to_stop(tmp_path: Path) 
     err = (await process.stderr.read()).decode()
     assert (await process.wait(), err) == (0, "")
     assert_nothing_is_left(tmp_path)
+
+
+async def test_on_every_platform_strangers_write_and_answer_what_an_agent_writes(tmp_path: Path) -> None:
+    out, channels = Transcript(io.StringIO()), set()
+    async with World(tmp_path) as world:
+        for place in world.on:
+            for number in (2, 3):  # one in private, one in public where there are both
+                question, thanks = f"Question {number} of {place.id}?", f"Thanks, says {number} of {place.id}"
+                ticket = await says(world, out, place.writes(number, question), question)
+                await reply(world, out, ticket, "sent", "delivered", "read", text=f"Answer {number}")
+                again = await says(world, out, place.answers(place.simulator.sends[-1], thanks), thanks)
+                assert again["id"] == ticket["id"]
+                channels.add(ticket["channel"])
+    assert channels == (PRIVATE | PUBLIC | {"instagram_comment"}) - {"api"}
 
 
 async def test_a_story_that_does_not_come_true_fails(

@@ -188,8 +188,10 @@ async function openTicket(id) {
 async function showWindows(ticket) {
   const contact = await call(`/contacts/${ticket.contact_id}`);
   const words = contact.identities.map((identity) => {
-    const { open, until } = identity.window;
-    const left = open ? (until ? `open until ${clock(until)}` : "open") : "closed";
+    const { open, until, remaining, tag_until: tag } = identity.window;
+    const more = remaining === null ? "" : `, ${remaining} left`;
+    const closed = tag && new Date(tag) > new Date() ? `closed, for a person open until ${clock(tag)}` : "closed";
+    const left = open ? (until ? `open until ${clock(until)}${more}` : "open") : closed;
     const consent = identity.state === "active" ? "" : ` (${identity.state.replace("_", " ")})`;
     return `${identity.channel}: ${left}${consent}`;
   });
