@@ -22,7 +22,7 @@ from gateway.demo.world import NotAsTold, World
 __all__ = ["play"]
 
 LOG_FILE = "gateway.log"
-SCENE_TIMEOUT_S = 30.0
+SCENE_TIMEOUT_S = 60.0
 
 
 async def play(once: bool) -> int:

@@ -17,11 +17,12 @@ BOT = {"type": "bot", "id": "robo", "name": "Robo"}
 
 async def says(world: World, out: Transcript, writing: Awaitable[Said | None], text: str) -> dict[str, Any]:
     """A customer writes `text`; the ticket it is on, {} when nobody wrote."""
+    since = world.now()
     said = await writing
     if said is None:
         return {}
     channel, who = said
-    ticket, _ = await world.filed(channel, text)
+    ticket, _ = await world.filed(channel, text, since)
     out.says("customer", ticket["number"], channel, f"{who}: {text}")
     return ticket
 

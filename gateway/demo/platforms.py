@@ -292,10 +292,11 @@ class X(Place[XSimulator]):
         stranger = XUser(f"80000000000000001{number}", _handle(number), NAMES[number])
         return await (self.mentions(stranger, words) if number % 2 else self.chats(stranger, words))
 
-    async def answers(self, sent: Any, words: str) -> Said:
+    async def answers(self, sent: Any, words: str) -> Said | None:
         world = self.simulator.world
         if "reply" not in sent.payload:
-            return await self.chats(world.users[sent.to], words)
+            user = world.users.get(sent.to)
+            return await self.chats(user, words) if user is not None else None
         return await self.mentions(world.users[world.posts[sent.to].author], words, reply_to=sent.external_id)
 
     async def chats(self, user: XUser, words: str) -> Said:

@@ -25,7 +25,7 @@ from gateway.runtime import Gateway
 
 T = TypeVar("T")
 BEN = "+12025550142"  # by text message and on WhatsApp
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 
 
 class NotAsTold(Exception):
@@ -125,17 +125,22 @@ class World:
         items: list[dict[str, Any]] = (await self.get(f"/api/v1/tickets/{ticket['id']}/messages?limit=100"))["items"]
         return items
 
-    async def filed(self, channel: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The ticket and the message that a customer's words on a channel became."""
+    async def filed(self, channel: str, text: str, since: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+        """The ticket and the message that a customer's words on a channel became, `since` a moment of `now`."""
 
         async def look() -> tuple[dict[str, Any], dict[str, Any]] | None:
             for ticket in reversed(await self.tickets(channel)):
                 for message in reversed(await self.messages(ticket)):
-                    if message["direction"] == "inbound" and text in message["text"]:
-                        return await self.ticket(ticket["number"]), message  # as it is now, not before the message
+                    if message["direction"] == "inbound" and text in message["text"] and message["created_at"] >= since:
+                        # the ticket as it is now, not before the message
+                        return await self.get(f"/api/v1/tickets/{ticket['id']}"), message
             return None
 
         return await self.until(look, f"no ticket holds {text!r}")
+
+    def now(self) -> str:
+        """The gateway's time, as its API writes it."""
+        return f"{self.gateway.core.clock():%Y-%m-%dT%H:%M:%S.%fZ}"
 
     async def message_is(self, message_id: str, *wanted: str) -> dict[str, Any]:
         """The message, once it is in one of these states."""
