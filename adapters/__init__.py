@@ -13,6 +13,7 @@ from adapters._base import (
     Profiles,
     Reconciler,
     Sent,
+    SharedAddress,
     SharedKeys,
     Subscriber,
     TemplateCatalogue,
@@ -56,6 +57,7 @@ __all__ = [
     "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups",
     "Mailbox", "MailboxTrouble", "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "MemberProfiles", "Pace",
     "PrivateReply", "Probe", "Profiles", "ReadsMailbox", "Reconciler", "RepeatRule", "SendError", "Sent",
-    "SettingsError", "SharedKeys", "Subscriber", "TemplateCatalogue", "Throttled", "Token", "TokenCache", "TokenHolder",
+    "SettingsError", "SharedAddress", "SharedKeys", "Subscriber", "TemplateCatalogue", "Throttled", "Token",
+    "TokenCache", "TokenHolder",
     "TypingSignal", "Unreachable", "Variants", "VerificationError", "Window", "platform_error",
 ]  # fmt: skip
