@@ -16,6 +16,7 @@ from adapters._base import (
     Profiles,
     Reconciler,
     Sent,
+    SharedAddress,
     SharedKeys,
     Subscriber,
     TemplateCatalogue,
@@ -63,7 +64,7 @@ __all__ = [
     "Closing", "Dresser", "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords",
     "Limits", "Lookups", "Mailbox", "MailboxTrouble", "MalformedBody", "MediaError", "MediaFetcher", "MediaRule",
     "MemberProfiles", "Pace", "Places", "PrivateReply", "Probe", "Profiles", "ReadsMailbox", "Reconciler", "RepeatRule",
-    "SendError", "Sent", "SettingsError", "SharedKeys", "Subscriber", "Suppress", "TemplateCatalogue", "TemplateFault",
-    "TextTemplate", "Throttled", "Token", "TokenCache", "TokenHolder", "TypingSignal", "Unreachable", "Variants",
-    "VerificationError", "Window", "platform_error", "rule_of", "too_large", "with_links",
+    "SendError", "Sent", "SettingsError", "SharedAddress", "SharedKeys", "Subscriber", "Suppress", "TemplateCatalogue",
+    "TemplateFault", "TextTemplate", "Throttled", "Token", "TokenCache", "TokenHolder", "TypingSignal", "Unreachable",
+    "Variants", "VerificationError", "Window", "platform_error", "rule_of", "too_large", "with_links",
 ]  # fmt: skip

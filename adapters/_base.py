@@ -217,6 +217,15 @@ class SharedKeys(Protocol):
 
 
 @runtime_checkable
+class SharedAddress(Protocol):
+    """Adapters of several platforms of one owner, whose app may post the events of all of them to one address."""
+
+    def meant_for(self, received: Received) -> str:
+        """The name of the adapter whose format the delivery has; "" for none of them."""
+        ...
+
+
+@runtime_checkable
 class Variants(Protocol):
     """An adapter class behind whose name several providers stand, each with a class of its own."""
 

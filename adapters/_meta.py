@@ -15,8 +15,10 @@ from adapters._http import HttpAnswer, retry_after
 from adapters._signing import check_hmac, same
 from config.secret import Secret
 from normalizers._fields import NotWellFormed, items, load_json, mapping, number, text
+from normalizers.model import Received
 
 SIGNATURE = "x-hub-signature-256"
+_ADAPTERS = {"page": "facebook", "instagram": "instagram", "whatsapp_business_account": "whatsapp"}
 MEDIA_HOSTS = ("lookaside.fbsbx.com",)
 """Where Graph's media addresses lead; they want the same token as the API."""
 
@@ -40,6 +42,15 @@ def check_signature(callback: Callback, app_secrets: Sequence[Secret]) -> None:
     if len(callback.headers.get(SIGNATURE, ())) > 1:
         raise VerificationError("the signature is doubled")
     check_hmac(app_secrets, callback.body, callback.header(SIGNATURE), prefix="sha256=")
+
+
+def meant_for(received: Received) -> str:
+    """The adapter for what a webhook is about: an app may have one address for all. "" for what we do not know."""
+    try:
+        body = load_json(received.body)
+    except NotWellFormed:
+        return ""
+    return _ADAPTERS.get(text(body, "object"), "") if isinstance(body, dict) else ""
 
 
 def check_json(callback: Callback) -> None:

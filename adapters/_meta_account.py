@@ -24,7 +24,7 @@ from adapters._meta_messaging import KINDS, Surface, body_for, file_of, sent_of
 from config.secret import Secret, Secrets
 from normalizers._fields import items, mapping, moment, text
 from normalizers._meta_attachments import address as web_address
-from normalizers.model import Account, Attachment, OutboundMessage
+from normalizers.model import Account, Attachment, OutboundMessage, Received
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -92,6 +92,10 @@ class MetaAccount:
     def verify(self, callback: Callback) -> None:
         """Raise `VerificationError` unless one of our secrets signed the body."""
         _meta.check_signature(callback, self._common.app_secret)
+
+    def meant_for(self, received: Received) -> str:
+        """Which of Meta's platforms the delivery is of."""
+        return _meta.meant_for(received)
 
     def well_formed(self, callback: Callback) -> None:
         """Raise `MalformedBody` unless the body is JSON."""

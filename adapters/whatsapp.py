@@ -76,6 +76,10 @@ class WhatsAppAdapter:
         """Raise `VerificationError` unless our app signed the body."""
         _meta.check_signature(callback, self._settings.app_secret)
 
+    def meant_for(self, received: Received) -> str:
+        """Which of Meta's platforms the delivery is of."""
+        return _meta.meant_for(received)
+
     def well_formed(self, callback: Callback) -> None:
         """Raise `MalformedBody` unless the body is JSON."""
         _meta.check_json(callback)

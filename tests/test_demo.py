@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 import signal
@@ -12,11 +13,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.demo.acts import reply, says
 from gateway.demo.scenario import SCENES
-from gateway.demo.transcript import Transcript
+from gateway.demo.transcript import WIDTH, Transcript
 from gateway.demo.world import World, told
 
 ROOT = Path(__file__).resolve().parents[1]
+PRIVATE = {"email", "sms", "whatsapp", "line", "messenger", "instagram", "x_dm", "wechat", "api"}
+PUBLIC = {"facebook", "x"}
 
 
 async def start_demo(tmp_path: Path, *arguments: str) -> asyncio.subprocess.Process:
@@ -49,8 +53,15 @@ async def test_once_tells_the_whole_story_and_leaves_nothing(tmp_path: Path) -> 
         ("7", "whatsapp", "window"),
         ("7", "whatsapp", "window"),
         ("2", "sms", "opt_out"),
+        ("14", "messenger", "window"),
+        ("15", "facebook", "private_reply"),
+        ("16", "x", "answerable"),
     ]
     assert all(reason.strip() for *_, reason in refusals)
+    explained = re.findall(r"^ {26}(remedy|source): .+$", out, re.M)
+    assert explained == ["remedy", "source"] * len(refusals)
+    assert {line.split()[2] for line in out.splitlines() if re.match(r"  #\d", line)} == PRIVATE | PUBLIC
+    assert all(len(line) <= WIDTH for line in out.splitlines())
     assert re.search(r"^  #4 +new +email +closed_ticket .* follow-up of #1$", out, re.M)
     assert "\x1b" not in out  # no colour where nobody looks
     shown = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
@@ -75,12 +86,26 @@ async def test_it_stays_with_a_console_until_it_is_told_to_stop(tmp_path: Path) 
             assert page.status == 200
         headers = {"Authorization": f"Bearer {found[2]}"}
         async with session.get(found[1] + "/api/v1/tickets", headers=headers) as answer:
-            assert len((await answer.json())["items"]) == 8
+            assert len((await answer.json())["items"]) == 18
     process.send_signal(signal.SIGINT)
     await process.stdout.read()
     err = (await process.stderr.read()).decode()
     assert (await process.wait(), err) == (0, "")
     assert_nothing_is_left(tmp_path)
+
+
+async def test_on_every_platform_strangers_write_and_answer_what_an_agent_writes(tmp_path: Path) -> None:
+    out, channels = Transcript(io.StringIO()), set()
+    async with World(tmp_path) as world:
+        for place in world.on:
+            for number in (2, 3):  # one in private, one in public where there are both
+                question, thanks = f"Question {number} of {place.id}?", f"Thanks, says {number} of {place.id}"
+                ticket = await says(world, out, place.writes(number, question), question)
+                await reply(world, out, ticket, "sent", "delivered", "read", text=f"Answer {number}")
+                again = await says(world, out, place.answers(place.simulator.sends[-1], thanks), thanks)
+                assert again["id"] == ticket["id"]
+                channels.add(ticket["channel"])
+    assert channels == (PRIVATE | PUBLIC | {"instagram_comment"}) - {"api"}
 
 
 async def test_a_story_that_does_not_come_true_fails(

@@ -22,7 +22,7 @@ from gateway.demo.world import NotAsTold, World
 __all__ = ["play"]
 
 LOG_FILE = "gateway.log"
-SCENE_TIMEOUT_S = 30.0
+SCENE_TIMEOUT_S = 60.0
 
 
 async def play(once: bool) -> int:
@@ -46,9 +46,8 @@ async def play(once: bool) -> int:
 
 async def _tell(world: World, transcript: Transcript) -> str:
     """Every scene in turn; what went otherwise than told, "" when nothing did."""
-    transcript.heading(
-        "A gateway with three accounts: " + ", ".join(f"{channel} ({address})" for channel, address in world.ours())
-    )
+    ours = [f"{channel} ({name})" for place in world.on for channel, name in place.ours]
+    transcript.heading(f"A gateway with an account on each of {len(tuple(world.on))} platforms: {', '.join(ours)}")
     for scene in SCENES:
         transcript.chapter(scene.__doc__ or scene.__name__)
         try:

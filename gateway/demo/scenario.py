@@ -2,102 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from adapters.sandbox.meta_whatsapp import Customer
 from adapters.sandbox.smtp import Delivered
+from gateway.demo.acts import AGENT, by_mail, by_sms, by_whatsapp, log, opened, receipt, refused, reply
+from gateway.demo.chats import a_day_later, five_write, in_parts, they_are_answered
+from gateway.demo.platforms import TEMPLATE
+from gateway.demo.public import answered_in_private, answered_in_public, not_called
 from gateway.demo.transcript import Transcript
-from gateway.demo.world import BEN, SUPPORT, TEMPLATE, World, told
+from gateway.demo.world import BEN, World, told
 
 Scene = Callable[[World, Transcript], Awaitable[None]]
 
 ANN = "ann@customer.test"
 CLEO_MAIL = "cleo@customer.test"
-AGENT = {"type": "agent", "id": "mia", "name": "Mia"}
+SUBJECT_MAX = 34  # characters in the table
 TWO_DAYS_S = 2 * 24 * 3600.0
 LABEL = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Count 0>>endobj\n%%EOF\n"
 
 
-# --- what people do ---------------------------------------------------------------------------------------------------
-
-
-async def by_mail(
-    world: World,
-    out: Transcript,
-    sender: str,
-    text: str,
-    *,
-    name: str,
-    subject: str = "",
-    answers: Delivered | None = None,
-) -> dict[str, Any]:
-    """A customer writes a mail; the ticket it is on."""
-    await world.mail.customer_writes(
-        world.smtp_port, sender, SUPPORT, name=name, subject=subject, text=text, reply_to=answers
-    )
-    ticket, _ = await world.filed("email", text)
-    out.says("customer", ticket["number"], "email", f"{name}: {text}")
-    return ticket
-
-
-async def by_sms(world: World, out: Transcript, sender: str, text: str) -> dict[str, Any]:
-    """A customer writes a text message; the ticket it is on."""
-    await world.sms.customer_writes(text, sender=sender)
-    ticket, _ = await world.filed("sms", text)
-    out.says("customer", ticket["number"], "sms", f"{sender}: {text}")
-    return ticket
-
-
-async def by_whatsapp(world: World, out: Transcript, customer: Customer, text: str) -> dict[str, Any]:
-    """A customer writes on WhatsApp; the ticket it is on."""
-    await world.whatsapp.customer_writes(customer, text)
-    ticket, _ = await world.filed("whatsapp", text)
-    out.says("customer", ticket["number"], "whatsapp", f"{customer.name}: {text}")
-    return ticket
-
-
-async def reply(world: World, out: Transcript, ticket: Mapping[str, Any], *until: str, **words: Any) -> dict[str, Any]:
-    """An agent replies, and the message comes as far as one of `until`."""
-    answer = await world.call("POST", f"/api/v1/tickets/{ticket['id']}/replies", {"author": AGENT, **words})
-    told(answer.status == 202, f"a reply on #{ticket['number']} is answered {answer.status}: {answer.json}")
-    template = words.get("template")
-    said = f"template {template['name']} {template['parameters']}" if template else words["text"]
-    files = [f"[{file['filename']}]" for file in words.get("attachments", ())]
-    out.says("agent", ticket["number"], ticket["channel"], " ".join([f"Mia: {said}", *files]))
-    message = await world.message_is(answer.json["id"], *until)
-    steps = dict.fromkeys(receipt["status"] for receipt in message["receipts"])
-    trail = ["queued", "sent", *(step for step in steps if step not in ("sent", "queued"))]
-    out.says("receipt", ticket["number"], ticket["channel"], " -> ".join(trail))
-    return message
-
-
-async def refused(
-    world: World, out: Transcript, ticket: Mapping[str, Any], rule: str, text: str, *, dry: bool = False
-) -> None:
-    """An agent's reply is refused by `rule`; with `dry` the agent only asks."""
-    path = f"/api/v1/tickets/{ticket['id']}/replies{'?dry_run=true' if dry else ''}"
-    answer = await world.call("POST", path, {"author": AGENT, "text": text})
-    told(answer.status == (200 if dry else 422), f"a reply that should be refused is answered {answer.status}")
-    verdicts: Sequence[Mapping[str, Any]] = answer.json["verdicts"]
-    told(verdicts and verdicts[0]["rule"] == rule and verdicts[0]["decision"] == "deny", f"{rule} does not refuse")
-    asks = "asks first (dry run)" if dry else "Mia"
-    out.says("agent", ticket["number"], ticket["channel"], f"{asks}: {text}")
-    out.refused(ticket["number"], ticket["channel"], verdicts[0])
-    if not dry:
-        events = (await world.get(f"/api/v1/tickets/{ticket['id']}/events"))["items"]
-        told(any(event["kind"] == "reply.refused" for event in events), "the refusal is not in the ticket's log")
-
-
-def _opened(out: Transcript, ticket: Mapping[str, Any]) -> None:
-    out.says("ticket", ticket["number"], ticket["channel"], f"made: {ticket['subject']!r}, {ticket['status']}")
-
-
 def _last_mail_to(world: World, recipient: str) -> Delivered:
-    return next(mail for mail in reversed(world.mail.sends) if recipient in mail.recipients)
-
-
-# --- the scenes -------------------------------------------------------------------------------------------------------
+    return next(mail for mail in reversed(world.on.mail.simulator.sends) if recipient in mail.recipients)
 
 
 async def three_write(world: World, out: Transcript) -> None:
@@ -109,7 +36,7 @@ async def three_write(world: World, out: Transcript) -> None:
         await by_whatsapp(world, out, world.cleo, "Hello, do you ship to Canada?"),
     ]  # fmt: skip
     for ticket in tickets:
-        _opened(out, ticket)
+        opened(out, ticket)
     told([ticket["number"] for ticket in tickets] == [1, 2, 3], "the tickets are not numbered 1, 2, 3")
     told(all(ticket["status"] == "new" for ticket in tickets), "a ticket is not new")
     told("messaging_support" in tickets[2]["tags"], "the WhatsApp ticket lacks its tag")
@@ -187,9 +114,10 @@ async def _identities(world: World, ticket: Mapping[str, Any]) -> str:
 
 async def window_closed(world: World, out: Transcript) -> None:
     """WhatsApp's 24-hour window: a text is refused, an approved template passes."""
-    world.whatsapp.clock_ahead_s = -TWO_DAYS_S  # the platform's own timestamp counts, not when we heard of it
+    whatsapp = world.on.whatsapp.simulator
+    whatsapp.clock_ahead_s = -TWO_DAYS_S  # the platform's own timestamp counts, not when we heard of it
     ticket = await by_whatsapp(world, out, world.dana, "Please tell me when the red lamp is back.")
-    world.whatsapp.clock_ahead_s = 0.0
+    whatsapp.clock_ahead_s = 0.0
     out.says("", None, "", "(written two days ago; the platform delivers it only now)")
     await refused(world, out, ticket, "window", "It is back since this morning!", dry=True)
     await refused(world, out, ticket, "window", "It is back since this morning!")
@@ -197,20 +125,40 @@ async def window_closed(world: World, out: Transcript) -> None:
     await reply(world, out, ticket, "delivered", template=template)
 
 
+async def instead_by_sms(world: World, out: Transcript) -> None:
+    """WhatsApp is closed: the reply itself asks for a text message instead."""
+    sms = await by_sms(world, out, f"+{world.dana.wa_id}", "Or text me, I rarely look at WhatsApp.")
+    ticket = next(one for one in await world.tickets("whatsapp") if one["contact_id"] == sms["contact_id"])
+    text = "The red lamp is back. Shall I keep one for you?"
+    body = {"author": AGENT, "text": text, "fallback": [{"channel": "sms"}]}
+    answer = await world.call("POST", f"/api/v1/tickets/{ticket['id']}/replies", body)
+    told(answer.status == 202, f"a reply with a fallback is answered {answer.status}")
+    out.says("agent", ticket["number"], "whatsapp", f"Mia: {text} (else by sms)")
+    (line,) = [event["data"] for event in await log(world, ticket) if event["kind"] == "reply.fell_back"]
+    went = line["went_to"]
+    told((went["ticket_id"], went["channel"]) == (sms["id"], "sms"), "the reply did not go by text message")
+    out.says(
+        "fallback", ticket["number"], "whatsapp", f"{line['rule']}: {line['reason']}; sent by sms on #{sms['number']}"
+    )
+    receipt(out, sms, await world.message_is(went["message_id"], "delivered"))
+
+
 async def opted_out(world: World, out: Transcript) -> None:
     """Who says STOP is left alone."""
+    before = len(world.on.sms.simulator.sends)
     ticket = await by_sms(world, out, BEN, "STOP")
     told(ticket["number"] == 2, "STOP did not find its ticket")
     await refused(world, out, ticket, "opt_out", "We are sorry to see you go!")
-    told(len(world.sms.sends) == 1, "a text message left after STOP")
+    told(len(world.on.sms.simulator.sends) == before, "a text message left after STOP")
 
 
 async def twice_and_over_the_api(world: World, out: Transcript) -> None:
     """A webhook that comes twice changes nothing; and a ticket over the API channel."""
     text = "Can I pick it up in your shop?"
     content = {"type": "text", "text": {"body": text}}
-    webhook = world.whatsapp.delivery([world.whatsapp.inbound(world.cleo, "wamid.demo.twice", content)])
-    statuses = [await world.whatsapp.post_webhook(webhook.url, webhook.body, webhook.headers) for _ in range(2)]
+    whatsapp = world.on.whatsapp.simulator
+    webhook = whatsapp.delivery([whatsapp.inbound(world.cleo, "wamid.demo.twice", content)])
+    statuses = [await whatsapp.post_webhook(webhook.url, webhook.body, webhook.headers) for _ in range(2)]
     told(statuses == [200, 200], f"the webhooks are answered {statuses}")
     ticket, _ = await world.filed("whatsapp", text)
     out.says("customer", ticket["number"], "whatsapp", f"{world.cleo.name}: {text}")
@@ -240,9 +188,21 @@ SCENES: tuple[Scene, ...] = (
     solved_and_closed,
     one_person,
     window_closed,
+    instead_by_sms,
     opted_out,
+    five_write,
+    they_are_answered,
+    in_parts,
+    a_day_later,
+    answered_in_public,
+    answered_in_private,
+    not_called,
     twice_and_over_the_api,
 )
+
+
+def _short(subject: str) -> str:
+    return textwrap.shorten(subject, SUBJECT_MAX, placeholder=" ...")
 
 
 async def table_of_tickets(world: World, out: Transcript) -> None:
@@ -256,5 +216,5 @@ async def table_of_tickets(world: World, out: Transcript) -> None:
         links += [f"followed by {numbers[follower]}" for follower in ticket["follow_ups"]]
         counts = [str(sum(one["direction"] == way for one in messages)) for way in ("inbound", "outbound")]
         facts = [ticket["status"], ticket["channel"], ticket["via"], ticket["contact_name"] or "-"]
-        rows.append((f"#{ticket['number']}", *facts, *counts, ticket["subject"], ", ".join(links)))
+        rows.append((f"#{ticket['number']}", *facts, *counts, _short(ticket["subject"]), ", ".join(links)))
     out.table(("ticket", "status", "channel", "via", "contact", "in", "out", "subject", ""), rows)

@@ -21,7 +21,8 @@ class Transcript:
 
     def heading(self, words: str) -> None:
         """Lines on their own."""
-        self._write(f"\n{words}\n")
+        lines = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in words.splitlines()]
+        self._write("\n" + "\n".join(lines) + "\n")
 
     def chapter(self, title: str) -> None:
         """What comes now."""
@@ -30,11 +31,11 @@ class Transcript:
     def says(self, who: str, number: int | None, channel: str, words: str) -> None:
         """One line of the story; `number` is the ticket's."""
         ticket = f"#{number}" if number is not None else ""
-        head = f"  {who:<{_WHO}}{ticket:<{_NUMBER}}{channel:<{_CHANNEL}}"
-        lines = textwrap.wrap(words, WIDTH - _INDENT, break_on_hyphens=False) or [""]
-        self._write(
-            "\n".join([self._paint(who, head) + lines[0], *(" " * _INDENT + line for line in lines[1:])]) + "\n"
-        )
+        head = f"  {who:<{_WHO}}{ticket:<{_NUMBER}}{channel:<{_CHANNEL - 1}} "
+        first, *more = textwrap.wrap(
+            words, WIDTH, initial_indent=head, subsequent_indent=" " * _INDENT, break_on_hyphens=False
+        ) or [head]
+        self._write("\n".join([self._paint(who, head) + first[len(head) :], *more]) + "\n")
 
     def refused(self, number: int | None, channel: str, verdict: Mapping[str, Any]) -> None:
         """A reply that did not leave: the rule, its reason, the way out, and where the rule comes from."""

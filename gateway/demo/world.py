@@ -1,4 +1,4 @@
-"""The demo's world: a gateway, three simulated platforms, and a client of its API. All of it on loopback."""
+"""The demo's world: a gateway, a simulator of every platform, and a client of its API. All of it on loopback."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from typing import Any, Self, TypeVar
 import aiohttp
 
 from adapters._load import find
-from adapters.sandbox.meta_whatsapp import Approved, Customer, MetaWhatsApp
-from adapters.sandbox.smtp import MailWorld
-from adapters.sandbox.twilio import TwilioSimulator
+from adapters.sandbox.facebook import Customer as FacebookCustomer
+from adapters.sandbox.instagram import Customer as InstagramCustomer
+from adapters.sandbox.meta_whatsapp import Customer
+from adapters.sandbox.x import User as XUser
 from config import settings as configuration
 from gateway.control import create_key
+from gateway.demo.platforms import Platforms
 from gateway.loading import settings_types
 from gateway.runtime import Gateway
 
 T = TypeVar("T")
-SUPPORT = "support@shop.test"
-SMS_NUMBER = "+12025550199"
 BEN = "+12025550142"  # by text message and on WhatsApp
-VERIFY_TOKEN = "demo-handshake"  # noqa: S105 - known to both sides of a simulation
-PATIENCE_S = 10.0
-TEMPLATE = Approved("order_update", "en", 2)
+PATIENCE_S = 20.0
 
 
 class NotAsTold(Exception):
@@ -47,12 +45,16 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.mail = MailWorld()
-        self.sms = TwilioSimulator(numbers=(SMS_NUMBER,))
-        self.whatsapp = MetaWhatsApp()
+        self.on = Platforms()
         self.ben = Customer(BEN[1:], "US.1000000000000000142", name="Ben Okafor")
         self.cleo = Customer("12025550143", "US.1000000000000000143", name="Cleo Park", reads=True)
         self.dana = Customer("12025550144", "US.1000000000000000144", name="Dana Ruiz")
+        self.marco = FacebookCustomer("9988776601", "Marco Bell", reads=True)
+        self.nina = FacebookCustomer("9988776602", "Nina Holm")
+        self.tess = FacebookCustomer("9988776603", "Tess Moran", commenter="4455667703")
+        self.lena = InstagramCustomer("62000000007", "Lena Vogt", "lena.vogt", reads=True)
+        self.omar = XUser("800000000000000021", "omar_h", "Omar Haddad")
+        self.raj = XUser("800000000000000022", "raj_writes", "Raj Patel")
         self.gateway: Gateway
         self.address = self.key = ""
         self._session: aiohttp.ClientSession
@@ -60,9 +62,9 @@ class World:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
-            for platform in (self.mail, self.sms, self.whatsapp):
-                await platform.start()
-                stack.push_async_callback(platform.stop)
+            for place in self.on:
+                await place.simulator.start()
+                stack.push_async_callback(place.simulator.stop)
             self._session = await stack.enter_async_context(aiohttp.ClientSession())
             found = find()
             tree = self._configuration(f"127.0.0.1:{_free_port()}")
@@ -71,9 +73,8 @@ class World:
             await self.gateway.start()
             stack.push_async_callback(self.gateway.stop)
             self.address = self.gateway.address
-            self.sms.webhook_url = f"{self.address}/webhooks/sms-us"
-            self.whatsapp.webhook_url = f"{self.address}/webhooks/wa-main"
-            self.whatsapp.add_template(TEMPLATE)
+            for place in self.on:
+                place.connect(self.gateway)
             self.key = (await create_key(self.gateway.core, {"name": "demo", "scope": "admin"}))["key"]
             self._exit = stack.pop_all()
         return self
@@ -90,35 +91,8 @@ class World:
             },
             "smtp": {"listen": "127.0.0.1:0"},
             "media": {"allow_private_networks": True},  # the platforms' files lie on loopback, too
-            "accounts": [
-                {
-                    "id": "support-mail", "adapter": "email", "address": SUPPORT, "name": "Shop Support",
-                    "smtp": {"host": "127.0.0.1", "port": self.mail.port, "security": "none"},
-                },
-                {
-                    "id": "sms-us", "adapter": "sms", "account_sid": self.sms.account_sid,
-                    "auth_token": self.sms.auth_token, "number": SMS_NUMBER, "api_base": self.sms.url, "rate": 20,
-                },
-                {
-                    "id": "wa-main", "adapter": "whatsapp", "phone_number_id": self.whatsapp.phone_number_id,
-                    "access_token": self.whatsapp.access_token, "app_secret": self.whatsapp.app_secret,
-                    "verify_token": VERIFY_TOKEN, "api_base": self.whatsapp.api_base,
-                    "templates": [
-                        {"name": TEMPLATE.name, "language": TEMPLATE.language, "parameters": TEMPLATE.parameters}
-                    ],
-                },
-            ],
+            "accounts": [{"id": place.id, "adapter": place.adapter, **place.account()} for place in self.on],
         }  # fmt: skip
-
-    def ours(self) -> tuple[tuple[str, str], ...]:
-        """Our channels and addresses."""
-        return ("email", SUPPORT), ("sms", SMS_NUMBER), ("whatsapp", f"+{self.whatsapp.own_number}")
-
-    @property
-    def smtp_port(self) -> int:
-        """Where customers' mail arrives."""
-        assert self.gateway.smtp is not None
-        return self.gateway.smtp.port
 
     # --- the API ---
 
@@ -136,9 +110,10 @@ class World:
             raise NotAsTold(f"GET {path} is answered {answer.status}")
         return answer.json
 
-    async def tickets(self) -> list[dict[str, Any]]:
-        """All tickets, the first one first."""
-        items: list[dict[str, Any]] = (await self.get("/api/v1/tickets?limit=100"))["items"]
+    async def tickets(self, channel: str = "") -> list[dict[str, Any]]:
+        """All tickets, or those of a channel, the first one first."""
+        only = f"&channel={channel}" if channel else ""
+        items: list[dict[str, Any]] = (await self.get(f"/api/v1/tickets?limit=100{only}"))["items"]
         return sorted(items, key=lambda ticket: int(ticket["number"]))
 
     async def ticket(self, number: int) -> dict[str, Any]:
@@ -150,19 +125,22 @@ class World:
         items: list[dict[str, Any]] = (await self.get(f"/api/v1/tickets/{ticket['id']}/messages?limit=100"))["items"]
         return items
 
-    async def filed(self, channel: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The ticket and the message that a customer's words on a channel became."""
+    async def filed(self, channel: str, text: str, since: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+        """The ticket and the message that a customer's words on a channel became, `since` a moment of `now`."""
 
         async def look() -> tuple[dict[str, Any], dict[str, Any]] | None:
-            for ticket in reversed(await self.tickets()):
-                if ticket["channel"] != channel:
-                    continue
+            for ticket in reversed(await self.tickets(channel)):
                 for message in reversed(await self.messages(ticket)):
-                    if message["direction"] == "inbound" and text in message["text"]:
-                        return await self.ticket(ticket["number"]), message  # as it is now, not before the message
+                    if message["direction"] == "inbound" and text in message["text"] and message["created_at"] >= since:
+                        # the ticket as it is now, not before the message
+                        return await self.get(f"/api/v1/tickets/{ticket['id']}"), message
             return None
 
         return await self.until(look, f"no ticket holds {text!r}")
+
+    def now(self) -> str:
+        """The gateway's time, as its API writes it."""
+        return f"{self.gateway.core.clock():%Y-%m-%dT%H:%M:%S.%fZ}"
 
     async def message_is(self, message_id: str, *wanted: str) -> dict[str, Any]:
         """The message, once it is in one of these states."""

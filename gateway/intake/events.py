@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import RowMapping
 
-from adapters import Callback, VerificationError
+from adapters import Callback, SharedAddress, VerificationError
 from gateway.accounts import Accounts, BoundAccount, family_of
 from gateway.ids import moment, new_id
 from gateway.intake.records import EventRow
@@ -19,6 +19,7 @@ from normalizers.model import (
     DeliveryUpdate,
     Echo,
     Event,
+    Ignored,
     InboundMessage,
     MessageDeleted,
     MessageEdited,
@@ -52,8 +53,13 @@ def normalise(rows: Sequence[RowMapping], accounts: Accounts) -> Normalised:
             result.broken.append((row["id"], row["account"], "no account with this id is configured"))
             continue
         try:
-            received = received_of(row, account)
+            reader, received = account, received_of(row, account)
             found = account.adapter.normalize(received)
+            if all(isinstance(event, Ignored) for event in found):
+                reader = sibling(account, received, accounts)
+                if reader is not account:
+                    received = received_of(row, reader)
+                    found = reader.adapter.normalize(received)
         except Exception as error:
             log.exception("intake.normaliser_failed", extra={"account": account.id, "delivery": row["id"]})
             result.broken.append((row["id"], account.id, f"the normaliser failed: {type(error).__name__}"))
@@ -62,7 +68,7 @@ def normalise(rows: Sequence[RowMapping], accounts: Accounts) -> Normalised:
         for event in found:
             key = event.routing_key
             if key not in routes:
-                routes[key] = route(row, received, account, key, accounts)
+                routes[key] = route(row, received, account, reader, key, accounts)
             made = event_row(row, event, routes[key])
             result.events.append(made)
             if routes[key]:
@@ -87,15 +93,27 @@ def received_of(row: RowMapping, account: BoundAccount) -> Received:
     )
 
 
-def route(row: RowMapping, received: Received, account: BoundAccount, key: str, accounts: Accounts) -> str:
-    """The account an event goes to; "" when nobody may have it.
+def sibling(account: BoundAccount, received: Received, accounts: Accounts) -> BoundAccount:
+    """An account that can read what came to this one's webhook and is in another adapter's format; else this one."""
+    if isinstance(account.adapter, SharedAddress):
+        wanted = account.adapter.meant_for(received)
+        for other in accounts if wanted != account.adapter.name else ():
+            if other.adapter.name == wanted and isinstance(other.adapter, SharedAddress):
+                return other
+    return account
+
+
+def route(
+    row: RowMapping, received: Received, account: BoundAccount, reader: BoundAccount, key: str, accounts: Accounts
+) -> str:
+    """The account an event goes to; "" when nobody may have it. `reader` normalised what came to `account`.
 
     The key decides, whichever account's webhook received it: but only if the delivery also verifies with a secret of
     the account that the key names. Several keys, the best first, stand with blanks between them.
     """
-    if not key or key in account.adapter.routing_keys():
+    if reader is account and (not key or key in account.adapter.routing_keys()):
         return account.id
-    family = family_of(account.adapter)
+    family = family_of(reader.adapter)
     for named in (found for one in key.split(" ") for found in accounts.named(family, one)):
         try:
             named.adapter.verify(_callback(row, received))

@@ -203,6 +203,11 @@ def for_claim(connection: Connection, statement: Select[Any]) -> Select[Any]:
     return statement.with_for_update(skip_locked=True) if connection.dialect.name == "postgresql" else statement
 
 
+def contended(error: BaseException) -> bool:
+    """Whether the store undid a transaction for another one's sake (deadlock): it may be tried again."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in ("40P01", "40001")
+
+
 def unavailable(error: BaseException) -> bool:
     """Whether the error is the store's own trouble and no fault of the statement."""
     if isinstance(error, OperationalError | InterfaceError | StoreUnavailable | OSError):

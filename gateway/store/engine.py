@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 GROUP_MAX = 512
 CROWD = 4  # jobs in one commit from which on more are waited for
 GATHER_S = 0.003  # how long: fewer, larger commits leave the event loop more of the processor
+CONTENDED_TRIES = 5
+CONTENDED_WAIT_S = 0.05
 
 
 class _Waiting:
@@ -156,15 +159,13 @@ class Database:
     def _commit(self, batch: list[_Waiting]) -> None:
         started = time.perf_counter()
         try:
-            with self._writes.connect() as connection:
-                transaction = connection.begin()
-                try:
-                    self._work(connection, batch)
-                    transaction.commit()
-                except BaseException:
-                    transaction.rollback()
-                    raise
+            self._try(batch)
         except Exception as error:
+            if dialect.contended(error) and len(batch) > 1:
+                for waiting in batch:  # another process took the same rows in another order: alone, each takes few
+                    waiting.error = None
+                    self._commit([waiting])
+                return
             failure: Exception = error
             if dialect.unavailable(error):
                 log.error("store.commit_failed", extra={"error": type(error).__name__, "waiting": len(batch)})
@@ -179,6 +180,18 @@ class Database:
         for loop, group in by_loop.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_settle, group)
+
+    def _try(self, batch: list[_Waiting]) -> None:
+        """One transaction. One that lost a deadlock against another process has changed nothing, and is tried again."""
+        for tries in range(1, CONTENDED_TRIES + 1):
+            try:
+                with self._writes.connect() as connection, connection.begin():
+                    self._work(connection, batch)
+                return
+            except Exception as error:
+                if len(batch) > 1 or tries == CONTENDED_TRIES or not dialect.contended(error):
+                    raise
+            time.sleep(random.uniform(0, CONTENDED_WAIT_S))  # noqa: S311 - so that two do not meet again
 
     def _work(self, connection: Connection, batch: list[_Waiting]) -> None:
         rows = [waiting.row for waiting in batch if waiting.row is not None]

@@ -280,6 +280,9 @@ def _set_values(
     attested = {row["value"] for row in rows if row["evidence"] == "attested"}
     if attested - set(normal):
         raise PeopleError("attested_value", field, "a value the platform attested cannot be changed")
+    of_attribute = (contact_values.c.contact_id == contact_id, contact_values.c.attribute == attribute)
+    claimed = contact_values.c.evidence == "claimed"
+    connection.execute(delete(contact_values).where(*of_attribute, claimed))  # what is set replaces what was typed
     connection.execute(
         delete(contact_values).where(
             contact_values.c.contact_id == contact_id,

@@ -148,6 +148,16 @@ def attempt_error(row: RowMapping | None) -> types.MessageError | None:
     return types.MessageError(code=row["code"], error_class=row["error_class"], detail=row["detail"])
 
 
+def reaction(entry: Mapping[str, Any]) -> types.ReactionView:
+    """One person's reaction, as the store keeps it."""
+    return types.ReactionView(
+        emoji=entry["emoji"],
+        identity_id=entry["identity_id"],
+        contact_id=entry["contact_id"],
+        at=moment(entry["at"]),
+    )
+
+
 WAITING = frozenset({"queued", "held", "sending"})
 
 
@@ -178,7 +188,7 @@ def _message_fields(row: RowMapping, files: Sequence[RowMapping], last: RowMappi
         "purpose": row["purpose"],
         "automatic": row["automatic"],
         "flags": _decode(row["flags"]),
-        "reactions": _decode(row["reactions"]),
+        "reactions": [reaction(entry) for entry in _decode(row["reactions"])],
         "sent_at": rfc3339(row["sent_at"]),
         "received_at": rfc3339(row["received_at"]),
         "created_at": moment(row["created_at"]),

@@ -135,6 +135,15 @@ class Part(Out):
     error: MessageError | None
 
 
+class ReactionView(Out):
+    """One person's reaction to a message."""
+
+    emoji: str
+    identity_id: str
+    contact_id: str
+    at: Moment
+
+
 class Message(Out):
     """One message of a thread. `content` has locations, contact cards and interactive answers by kind."""
 
@@ -160,7 +169,7 @@ class Message(Out):
     purpose: str
     automatic: str
     flags: list[str]
-    reactions: list[dict[str, Any]]
+    reactions: list[ReactionView]
     sent_at: Moment | None
     received_at: Moment | None
     created_at: Moment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from adapters.sandbox.meta_whatsapp import Approved
 from tests.support.world import World, shown
@@ -250,7 +250,9 @@ async def test_reaction_marketing_stop_new_number_and_native_app(world: World) -
     await world.whatsapp.customer_writes(ann, type="reaction", reaction={"message_id": wamid, "emoji": "👍"})
     path = f"tickets/{ticket['id']}/messages"
     found = await world.api.until(path, lambda page: bool(page["items"][0]["reactions"]))
-    assert [reaction["emoji"] for reaction in found["items"][0]["reactions"]] == ["👍"]
+    (reaction,) = found["items"][0]["reactions"]
+    assert shown(reaction, "emoji", "contact_id") == ("👍", ticket["contact_id"])
+    assert datetime.fromisoformat(reaction["at"]).tzinfo is not None
     await world.whatsapp.customer_sets_marketing(ann, stop=True)
     contact = await world.api.until(
         f"contacts/{ticket['contact_id']}", lambda contact: bool(contact["identities"][0]["opted_out_of"])

@@ -41,9 +41,21 @@ verify_token = "v"
 """
 
 
+PAGES = {"page-1": ("110", "secret one"), "page-2": ("220", "secret two")}
+PAGE = """
+[[accounts]]
+id = "{id}"
+adapter = "facebook"
+page_id = "{number}"
+access_token = "t"
+app_secret = "{secret}"
+verify_token = "v"
+"""
+
+
 @dataclass
 class Intake:
-    """A core at rest with three WhatsApp numbers, and its worker."""
+    """A core at rest with three WhatsApp numbers and two Pages, and its worker."""
 
     core: Core
     clock: TestClock
@@ -54,8 +66,13 @@ class Intake:
 
     async def deliver(self, *changes: dict[str, Any], to: str = "wa-1", signed_by: str = "") -> None:
         """Keep a delivery as the accept path does; nothing is filed yet."""
-        body = json.dumps({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": changes}]}).encode()
-        secret = NUMBERS[signed_by or to][1]
+        entry = {"id": "1", "changes": changes}
+        await self.keep({"object": "whatsapp_business_account", "entry": [entry]}, to, signed_by)
+
+    async def keep(self, tree: dict[str, Any], to: str, signed_by: str = "") -> None:
+        """The same with whatever one of Meta's webhooks posts."""
+        body = json.dumps(tree).encode()
+        secret = (NUMBERS | PAGES)[signed_by or to][1]
         signature = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         await self.core.database.keep(
             {
@@ -77,7 +94,11 @@ class Intake:
 @pytest.fixture
 async def intake(tmp_path: Path) -> AsyncIterator[Intake]:
     file = tmp_path / "gateway.toml"
-    accounts = (ACCOUNT.format(id=name, number=number, secret=secret) for name, (number, secret) in NUMBERS.items())
+    accounts = [
+        block.format(id=name, number=number, secret=secret)
+        for block, named in ((ACCOUNT, NUMBERS), (PAGE, PAGES))
+        for name, (number, secret) in named.items()
+    ]
     file.write_text("".join(accounts), "utf-8")
     clock = TestClock()
     settings = configuration.load(file, settings_types(find()))
@@ -255,6 +276,27 @@ async def test_an_event_goes_to_the_account_its_key_names(
     await intake.file()
     assert await intake.rows(events.c.account, events.c.state) == expected
     filed = [(account,) for account, state in expected if state == "done"]
+    assert await intake.rows(messages.c.account) == filed
+
+
+@pytest.mark.parametrize(
+    ("page", "to", "expected"),
+    [
+        ("110", "wa-1", ("page-1", "done")),
+        ("220", "wa-1", ("wa-1", "unroutable")),
+        ("999", "wa-1", ("wa-1", "unroutable")),
+        ("110", "wa-2", ("wa-2", "unroutable")),
+    ],
+    ids=["under a common secret", "whose secret does not fit", "nobody's", "under a secret of somebody else"],
+)
+async def test_an_app_may_have_one_address_for_all_of_metas_platforms(
+    intake: Intake, page: str, to: str, expected: tuple[str, str]
+) -> None:
+    message = {"sender": {"id": "9"}, "recipient": {"id": page}, "timestamp": 1, "message": {"mid": "m1", "text": "Hi"}}
+    await intake.keep({"object": "page", "entry": [{"id": page, "time": 1, "messaging": [message]}]}, to)
+    await intake.file()
+    assert await intake.rows(events.c.account, events.c.state) == [expected]
+    filed = [expected[:1]] if expected[1] == "done" else []
     assert await intake.rows(messages.c.account) == filed
 
 

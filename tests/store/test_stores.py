@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from gateway.ids import micros, new_id
 from gateway.store import people, people_views, queue_views, tickets, views
@@ -41,6 +42,27 @@ async def test_what_waits_shares_a_commit_and_all_of_it_is_there(database: Datab
     await asyncio.gather(*(database.keep(delivery(body)) for body in bodies))
     found = await database.read(lambda c: c.execute(select(deliveries.c.body)).scalars().all())
     assert sorted(map(bytes, found)) == sorted(bodies)
+
+
+async def test_who_loses_a_deadlock_is_tried_again(database: Database) -> None:
+    """Two take the same rows in opposite order; the store undoes one of them, and nobody hears of it."""
+    await database.write(lambda c: c.execute(insert(counters), [{"name": name, "value": 0} for name in "ab"]))
+    both = threading.Barrier(2) if database.url.get_backend_name() == "postgresql" else None
+
+    def taking(first: str, second: str) -> Any:
+        def job(connection: Connection) -> None:
+            for name in (first, second):
+                row = update(counters).where(counters.c.name == name)
+                connection.execute(row.values(value=counters.c.value + 1))
+                if both is not None and name == first and not both.broken:
+                    with contextlib.suppress(threading.BrokenBarrierError):
+                        both.wait(5)
+                        both.abort()  # they meet once; the one that is tried again goes on alone
+
+        return job
+
+    await asyncio.gather(database.bulk(taking("a", "b")), database.bulk(taking("b", "a")))
+    assert await database.read(lambda c: c.execute(select(counters.c.value)).scalars().all()) == [2, 2]
 
 
 async def test_any_bytes_are_kept_as_they_are(database: Database) -> None:

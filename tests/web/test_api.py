@@ -268,6 +268,15 @@ async def test_a_contact_is_edited_within_its_attributes(gateway: Gateway) -> No
     assert "plan" not in (await gateway.ok("GET", path))["attributes"]
 
 
+async def test_what_is_set_replaces_what_the_customer_typed(gateway: Gateway) -> None:
+    sender = {"id": "u1", "phone": "+49 151 1234 5678"}
+    told = await with_intake(gateway, gateway.ok("POST", f"{V1}/messages", 202, json={**INBOUND, "from": sender}))
+    path = f"{V1}/contacts/{told['contact_id']}"
+    assert (await gateway.ok("GET", path))["attributes"]["phone"] == "+4915112345678"
+    changed = await gateway.ok("PATCH", path, json={"attributes": {"phone": "+49 30 123456"}})
+    assert changed["attributes"]["phone"] == "+4930123456"
+
+
 async def test_contacts_are_merged_and_taken_apart(gateway: Gateway) -> None:
     one = await gateway.customer_writes("a", "+4915112345678")
     two = await gateway.customer_writes("b", "+4917099999999", account="echo-b")

@@ -86,6 +86,19 @@ async def test_a_conversation_is_seen_live_and_answered(gateway: Gateway, page: 
     await expect(page.get_by_label("Reply", exact=True)).to_have_value("")
 
 
+async def test_a_name_known_only_later_stands_over_what_its_person_wrote(gateway: Gateway, page: Page) -> None:
+    ticket = await gateway.customer_writes("Hi")
+    (message,) = (await gateway.ok("GET", f"/api/v1/tickets/{ticket['id']}/messages"))["items"]
+    await page.goto(f"{gateway.base}/#key={gateway.key}")
+    await page.locator(f"[data-ticket='{ticket['id']}']").click()
+    who = page.locator("#thread .inbound .who")
+    await expect(who).to_have_text(message["author"]["name"])
+    await gateway.ok("PATCH", f"/api/v1/contacts/{ticket['contact_id']}", json={"name": "Ann Berg"})
+    await page.reload()
+    await page.locator(f"[data-ticket='{ticket['id']}']").click()
+    await expect(who).to_have_text("Ann Berg")
+
+
 async def test_a_refusal_is_shown_with_its_reason(gateway: Gateway, page: Page) -> None:
     ticket = await gateway.customer_writes("Hi", name="Ann")
     late = micros(gateway.core.clock() - timedelta(days=2))

@@ -188,8 +188,10 @@ async function openTicket(id) {
 async function showWindows(ticket) {
   const contact = await call(`/contacts/${ticket.contact_id}`);
   const words = contact.identities.map((identity) => {
-    const { open, until } = identity.window;
-    const left = open ? (until ? `open until ${clock(until)}` : "open") : "closed";
+    const { open, until, remaining, tag_until: tag } = identity.window;
+    const more = remaining === null ? "" : `, ${remaining} left`;
+    const closed = tag && new Date(tag) > new Date() ? `closed, for a person open until ${clock(tag)}` : "closed";
+    const left = open ? (until ? `open until ${clock(until)}${more}` : "open") : closed;
     const consent = identity.state === "active" ? "" : ` (${identity.state.replace("_", " ")})`;
     return `${identity.channel}: ${left}${consent}`;
   });
@@ -228,8 +230,11 @@ function bubble(message) {
   const flags = [message.kind === "text" ? "" : message.kind, message.visibility === "private" ? "" : message.visibility,
     message.edited_at ? "edited" : "", ...message.reactions.map((reaction) => reaction.emoji)].filter(Boolean);
   const status = message.direction === "outbound" ? message.status : "";
+  // the contact's name, where it is the contact: many platforms tell it only after the first message
+  const { author } = message;
+  const name = message.direction === "inbound" && author.id === state.ticket.contact_id && state.ticket.contact_name;
   return make("li", { class: `bubble ${kind}`, "data-message": message.id },
-    make("div", { class: "who" }, [message.author.name || message.author.type, ...flags].join(" · ")),
+    make("div", { class: "who" }, [name || author.name || author.type, ...flags].join(" · ")),
     words ? make("p", {}, words) : null,
     ...message.attachments.map(file),
     message.error ? make("div", { class: "error" }, `${message.error.class} ${message.error.code} ${message.error.detail}`.trim()) : null,
@@ -268,8 +273,11 @@ function line(event) {
     return make("li", { class: "event refused" }, `${kind.replaceAll(".", " ")} · ${reasons.join(" / ")} · ${clock(event.at)}`);
   }
   const change = "to" in data ? ` ${String(data.from ?? "") || "nothing"} → ${String(data.to ?? "") || "nothing"}` : data.reason ? `: ${data.reason}` : "";
-  const detour = data.went_to ? `; went by ${data.went_to.template ? `template ${data.went_to.template}` : data.went_to.channel}` : "";
-  return make("li", { class: "event" }, `${kind.replaceAll(".", " ").replaceAll("_", " ")}${change}${detour} · ${who} · ${clock(event.at)}`);
+  const { went_to: to } = data;
+  const away = to && to.number !== state.ticket.number ? ` on #${to.number}` : "";
+  const detour = to ? `; went by ${to.template ? `template ${to.template}` : to.channel}${away}` : "";
+  const other = "number" in data ? ` #${data.number}` : ""; // of a ticket linked with this one
+  return make("li", { class: "event" }, `${kind.replaceAll(".", " ").replaceAll("_", " ")}${other}${change}${detour} · ${who} · ${clock(event.at)}`);
 }
 
 // --- replying ---
