@@ -3,8 +3,11 @@
 from adapters._base import (
     OK,
     Adapter,
+    Adviser,
     Answer,
     Callback,
+    Closing,
+    Dresser,
     Handshake,
     Lookups,
     MediaFetcher,
@@ -43,21 +46,25 @@ from adapters._errors import (
     MediaError,
     SendError,
     SettingsError,
+    Suppress,
     Throttled,
     Unreachable,
     VerificationError,
     platform_error,
+    rule_of,
 )
 from adapters._http import Http, HttpAnswer
+from adapters._links import too_large, with_links
 from adapters._mailbox import Mailbox, ReadsMailbox
+from adapters._text_template import Places, TemplateFault, TextTemplate
 from adapters._tokens import Token, TokenCache, TokenHolder
 
 __all__ = [
-    "OK", "Adapter", "AdapterError", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Callback", "Channel",
-    "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords", "Limits", "Lookups",
-    "Mailbox", "MailboxTrouble", "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "MemberProfiles", "Pace",
-    "PrivateReply", "Probe", "Profiles", "ReadsMailbox", "Reconciler", "RepeatRule", "SendError", "Sent",
-    "SettingsError", "SharedAddress", "SharedKeys", "Subscriber", "TemplateCatalogue", "Throttled", "Token",
-    "TokenCache", "TokenHolder",
-    "TypingSignal", "Unreachable", "Variants", "VerificationError", "Window", "platform_error",
+    "OK", "Adapter", "AdapterError", "Adviser", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Callback", "Channel",
+    "Closing", "Dresser", "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords",
+    "Limits", "Lookups", "Mailbox", "MailboxTrouble", "MalformedBody", "MediaError", "MediaFetcher", "MediaRule",
+    "MemberProfiles", "Pace", "Places", "PrivateReply", "Probe", "Profiles", "ReadsMailbox", "Reconciler", "RepeatRule",
+    "SendError", "Sent", "SettingsError", "SharedAddress", "SharedKeys", "Subscriber", "Suppress", "TemplateCatalogue",
+    "TemplateFault", "TextTemplate", "Throttled", "Token", "TokenCache", "TokenHolder", "TypingSignal", "Unreachable",
+    "Variants", "VerificationError", "Window", "platform_error", "rule_of", "too_large", "with_links",
 ]  # fmt: skip

@@ -253,5 +253,32 @@ class Probe(Protocol):
         ...
 
 
+@runtime_checkable
+class Dresser(Protocol):
+    """Adapters whose messages wear the operator's template: header, footer, brand."""
+
+    def dress(self, message: OutboundMessage, fields: Mapping[str, Mapping[str, str]]) -> OutboundMessage:
+        """The message in its final form. `fields`: ticket, contact, agent, account, each a few texts by name. Pure."""
+        ...
+
+
+@runtime_checkable
+class Adviser(Protocol):
+    """Adapters that can tell what works as configured and is probably not meant (`gateway check` warns of it)."""
+
+    def advice(self) -> Sequence[tuple[str, str]]:
+        """(setting, sentence), the setting relative to the account."""
+        ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """Adapters that keep connections open."""
+
+    async def aclose(self) -> None:
+        """Close them. A later `send` opens new ones."""
+        ...
+
+
 AdapterFactory = Callable[[Account, Any, Http], Adapter]
 """Adapter classes are called as `cls(account, settings, http)`; `settings` is its `settings_type`."""

@@ -77,6 +77,7 @@ class Limits:
     media: tuple[MediaRule, ...] = ()
     total_bytes: int | None = None  # all files of one message together
     html: bool = False  # takes HTML beside the text
+    links: bool = False  # files beyond `total_bytes` may leave as addresses in the text
     link_max_bytes: int | None = None  # of a file's address in UTF-8, where the platform fetches files by it
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from adapters._base import Adapter
+from adapters._base import Adapter, Closing
 from adapters._http import Http, new_session
 from adapters._load import class_for
 from adapters._media import MediaClient
@@ -109,6 +109,9 @@ async def bench_for(case: AdapterCase) -> AsyncIterator[Bench]:
         platform.status, platform.body = case.success_status, case.success
         with _listening(bench.seen):
             yield bench
+        for made in (adapter, hasty):
+            if isinstance(made, Closing):
+                await made.aclose()
         await media.aclose()
 
 

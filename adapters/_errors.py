@@ -60,11 +60,13 @@ class SendError(AdapterError):
         retry_after_s: float | None = None,
         pause: PauseScope | None = None,
         request_id: str = "",
+        rule: ErrorRule | None = None,
     ) -> None:
         super().__init__(f"{error_class}: {code} {detail}".rstrip())
         self.error_class: ErrorClass = error_class
         self.code, self.detail, self.certain = code, detail, certain
         self.retry_after_s, self.pause, self.request_id = retry_after_s, pause, request_id
+        self.rule = rule  # where one of the platform's table led to this error
 
 
 class Unreachable(SendError):
@@ -79,9 +81,11 @@ class Throttled(SendError):
 
     def __init__(
         self, code: str, detail: str = "", *, retry_after_s: float | None = None, pause: PauseScope | None = "account",
-        request_id: str = "",
+        request_id: str = "", rule: ErrorRule | None = None,
     ) -> None:  # fmt: skip
-        super().__init__("throttle", code, detail, retry_after_s=retry_after_s, pause=pause, request_id=request_id)
+        super().__init__(
+            "throttle", code, detail, retry_after_s=retry_after_s, pause=pause, request_id=request_id, rule=rule
+        )
 
 
 class Ambiguous(SendError):
@@ -111,11 +115,21 @@ class MailboxTrouble(AdapterError):
 
 
 @dataclass(frozen=True, slots=True)
+class Suppress:
+    """Leave an address alone after so many failures of one kind, for so long; `lasts` None: until a person lifts it."""
+
+    after: int = 1
+    lasts: timedelta | None = timedelta(days=180)
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorRule:
     """What one of the platform's error codes means for us.
 
     `not_processed`: the platform documents that nothing was done, so that even an unkeyed send may be repeated.
-    `resend_safe`: a failure reported later that may be sent again. `pause` is the scope that must wait.
+    `resend_safe`: a failure reported later that may be sent again. `pause` is the scope that must wait. `wait` is the
+    least wait after the first try, `then_wait` after the ones that follow. `patience`: it is tried for so long at most,
+    and is then of class `then`. `suppress`: the address is not written to any more.
     """
 
     error_class: ErrorClass
@@ -124,6 +138,29 @@ class ErrorRule:
     resend_safe: bool = False
     pause: PauseScope | None = None
     wait: timedelta | None = None
+    then_wait: tuple[timedelta, ...] = ()
+    patience: timedelta | None = None
+    then: ErrorClass = "permanent"
+    suppress: Suppress | None = None
+
+    def wait_after(self, tries: int) -> timedelta | None:
+        """The least wait after so many tries."""
+        if tries <= 1 or not self.then_wait:
+            return self.wait
+        return self.then_wait[min(tries - 2, len(self.then_wait) - 1)]
+
+
+def rule_of(errors: Mapping[str, ErrorRule], words: str) -> ErrorRule | None:
+    """The rule for a code as it is shown or reported: "5.1.1", "550 5.1.1", "550 5.1.1 no such user".
+
+    The finest code decides: of two words the second, and where "5.7.26" is not listed, "5.7" stands for it.
+    """
+    for word in reversed(words.split()[:2]):
+        while word:
+            if (found := errors.get(word)) is not None:
+                return found
+            word = word.rpartition(".")[0]
+    return None
 
 
 def platform_error(

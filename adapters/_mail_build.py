@@ -11,8 +11,8 @@ import hashlib
 import re
 import uuid
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import policy
 from email.header import Header
@@ -39,12 +39,16 @@ _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 @dataclass(frozen=True, slots=True)
 class BuiltMail:
-    """What SMTP needs: who sends, who receives, the bytes."""
+    """What SMTP needs: who sends, who receives, the bytes. `left_out`: copies that cannot go, each with the reason."""
 
     message_id: str  # without <>
     envelope_sender: str
     recipients: tuple[str, ...]
     raw: bytes
+    sender: str = ""  # of the From header
+    dated: int = 0  # seconds since 1970, as the Date header says
+    smtputf8: bool = False  # an address is not ASCII (RFC 6531)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 class OutPolicy(policy.EmailPolicy):
@@ -61,7 +65,8 @@ class OutPolicy(policy.EmailPolicy):
         return _folded(name, str(value))
 
 
-OUT = OutPolicy(linesep="\r\n", max_line_length=76)
+OUT = OutPolicy(linesep="\r\n", max_line_length=76, cte_type="7bit")
+"""Bodies are plain ASCII lines whatever they say: no server on the way has to change them, which would break DKIM."""
 
 
 def _folded(name: str, value: str) -> bytes:
@@ -71,53 +76,79 @@ def _folded(name: str, value: str) -> bytes:
         if len(lines[-1]) + 1 + len(word) > 76 and lines[-1].strip() != f"{name}:":
             lines.append("")
         lines[-1] += f" {word}"
-    return "\r\n".join(lines).encode("ascii") + b"\r\n"
+    return "\r\n".join(lines).encode() + b"\r\n"  # beyond ASCII only in addresses, and only with SMTPUTF8
 
 
-def build(message: OutboundMessage, address: str, name: str, own: frozenset[str], now: datetime) -> BuiltMail:
+def build(
+    message: OutboundMessage, address: str, name: str, own: frozenset[str], now: datetime, *, utf8: bool = False
+) -> BuiltMail:
     """The mail for one message.
 
     `own` are the addresses we receive on: nothing is ever sent to them. `now` dates the mail only where the message's
-    key carries no time of its own. Raises `SendError` (permanent, bad-recipient) for what cannot be written.
+    key carries no time of its own. `utf8`: the server takes addresses beyond ASCII (SMTPUTF8); where it does not, a
+    copy to such a one is left out. Raises `SendError` (permanent, bad-recipient) for what cannot be written.
     """
     mail = message.mail
     if mail is None or not message_ids(f"<{mail.message_id.strip('<> ')}>"):
         raise SendError("permanent", "no-mail-headers", "the message has no subject and Message-ID")
     message_id = message_ids(f"<{mail.message_id.strip('<> ')}>")[0]
-    to = _recipients([entry.value for entry in message.to], own)
-    cc = tuple(entry for entry in _recipients(mail.cc, own) if entry not in to)
+    to = _recipients([entry.value for entry in message.to], own, utf8=utf8)
+    copies, left_out = _copies(mail.cc, own, utf8=utf8)
+    cc = tuple(entry for entry in copies if entry not in to)
     if not to:
         raise SendError("bad-recipient", "no-recipient", "nobody to send to but ourselves")
     sender = _address(message.own_address or address)
-    headers = _headers(message, mail, message_id, sender, mail.sender_name or message.author_name or name, now)
+    moment = _moment(message, now)
+    headers = _headers(message, mail, message_id, sender, mail.sender_name or message.author_name or name, moment)
     headers["To"] = ", ".join(to)
     if cc:
         headers["Cc"] = ", ".join(cc)
     tree = _tree(message)
-    for field, value in headers.items():
-        tree[field] = value
+    for header, value in headers.items():
+        tree[header] = value
     _fix_boundaries(tree, message_id)
     raw = tree.as_bytes(policy=OUT)
     _read_back(raw, headers, (*to, *cc))
-    envelope_sender = "" if mail.automatic else _address(mail.envelope_sender or sender)
-    return BuiltMail(message_id, envelope_sender, (*to, *cc), raw)
+    return BuiltMail(
+        message_id,
+        "" if mail.automatic else _address(mail.envelope_sender or sender),
+        (*to, *cc),
+        raw,
+        sender,
+        int(moment.timestamp()),
+        not all(map(str.isascii, (*to, *cc))),
+        left_out,
+    )
 
 
-def _recipients(addresses: Sequence[str], own: frozenset[str]) -> tuple[str, ...]:
+def _recipients(addresses: Sequence[str], own: frozenset[str], *, utf8: bool) -> tuple[str, ...]:
     """Each once, in order, without ourselves under any plus tag or alias."""
-    found = dict.fromkeys(_address(entry) for entry in addresses)
+    found = dict.fromkeys(_address(entry, utf8=utf8) for entry in addresses)
     return tuple(entry for entry in found if not own_form(entry.lower(), own))
 
 
-def _address(written: str) -> str:
+def _copies(addresses: Sequence[str], own: frozenset[str], *, utf8: bool) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Who gets a copy, and who cannot: what is wrong with one of them does not keep the mail from the others."""
+    good: list[str] = []
+    left_out: dict[str, str] = {}
+    for address in addresses:
+        try:
+            _address(address, utf8=utf8)
+            good.append(address)
+        except SendError as error:
+            left_out[address] = f"{error.code} {error.detail}"
+    return _recipients(good, own, utf8=utf8), left_out
+
+
+def _address(written: str, *, utf8: bool = False) -> str:
     """The address with an ASCII domain. Raises `SendError` where it is none, or needs SMTPUTF8 (RFC 6531)."""
     found = mailboxes(written)
     if len(found) != 1:
         raise SendError("bad-recipient", "5.1.3", "not a mail address")
     local, _, _ = found[0].written.rpartition("@")
     address = f"{local}@{canonical(found[0].written).rpartition('@')[2]}"
-    if not address.isascii():
-        raise SendError("bad-recipient", "5.6.7", "an address outside of ASCII cannot be reached by every server")
+    if not address.isascii() and not utf8:
+        raise SendError("bad-recipient", "5.6.7", "an address outside of ASCII, which the server does not take")
     return address
 
 
@@ -125,7 +156,7 @@ def _address(written: str) -> str:
 
 
 def _headers(
-    message: OutboundMessage, mail: MailHeaders, message_id: str, sender: str, name: str, now: datetime
+    message: OutboundMessage, mail: MailHeaders, message_id: str, sender: str, name: str, moment: datetime
 ) -> dict[str, str]:
     chain = [entry for reference in mail.references for entry in message_ids(f"<{reference.strip('<> ')}>")]
     answered = message_ids(f"<{mail.in_reply_to.strip('<> ')}>")
@@ -135,13 +166,16 @@ def _headers(
     headers = {
         "From": f"{_phrase(name)} <{sender}>".lstrip(),
         "Subject": _encoded(_subject(mail, answering=bool(answered))),
-        "Date": format_datetime(_moment(message, now)),
+        "Date": format_datetime(moment),
         "Message-ID": f"<{message_id}>",
         "In-Reply-To": _ids(answered),
         "References": _ids(chain),
         "Reply-To": _address(mail.reply_to) if mail.reply_to else "",
         "X-Gateway-Loop": _token(mail.loop_token),
     }
+    if mail.unsubscribe_url:  # RFC 8058: one POST, without asking again
+        headers["List-Unsubscribe"] = f"<{_url(mail.unsubscribe_url)}>"
+        headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     if mail.automatic:  # RFC 3834; the other two keep absence notes and old list programs quiet
         headers["Auto-Submitted"] = "auto-replied" if answered else "auto-generated"
         headers["X-Auto-Response-Suppress"] = "All"
@@ -157,9 +191,16 @@ def _token(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._~=+/-]", "", text)[:200]
 
 
+def _url(text: str) -> str:
+    """The address as it stands in a header. Raises `SendError` where it could be read as more than one."""
+    if not text.isascii() or not text.isprintable() or set(text) & set(" <>,"):
+        raise SendError("permanent", "unsubscribe-url", "not an address that fits into a header")
+    return text
+
+
 def _subject(mail: MailHeaders, *, answering: bool) -> str:
     subject = one_line(clean(mail.subject))[:SUBJECT_MAX]
-    if not answering or bare_subject(subject) != subject:
+    if not answering or mail.automatic or bare_subject(subject) != subject:
         return subject
     return f"Re: {subject}"
 

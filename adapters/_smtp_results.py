@@ -12,28 +12,36 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Literal
 
-from adapters._errors import ErrorRule, SendError, Throttled
+from adapters._errors import ErrorRule, SendError, Suppress, Throttled
 
 Stage = Literal["connect", "login", "mail", "rcpt", "data"]
 
+_DAY = timedelta(days=1)
 _RETRY = ErrorRule("retry", "temporary failure at the recipient's side", not_processed=True)
-_GREYLISTED = ErrorRule("retry", "greylisted", not_processed=True, wait=timedelta(minutes=5))
-_FULL = ErrorRule("retry", "mailbox full", not_processed=True, wait=timedelta(hours=1))
+_GREYLISTED = ErrorRule(
+    "retry", "greylisted", not_processed=True, wait=timedelta(minutes=5),
+    then_wait=(timedelta(minutes=10), timedelta(minutes=20)),
+)  # fmt: skip
+_FULL_NOW = ErrorRule(
+    "retry", "mailbox full", not_processed=True, wait=timedelta(hours=1), patience=_DAY, then="bad-recipient"
+)
 _THROTTLED = ErrorRule("throttle", "too much mail from us", not_processed=True, pause="endpoint")
-_NO_RECIPIENT = ErrorRule("bad-recipient", "no such recipient")
+_GONE = ErrorRule("bad-recipient", "no such recipient", suppress=Suppress(after=1, lasts=None))
+_DISABLED = ErrorRule("bad-recipient", "the mailbox is disabled", suppress=Suppress(after=3, lasts=180 * _DAY))
+_NO_RECIPIENT = ErrorRule("bad-recipient", "no such recipient", suppress=Suppress(after=3, lasts=90 * _DAY))
+_FULL = ErrorRule("bad-recipient", "mailbox full")
 _NO_DOMAIN = ErrorRule("bad-recipient", "the domain takes no mail")
 _OURS = ErrorRule("permanent", "the server does not take what we said or wrote")
-_TOO_BIG = ErrorRule("permanent", "too big")
+_TOO_BIG = ErrorRule("permanent", "too big: send the files as links")
 _LOGIN = ErrorRule("auth", "the server does not let us in", not_processed=True, pause="account")
 _POLICY = ErrorRule("policy", "refused as spam or by policy")
 
 RULES: Mapping[str, ErrorRule] = {
     # enhanced codes; "4.7" stands for all of the subject that are not listed
-    "4.2.0": _GREYLISTED, "4.2.2": _FULL, "4.5.3": _THROTTLED, "4.7": _THROTTLED, "4.7.1": _GREYLISTED,
+    "4.2.0": _GREYLISTED, "4.2.2": _FULL_NOW, "4.5.3": _THROTTLED, "4.7": _THROTTLED, "4.7.1": _GREYLISTED,
     "4.2": _RETRY, "4.3": _RETRY, "4.4": _RETRY, "4.7.8": _LOGIN, "4.7.9": _LOGIN,
-    "5.1.0": _NO_RECIPIENT, "5.1.1": _NO_RECIPIENT, "5.1.2": _NO_RECIPIENT, "5.1.3": _NO_RECIPIENT,
-    "5.1.6": _NO_RECIPIENT, "5.1.7": _OURS, "5.1.8": _OURS, "5.1.10": _NO_RECIPIENT, "5.1": _NO_RECIPIENT,
-    "5.2.1": _NO_RECIPIENT, "5.2.2": ErrorRule("bad-recipient", "mailbox full"), "5.2.3": _TOO_BIG,
+    "5.1.1": _GONE, "5.1.10": _GONE, "5.1.7": _OURS, "5.1.8": _OURS, "5.1": _NO_RECIPIENT,
+    "5.2.1": _DISABLED, "5.2.2": _FULL, "5.2.3": _TOO_BIG,
     "5.3.4": _TOO_BIG, "5.4": _NO_DOMAIN, "5.5": _OURS, "5.6": _OURS,
     "5.7.3": _LOGIN, "5.7.8": _LOGIN, "5.7.9": _LOGIN, "5.7.11": _LOGIN, "5.7": _POLICY,
     # basic codes
@@ -49,7 +57,7 @@ _WORDS: tuple[tuple[str, re.Pattern[str], ErrorRule], ...] = (  # where the code
     (
         "5",
         re.compile(r"user unknown|unknown user|no such (?:user|mailbox)|not exist", re.IGNORECASE),
-        _NO_RECIPIENT,
+        _GONE,
     ),
     ("5", re.compile(r"spam|block(?:ed|list)|\brbl\b|dmarc|policy|reputation", re.IGNORECASE), _POLICY),
 )
@@ -79,14 +87,30 @@ def _by_words(first: str, text: str) -> ErrorRule | None:
     return next((rule for digit, words, rule in _WORDS if digit == first and words.search(text[:500])), None)
 
 
+def too_big(error: SendError) -> bool:
+    """Whether the server refused the mail for its size."""
+    return error.rule is _TOO_BIG
+
+
 def refusal(code: int, text: str, stage: Stage) -> SendError:
-    """The error for an answer that is no success. All of them are certain: the server said that it has not taken it."""
+    """The error for an answer that is no success. All of them are certain: the server said that it has not taken it.
+
+    At RCPT a refusal concerns one recipient, at MAIL and DATA the message, at connect and login the lane: the server
+    turns the whole connection away, and every message would fail alike.
+    """
     shown, rule = rule_for(code, text)
     detail = " ".join(text.split())[:300]
+    if stage in ("connect", "login") and code >= 500 and rule is not _LOGIN:
+        rule = _LOGIN if stage == "login" else _TURNED_AWAY
+    if stage == "mail" and rule.error_class == "bad-recipient":
+        rule = _SENDER  # nobody was named yet: what the server objects to is our own address
     wait = rule.wait.total_seconds() if rule.wait is not None else None
-    if stage in ("connect", "login") and code >= 500 and rule.error_class not in ("auth", "policy"):
-        # The server turns the whole connection away: every message of the lane would fail alike.
-        rule = _LOGIN if stage == "login" else _THROTTLED
     if rule.error_class == "throttle":
-        return Throttled(shown, detail, retry_after_s=wait, pause=rule.pause)
-    return SendError(rule.error_class, shown, detail, retry_after_s=wait, pause=rule.pause)
+        return Throttled(shown, detail, retry_after_s=wait, pause=rule.pause, rule=rule)
+    return SendError(rule.error_class, shown, detail, retry_after_s=wait, pause=rule.pause, rule=rule)
+
+
+_TURNED_AWAY = ErrorRule(
+    "throttle", "the server takes no mail from us now", not_processed=True, pause="account", wait=timedelta(minutes=5)
+)
+_SENDER = ErrorRule("permanent", "the server does not take our own address")

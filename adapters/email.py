@@ -7,45 +7,35 @@ Sources: RFC 5321 (transfer), 3207 (STARTTLS), 4954 (login), 6409 (submission).
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import ClassVar, Literal, cast
+from typing import ClassVar
 
 import msgspec
-from aiosmtplib import SMTP, SMTPException, SMTPResponseException
-from aiosmtplib.protocol import SMTPProtocol
+from aiosmtplib import SMTP
 
 from adapters._base import Adapter, Answer, Callback, Sent
 from adapters._channel import Channel, Limits, MediaRule, Pace
-from adapters._errors import (
-    Ambiguous,
-    MailboxTrouble,
-    MediaError,
-    SendError,
-    Unreachable,
-    VerificationError,
-)
+from adapters._dkim import Dkim, sign
+from adapters._errors import MailboxTrouble, MediaError, SendError, Unreachable, VerificationError
 from adapters._http import Http
 from adapters._imap import Imap, ImapMailbox
+from adapters._links import too_large, with_links
 from adapters._mail_build import TOTAL_MAX, BuiltMail, build
 from adapters._mail_oauth2 import MailTokens
-from adapters._smtp_results import RULES, Stage, refusal
+from adapters._mail_template import Dress, MailTemplate
+from adapters._smtp_client import CHUNK, Relay, Smtp, size_limit, transfer
+from adapters._smtp_results import RULES, too_big
 from adapters._tokens import InProcessTokens, TokenCache
-from config.secret import Secret
 from normalizers import email as normalizer
 from normalizers._mime_body import find_file
 from normalizers._mime_text import canonical, domain_of, mailboxes
 from normalizers._mime_unpack import read_mail
-from normalizers.model import Account, Attachment, Event, OutboundMessage, Received
+from normalizers.model import Account, Attachment, Event, OutboundFile, OutboundMessage, Received
 
-CONNECT_TIMEOUT_S = 10.0  # greeting, TLS and login included
-TRANSFER_TIMEOUT_S = 30.0  # from MAIL FROM until the last byte before the final dot
-ANSWER_TIMEOUT_S = 30.0  # for the answer to the final dot; later it is an unknown outcome
-CHUNK = 64 * 1024  # bytes
 _WILDCARD = re.compile(r"\*@(?:\*\.)?[^\s*@.,<>]+(?:\.[^\s*@.,<>]+)*")
 
 CHANNEL = Channel(
@@ -60,6 +50,7 @@ CHANNEL = Channel(
         media=(MediaRule("file", ("*/*",), TOTAL_MAX),),
         total_bytes=TOTAL_MAX,
         html=True,
+        links=True,
     ),
     pace=Pace(per_second=10, source="a default of ours; the relay's own limit is set with `rate`"),
     messaging=False,
@@ -76,23 +67,6 @@ CHANNEL = Channel(
 
 
 @dataclass(frozen=True, slots=True)
-class Smtp:
-    """The relay that takes our mail."""
-
-    host: str
-    port: int = 587
-    security: Literal["none", "starttls", "tls"] = "starttls"
-    username: str = ""
-    password: Secret | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.port < 65536:
-            raise ValueError("port: must be between 1 and 65535")
-        if bool(self.username) != bool(self.password):
-            raise ValueError("username: goes with a password" if self.username else "password: goes with a username")
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """`[[accounts]]` of adapter "email". Without `smtp` the account receives only.
 
@@ -105,6 +79,8 @@ class Settings:
     name: str = ""
     smtp: Smtp | None = None
     imap: Imap | None = None
+    dkim: tuple[Dkim, ...] = ()
+    template: MailTemplate | None = None
     authserv_id: tuple[str, ...] = ()  # whose Authentication-Results count; none: the edge is trusted
     api_base: str = ""  # no use for mail
 
@@ -121,6 +97,18 @@ class Settings:
                     continue
                 if len(found := mailboxes(address)) != 1 or found[0].written != address:
                     raise ValueError(f"{key}: {address!r} is not a mail address")
+        for signer in self.dkim:
+            if not any(map(signer.aligned, self.domains)):
+                raise ValueError(
+                    f"dkim.domain: {signer.domain!r} is not the domain of the address or of an alias: its signature "
+                    "would prove nothing"
+                )
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains we write from, in their ASCII form; for all domains below one that one."""
+        found = (domain_of(canonical(entry)).removeprefix("*.") for entry in (self.address, *self.aliases))
+        return tuple(dict.fromkeys(found))
 
 
 class EmailAdapter:
@@ -136,10 +124,14 @@ class EmailAdapter:
         options = {
             "authserv_id": " ".join(settings.authserv_id),
             "addresses": " ".join(sorted(own)),
-            "domain": domain_of(canonical(settings.address)),
+            "domain": settings.domains[0],
         }
+        if settings.template is not None and settings.template.delimiter:
+            options["delimiter"] = settings.template.delimiter
         self._settings, self._http = settings, http
         self.tokens: TokenCache = InProcessTokens()
+        self._relay = None if settings.smtp is None else Relay(settings.smtp, options["domain"])
+        self._dress = Dress(settings.template or MailTemplate(), settings.name, settings.address)
         self.account = msgspec.structs.replace(
             account, own_addresses=account.own_addresses | own, options={**options, **account.options}
         )
@@ -161,17 +153,47 @@ class EmailAdapter:
     def normalize(received: Received) -> tuple[Event, ...]:
         return normalizer.normalize(received)
 
+    def dress(self, message: OutboundMessage, fields: Mapping[str, Mapping[str, str]]) -> OutboundMessage:
+        """The message within the account's template."""
+        return self._dress.on(message, fields)
+
     async def send(self, message: OutboundMessage) -> Sent:
         """Hand the mail to the relay, once. The Message-ID is the key: a repeat has the same bytes.
 
-        Recipients the relay refuses while it takes others stand in `Sent.refused`. Raises `SendError`.
+        Recipients the relay refuses while it takes others stand in `Sent.refused`. What is too big for the relay leaves
+        with links in the place of its files, where they have addresses. Raises `SendError`.
         """
-        own = self.account.own_addresses
-        mail = await asyncio.to_thread(
-            build, message, self._settings.address, self._settings.name, own, datetime.now(UTC)
-        )
-        async with self._connection() as client:
-            return await _transfer(client, mail)
+        async with self._open_relay().connection() as client:
+            mail = await self._written(message, client)
+            limit = size_limit(client)
+            if limit is None or len(mail.raw) <= limit:
+                try:
+                    return await transfer(client, mail)
+                except SendError as error:
+                    if not too_big(error) or not client.is_connected or not _linkable(message):
+                        raise
+                    await client.rset()
+            elif not _linkable(message):
+                raise SendError("permanent", "5.3.4", f"{len(mail.raw)} bytes; the server takes {limit}")
+            mail = await self._written(with_links(message, _linkable(message)), client)
+            return dataclasses.replace(await transfer(client, mail), note="the files went as links")
+
+    async def _written(self, message: OutboundMessage, client: SMTP) -> BuiltMail:
+        """The mail as it leaves, signed last of all."""
+        settings, own, now = self._settings, self.account.own_addresses, datetime.now(UTC)
+        utf8 = client.supports_extension("smtputf8")
+
+        def write() -> BuiltMail:
+            mail = build(message, settings.address, settings.name, own, now, utf8=utf8)
+            signed = sign(mail.raw, settings.dkim, domain_of(mail.sender), mail.dated)
+            return dataclasses.replace(mail, raw=signed)
+
+        return await asyncio.to_thread(write)
+
+    def _open_relay(self) -> Relay:
+        if self._relay is None:
+            raise SendError("permanent", "no-smtp", "the account has no smtp settings: it receives only")
+        return self._relay
 
     def mailbox(self) -> ImapMailbox | None:
         """The mailbox to be read, None when mail comes by SMTP only."""
@@ -186,10 +208,27 @@ class EmailAdapter:
     async def probe(self) -> None:
         """Connect and log in: to the relay, and to the mailbox. Raises `SendError`."""
         if self._settings.smtp is not None or self._settings.imap is None:
-            async with self._connection():
+            async with self._open_relay().connection():
                 pass
         if (mailbox := self.mailbox()) is not None:
             await _probe_mailbox(mailbox)
+
+    async def aclose(self) -> None:
+        """Close the connections to the relay."""
+        if self._relay is not None:
+            await self._relay.aclose()
+
+    def advice(self) -> Sequence[tuple[str, str]]:
+        """What is probably not meant: mail of one of our domains that leaves unsigned, a password in the clear."""
+        settings = self._settings
+        unsigned = [domain for domain in settings.domains if not any(key.aligned(domain) for key in settings.dkim)]
+        found: list[tuple[str, str]] = []
+        if settings.dkim and unsigned:
+            found.append(("dkim", f"no key for {', '.join(unsigned)}: mail from there leaves without our signature"))
+        smtp = settings.smtp
+        if smtp is not None and smtp.username and smtp.security == "none":
+            found.append(("smtp.security", '"none": the password goes to the relay in the clear'))
+        return found
 
     async def fetch(self, attachment: Attachment, raw: bytes) -> AsyncIterator[bytes]:
         """The part of the kept mail that `ref` names. Raises `MediaError`."""
@@ -199,27 +238,10 @@ class EmailAdapter:
         for start in range(0, len(content), CHUNK):
             yield content[start : start + CHUNK]
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[SMTP]:
-        """A connection, greeted, secured and logged in; it serves one mail."""
-        smtp = self._settings.smtp
-        if smtp is None:
-            raise SendError("permanent", "no-smtp", "the account has no smtp settings: it receives only")
-        client = SMTP(
-            hostname=smtp.host,
-            port=smtp.port,
-            use_tls=smtp.security == "tls",
-            start_tls=smtp.security == "starttls",
-            local_hostname=domain_of(canonical(self._settings.address)),
-            timeout=CONNECT_TIMEOUT_S,
-        )
-        try:
-            await _open(client, smtp)
-            yield client
-            with suppress(SMTPException, OSError):
-                await client.quit(timeout=1.0)
-        finally:
-            client.close()
+
+def _linkable(message: OutboundMessage) -> tuple[OutboundFile, ...]:
+    """The files that can go as links instead."""
+    return too_large((*((message.file,) if message.file is not None else ()), *message.files), 0)
 
 
 async def _probe_mailbox(mailbox: ImapMailbox) -> None:
@@ -232,108 +254,6 @@ async def _probe_mailbox(mailbox: ImapMailbox) -> None:
         raise SendError("auth", f"imap-{trouble.kind}", trouble.detail) from None
     finally:
         await asyncio.to_thread(mailbox.close)
-
-
-async def _open(client: SMTP, smtp: Smtp) -> None:
-    stage: Stage = "connect"
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await client.connect()
-            if smtp.username and smtp.password is not None:
-                stage = "login"
-                await client.login(smtp.username, smtp.password.reveal())
-    except SMTPResponseException as error:
-        raise refusal(error.code, error.message, stage) from None
-    except ssl.SSLCertVerificationError as error:
-        raise SendError("auth", "certificate", error.verify_message, pause="account") from None
-    except (SMTPException, OSError, TimeoutError, UnicodeError) as error:
-        if stage == "login" and not isinstance(error, OSError):
-            raise SendError("auth", "login", _words(error), pause="account") from None
-        raise Unreachable(_words(error)) from None
-
-
-async def _transfer(client: SMTP, mail: BuiltMail) -> Sent:
-    """MAIL, RCPT, DATA. Until the final dot is written nothing can have been taken; after it only an answer tells."""
-    stage: Stage = "mail"
-    refused: dict[str, tuple[int, str]] = {}
-    try:
-        async with asyncio.timeout(TRANSFER_TIMEOUT_S):
-            options = [f"SIZE={len(mail.raw)}"] if client.supports_extension("size") else []
-            await client.mail(mail.envelope_sender, options=options)
-            stage = "rcpt"
-            for recipient in mail.recipients:
-                try:
-                    await client.rcpt(recipient)
-                except SMTPResponseException as error:
-                    refused[recipient] = (error.code, error.message)
-                    if error.code == 421:
-                        raise
-            if len(refused) == len(mail.recipients):
-                raise refusal(*_worst(list(refused.values())), stage)
-            stage = "data"
-            protocol = await _write_body(client, mail.raw)
-    except SMTPResponseException as error:
-        raise refusal(error.code, error.message, stage) from None
-    except (SMTPException, OSError, TimeoutError) as error:
-        raise Unreachable(f"before the end of the mail: {_words(error)}") from None
-    try:
-        answer = await protocol.read_response(timeout=ANSWER_TIMEOUT_S)
-    except SMTPResponseException as error:
-        raise Ambiguous("unreadable", _words(error)) from None
-    except (SMTPException, OSError, TimeoutError) as error:
-        code = "timeout" if isinstance(error, TimeoutError) else "connection-lost"
-        raise Ambiguous(code, f"after the end of the mail: {_words(error)}") from None
-    if answer.code != 250:
-        raise refusal(answer.code, answer.message, "data")
-    text = " ".join(answer.message.split())[:200]
-    return Sent(
-        external_id=mail.message_id,
-        aliases=_relay_ids(client.hostname or "", text),
-        request_id=text,
-        refused={recipient: f"{code} {' '.join(words.split())[:300]}" for recipient, (code, words) in refused.items()},
-    )
-
-
-async def _write_body(client: SMTP, raw: bytes) -> SMTPProtocol:
-    """DATA and the mail, lines dot-stuffed (RFC 5321 4.5.2), the final dot only once all before it has left.
-
-    The library's own call writes body and dot in one, so that a loss before the dot looks like one after it. Its
-    protocol object is used below its public calls here.
-    """
-    answer = await client.execute_command(b"DATA")
-    protocol = client.protocol
-    if answer.code != 354 or protocol is None:
-        raise SMTPResponseException(answer.code, answer.message)
-    stuffed = raw.replace(b"\r\n.", b"\r\n..")
-    if protocol.transport is None:
-        raise SMTPException("Connection lost")
-    transport = cast("asyncio.WriteTransport", protocol.transport)  # uvloop's transports do not derive from it
-    transport.set_write_buffer_limits(high=0)
-    protocol._response_pending = True  # an answer that comes before the dot is a refusal to be read
-    for start in range(0, len(stuffed), CHUNK):
-        protocol.write(stuffed[start : start + CHUNK])
-        await protocol._drain_helper()
-        await asyncio.sleep(0)  # let a reset that has already arrived be seen
-    protocol.write(b".\r\n")  # raises, and writes nothing, when the connection is already lost
-    return protocol
-
-
-def _worst(answers: list[tuple[int, str]]) -> tuple[int, str]:
-    """The answer to go by when nobody was taken: a temporary one, so that nobody is given up too early."""
-    return next((answer for answer in answers if answer[0] < 500), answers[0])
-
-
-def _relay_ids(host: str, answer: str) -> tuple[str, ...]:
-    """Amazon SES replaces the Message-ID and tells its own in the answer: `250 Ok {id}` (the host part is assumed)."""
-    words = answer.split()
-    if not host.endswith(".amazonaws.com") or len(words) < 2:
-        return ()
-    region = host.split(".")[-3] if len(host.split(".")) > 3 else "us-east-1"
-    return (f"{words[-1]}@{region}.amazonses.com", f"{words[-1]}@email.amazonses.com")
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
 
 
 _: type[Adapter] = EmailAdapter

@@ -16,6 +16,7 @@ from adapters._base import (
     Adapter,
     Answer,
     Callback,
+    Closing,
     Handshake,
     MediaFetcher,
     Probe,
@@ -45,6 +46,7 @@ from adapters._errors import (
     MediaError,
     SendError,
     SettingsError,
+    Suppress,
     Throttled,
     Unreachable,
     VerificationError,
@@ -99,15 +101,15 @@ from normalizers.model import (
 
 __all__ = [
     "OK", "Account", "Adapter", "Address", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Attachment", "Broken",
-    "Callback", "Channel", "ConsentChange", "Context", "DeliveryUpdate", "Echo", "Engagement", "ErrorRule", "Event",
-    "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Ignored", "InProcessTokens", "InboundMessage",
+    "Callback", "Channel", "Closing", "ConsentChange", "Context", "DeliveryUpdate", "Echo", "Engagement", "ErrorRule",
+    "Event", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Ignored", "InProcessTokens", "InboundMessage",
     "Interactive", "JsonAdapter", "Keywords", "Limits", "Location", "MalformedBody", "MediaError", "MediaFetcher",
     "MediaRule", "MessageDeleted", "MessageEdited", "NotWellFormed", "OutboundFile", "OutboundMessage", "Pace",
     "Person", "PlatformError", "PrivateReply", "Probe", "Profiles", "Quota", "Reaction", "Received", "Reconciler",
-    "RepeatRule", "Secret", "Secrets", "SendError", "Sent", "SettingsError", "Template", "TemplateCatalogue",
-    "TemplateState", "Thread", "Throttled", "Token", "TokenCache", "TokenHolder", "Unreachable", "Unreadable",
-    "Unsupported", "VerificationError", "Window", "check_hmac", "current_token", "digest", "items", "load_json",
-    "mapping", "moment", "need", "number", "platform_error", "read_list", "text", "whole",
+    "RepeatRule", "Secret", "Secrets", "SendError", "Sent", "SettingsError", "Suppress", "Template",
+    "TemplateCatalogue", "TemplateState", "Thread", "Throttled", "Token", "TokenCache", "TokenHolder", "Unreachable",
+    "Unreadable", "Unsupported", "VerificationError", "Window", "check_hmac", "current_token", "digest", "items",
+    "load_json", "mapping", "moment", "need", "number", "platform_error", "read_list", "text", "whole",
 ]  # fmt: skip
 
 

@@ -5,38 +5,23 @@ Any text may be `env:NAME` or `file:PATH`. Secrets may be lists, so that two are
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tomllib
 import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from config.outbox import FallbackSettings, RuleTables
 from config.secret import Secret
+from config.values import ConfigError, Fault, Values
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong with the configuration: where, and what."""
-
-    key: str
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.problem}" if self.key else self.problem
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used. `faults` has every fault found, in the file's order."""
-
-    def __init__(self, *faults: Fault) -> None:
-        super().__init__("; ".join(map(str, faults)))
-        self.faults = faults
+__all__ = [
+    "AccountSettings", "AutomaticSettings", "AutomaticText", "ConfigError", "Fault", "GatewaySettings", "LimitSettings",
+    "MediaSettings", "RetentionSettings", "Settings", "SmtpSettings", "TicketSettings", "build", "load", "parse",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +78,26 @@ class TicketSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AutomaticText:
+    """What an automatic message says instead of the built-in text. `language`: a BCP 47 tag; empty: for everybody."""
+
+    event: Literal["created", "updated", "solved"]
+    text: str
+    language: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AutomaticSettings:
+    """Which events of a ticket its customer is told of without anybody writing."""
+
+    created: bool = False
+    updated: bool = False
+    solved: bool = False
+    texts: tuple[AutomaticText, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AccountSettings:
     """One `[[accounts]]` block. `options` is an instance of the adapter's own settings type."""
 
@@ -109,6 +114,7 @@ class AccountSettings:
     tickets_per_hour: int = 0  # that one sender may begin; 0: any number
     index: int = 0
     rules: Mapping[str, Any] = field(default_factory=dict)  # see `RuleTables`
+    automatic: AutomaticSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,7 @@ _SCREEN: dict[str, Any] = {
     "suspend": tuple[str, ...], "blocklist": tuple[str, ...], "allowlist": tuple[str, ...], "allowlist_only": bool,
     "tickets_per_hour": int,
 }  # fmt: skip
-_COMMON = {"id", "adapter", "rate", "templates", "region", "rules", *_SCREEN}
+_COMMON = {"id", "adapter", "rate", "templates", "region", "rules", "automatic", *_SCREEN}
 _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
@@ -218,15 +224,8 @@ def _check_gateway(gateway: GatewaySettings, reader: _Reader) -> None:
         reader.fault("gateway.redis", "not a redis:// address")
 
 
-class _Reader:
-    """Builds frozen dataclasses from TOML values, collecting faults instead of stopping at the first."""
-
-    def __init__(self, base_dir: Path, environ: Mapping[str, str]) -> None:
-        self.base_dir, self.environ = base_dir, environ
-        self.faults: list[Fault] = []
-
-    def fault(self, key: str, problem: str) -> None:
-        self.faults.append(Fault(key, problem))
+class _Reader(Values):
+    """Reads the parts of the file that more than one table is needed for."""
 
     def endpoint(self, key: str, value: str) -> None:
         host, _, port = value.rpartition(":")
@@ -257,6 +256,8 @@ class _Reader:
                 for key, hint in _SCREEN.items()
                 if key in block
             }
+            switches = block.get("automatic", {})
+            automatic = self.build(AutomaticSettings, switches, f"{where}.automatic") if switches != {} else None
             own = {key: value for key, value in block.items() if key not in _COMMON}
             before = len(self.faults)
             options = self.build(adapters[name], own, where)
@@ -271,6 +272,7 @@ class _Reader:
                         region or "",
                         index=index,
                         rules=rules,
+                        automatic=automatic,
                         **screen,
                     )
                 )
@@ -322,89 +324,4 @@ class _Reader:
             self.fault(f"{where}.id", "only letters, digits, '-', '_' and '.', at most 64")
         if value in taken:
             self.fault(f"{where}.id", f"{value!r} is taken by {taken[value]}")
-        return value
-
-    def build(self, kind: type[Any], table: Any, where: str) -> Any:
-        """An instance of the dataclass `kind` from a table, or None after a fault."""
-        if not isinstance(table, dict):
-            self.fault(where, "must be a table")
-            return None
-        hints = typing.get_type_hints(kind)
-        fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
-        for key in (key for key in table if key not in fields):
-            self.fault(f"{where}.{key}", f"unknown setting; known are {', '.join(sorted(fields))}")
-        needed = frozenset(kind.needed(table)) if hasattr(kind, "needed") else frozenset[str]()  # by its other settings
-        optional = {
-            name
-            for name, spec in fields.items()
-            if spec.default is not dataclasses.MISSING or spec.default_factory is not dataclasses.MISSING
-        } - needed
-        before = len(self.faults)  # what is unknown does not hide what is wrong with the rest
-        values = {
-            key: self.build_value(hints[key], value, f"{where}.{key}")
-            for key, value in table.items()
-            if key in fields and not (value == "" and hints[key] is Secret and key in optional)
-        }
-        for name in fields:
-            if name not in optional and name not in table:
-                self.fault(f"{where}.{name}", "missing")
-        if len(self.faults) > before:
-            return None
-        try:
-            return kind(**values)
-        except ValueError as error:  # a dataclass may refuse a combination: lines of "key: problem"
-            for line in str(error).splitlines() or [""]:
-                key, _, problem = line.partition(": ")
-                self.fault(f"{where}.{key}" if problem else where, problem or key)
-            return None
-
-    def build_value(self, hint: Any, value: Any, where: str) -> Any:
-        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-        if origin in (Union, types.UnionType):
-            inner = [argument for argument in arguments if argument is not type(None)]
-            return self.build_value(inner[0], value, where) if len(inner) == 1 else value
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            return self.build(hint, value, where)
-        if isinstance(value, str):
-            value = self._resolve(value, where)
-            if value is None:
-                return None
-        if hint is Secret:
-            return Secret(value) if isinstance(value, str) and value else self._wrong(where, "a text", value)
-        if origin is tuple:
-            entries = value if isinstance(value, list) else [value] if value != "" else []
-            return tuple(self.build_value(arguments[0], entry, where) for entry in entries)
-        if origin is Literal:
-            if value not in arguments:
-                self.fault(where, f"must be one of {', '.join(map(str, arguments))}")
-            return value
-        if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if hint is int and isinstance(value, bool):
-            return self._wrong(where, "a whole number", value)
-        if hint in (str, int, float, bool):
-            words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-            return value if isinstance(value, hint) else self._wrong(where, words[hint], value)
-        return value
-
-    def _wrong(self, where: str, wanted: str, value: Any) -> None:
-        problem = "is empty" if value == "" else f"must be {wanted}"
-        self.fault(where, problem)
-
-    def _resolve(self, value: str, where: str) -> str | None:
-        if value.startswith("env:"):
-            name = value[4:]
-            if name not in self.environ:
-                self.fault(where, f"environment variable {name} is not set")
-                return None
-            return self.environ[name]
-        if value.startswith("file:"):
-            try:
-                return (self.base_dir / value[5:]).read_text("utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                self.fault(
-                    where,
-                    f"cannot read {value[5:]}: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}",
-                )
-                return None
         return value

@@ -1,4 +1,4 @@
-"""The command line: `gateway init | check | serve | keys | users | channels | adapters | dead | suspended | demo`."""
+"""The command line: `gateway init | check | serve | keys | users | channels | dead | suppressions | demo` and more."""
 
 from __future__ import annotations
 
@@ -115,7 +115,28 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--account", default="", help="only of this account")
         sub.set_defaults(run=lambda parsed: asyncio_run(cli.suspended(parsed)), action=action)
         _config(sub)
+    _suppressions(commands)
     return top
+
+
+def _suppressions(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    alone = commands.add_parser("suppressions", help="addresses nothing is sent to")
+    actions = alone.add_subparsers(required=True, metavar="ACTION")
+    show = actions.add_parser("list", help="list them")
+    show.add_argument("--channel", default="", help="only of this channel")
+    show.add_argument("--address", default="", help="only this address")
+    show.add_argument("--json", action="store_true")
+    add = actions.add_parser("add", help="put an address on the list")
+    add.add_argument("channel")
+    add.add_argument("address")
+    add.add_argument("--scope", default="all", choices=("all", "automatic", "marketing"))
+    add.add_argument("--reason", default="", help="shown to agents")
+    add.add_argument("--days", type=float, help="for so long; without it until it is dropped")
+    drop = actions.add_parser("drop", help="take entries off the list")
+    drop.add_argument("id", nargs="+")
+    for action, sub in (("list", show), ("add", add), ("drop", drop)):
+        sub.set_defaults(run=lambda parsed: asyncio_run(cli.suppressions(parsed)), action=action)
+        _config(sub)
 
 
 def _config(sub: argparse.ArgumentParser) -> None:

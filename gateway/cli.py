@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from adapters import Channel, Probe, SendError
+from adapters import Adviser, Channel, Closing, Probe, SendError
 from adapters._http import new_session
 from adapters._load import AdapterLoadError, FoundAdapter, find
 from adapters._media import MediaClient
@@ -103,6 +103,12 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
         checks = [_probe(f"accounts[{account.settings.index}]", account.adapter) for account in accounts]
         for fault, fatal in filter(None, await asyncio.gather(*checks)):
             (faults if fatal else warnings).append(fault)
+        for account in accounts:
+            if isinstance(account.adapter, Closing):
+                await account.adapter.aclose()
+            if isinstance(account.adapter, Adviser):
+                where = f"accounts[{account.settings.index}]"
+                warnings += [Fault(f"{where}.{key}", words) for key, words in account.adapter.advice()]
     except ConfigError as error:
         faults += error.faults
     finally:
@@ -304,6 +310,36 @@ async def suspended(parsed: argparse.Namespace) -> int:
         print(problem, file=sys.stderr)
     print(f"{len(result['done'])} {'released' if parsed.action == 'release' else 'dropped'}")
     return 1 if result["failed"] else 0
+
+
+async def suppressions(parsed: argparse.Namespace) -> int:
+    """List, add to or drop from the suppression list."""
+    if parsed.action == "list":
+        wanted = {"channel": parsed.channel, "address": parsed.address}
+        entries = (await command(parsed.config, "suppressions.list", wanted))["items"]
+        if parsed.json:
+            print(json.dumps({"items": entries}, indent=2))
+            return 0
+        for entry in entries:
+            print(_suppression(entry))
+        print(f"{len(entries)} addresses", file=sys.stderr)
+        return 0
+    if parsed.action == "add":
+        arguments = {
+            "channel": parsed.channel, "address": parsed.address, "scope": parsed.scope, "reason": parsed.reason,
+            "days": parsed.days,
+        }  # fmt: skip
+        print(_suppression(await command(parsed.config, "suppressions.add", arguments)))
+        return 0
+    dropped = (await command(parsed.config, "suppressions.drop", {"ids": parsed.id}))["dropped"]
+    print(f"{dropped} dropped")
+    return 0 if dropped == len(set(parsed.id)) else 1
+
+
+def _suppression(entry: Mapping[str, Any]) -> str:
+    until = rfc3339(entry["expires_at"]) or "for good"
+    words = "  ".join(str(entry[name]) for name in ("id", "channel", "address", "scope", "reason"))
+    return f"{words}  {until}  {entry['detail']}".rstrip()
 
 
 async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,19 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from gateway import deadletters, passwords
+from gateway import deadletters, passwords, suppressions
 from gateway.core import Core
 from gateway.ids import micros
 from gateway.intake.worker import TOPIC
 from gateway.requests import RequestError
 from gateway.store import dead, keys, suspended, users
+from gateway.store import suppressions as listed
 from gateway.tickets import Actor
 from gateway.web import show_queues
 
 SOCKET = "control.sock"
 FOLLOW_S = 20.0
-SUSPENDED_MAX = 10_000  # listed or decided by one command
+LISTED_MAX = 10_000  # listed or decided by one command
 OPERATOR = Actor("agent", "", "command line")
 
 
@@ -132,7 +134,7 @@ async def list_suspended(core: Core, arguments: Mapping[str, Any]) -> dict[str, 
     account, cause = str(arguments.get("account") or ""), str(arguments.get("cause") or "")
 
     def job(connection: Connection) -> list[dict[str, Any]]:
-        return [dict(row) for row in suspended.page(connection, account, cause, "", None, SUSPENDED_MAX, None)]
+        return [dict(row) for row in suspended.page(connection, account, cause, "", None, LISTED_MAX, None)]
 
     return {"items": (await core.database.read(job))[::-1]}
 
@@ -140,6 +142,42 @@ async def list_suspended(core: Core, arguments: Mapping[str, Any]) -> dict[str, 
 async def release_suspended(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """File what was put aside: by id, or everything `cause` and `account` choose."""
     return await _decide(core, arguments, suspended.release)
+
+
+async def list_suppressions(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The suppression list, the newest entry first: `channel`, `address` choose from it."""
+    channel, address = str(arguments.get("channel", "")), str(arguments.get("address", ""))
+    rows = await core.database.read(
+        lambda connection: listed.page(
+            connection, micros(core.clock()), channel=channel, address=address, limit=LISTED_MAX
+        )
+    )
+    return {"items": [suppressions.plain(row) for row in rows]}
+
+
+async def add_suppression(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Put an address on the suppression list: `channel`, `address`, `scope`, `reason`, `days`."""
+    days = arguments.get("days")
+    expires_at = None if days is None else core.clock() + timedelta(days=float(days))
+
+    def job(connection: Connection) -> dict[str, Any]:
+        row = suppressions.add(
+            connection, core, channel=str(arguments["channel"]), address=str(arguments["address"]),
+            scope=str(arguments.get("scope", "all")), detail=str(arguments.get("reason", "")), expires_at=expires_at,
+            created_by=OPERATOR.name,
+        )  # fmt: skip
+        return suppressions.plain(row)
+
+    try:
+        return await core.database.write(job)
+    except RequestError as error:
+        raise CommandError(f"{error.field}: {error.detail}") from None
+
+
+async def drop_suppression(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Take entries off the suppression list: `ids`."""
+    ids = [str(entry) for entry in arguments["ids"]]
+    return {"dropped": await core.database.write(lambda connection: listed.drop(connection, ids))}
 
 
 async def drop_suspended(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,6 +260,9 @@ COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]
     "suspended.list": list_suspended,
     "suspended.release": release_suspended,
     "suspended.drop": drop_suspended,
+    "suppressions.list": list_suppressions,
+    "suppressions.add": add_suppression,
+    "suppressions.drop": drop_suppression,
 }
 
 

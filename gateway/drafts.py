@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import mimetypes
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from pathlib import PurePosixPath
+from datetime import timedelta
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
-from adapters import Channel
+from adapters import Channel, Dresser
 from gateway import signed_urls
 from gateway.core import Core
 from gateway.ids import new_id
+from gateway.outgoing_files import outgoing_files
 from gateway.requests import AttachmentRequest, ContentRequest, RequestError, TemplateRequest
-from gateway.store.schema import addresses, conversations, identities, messages, uploads
+from gateway.store.schema import addresses, conversations, identities, messages
 from normalizers._html import sanitise, to_text
 from normalizers._mime_text import own_form
 from normalizers.model import (
     Address,
     Context,
     MailHeaders,
-    MediaKind,
-    OutboundFile,
     OutboundMessage,
     Purpose,
     Template,
@@ -39,7 +35,8 @@ from outbox.rules.repeats import words_key
 
 REFERENCES_MAX = 20
 CC_MAX = 48
-_KINDS: dict[str, MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
+ACKNOWLEDGEMENT = "created"  # the automatic message that answers whoever wrote
+LINKS_VALID = timedelta(days=30)  # of files that travel as addresses for people to follow
 _PREFIX = re.compile(
     r"^\s*(?:(?:re|aw|antw|sv|vs|r|rif|res|odp|ynt|回复|答复|回覆)(?:\[\d+\])?\s*[:：]\s*)+", re.IGNORECASE
 )
@@ -75,6 +72,8 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     first: bool = False  # the customer did not write before it
     content: ContentRequest | None = None
     in_reply_to: str = ""  # our id of the message to quote
+    subject: str = ""  # of its own, in the place of the ticket's
+    overrides: tuple[str, ...] = ()  # rules a person has decided to pass over
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -84,6 +83,7 @@ class Draft(msgspec.Struct, frozen=True):
     place: Place
     message: OutboundMessage
     files: tuple[dict[str, Any], ...]
+    fields: dict[str, dict[str, str]]  # what the account's template may show beside the message
     human: bool = False
     words: str = ""
     answers: str | None = None
@@ -171,7 +171,8 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
     html = sanitise(words.html) if words.html else ""
     text = words.text or (to_text(html).strip() if html else "")
     takes_html = channel is not None and channel.limits.html
-    files = _files(connection, core, message_id, words.attachments, now)
+    valid = LINKS_VALID if channel is not None and channel.limits.links else signed_urls.VALID
+    files = outgoing_files(connection, core, message_id, words.attachments, now, valid)
     answered = _context(place.last)
     public = place.conversation["kind"] == "public"
     quoted = _quoted(connection, place, channel, words.in_reply_to) if words.in_reply_to else ""
@@ -180,7 +181,7 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         key=str(UUID(hex=message_id)),
         account=account,
         channel=place.ticket["channel"],
-        to=_recipients(place, answered),
+        to=_recipients(place, answered, automatic=bool(words.automatic)),
         text=text,
         html=html if takes_html else "",
         files=tuple(file for _, file in files),
@@ -196,9 +197,30 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         purpose=words.purpose,
         author_name=words.author_name,
         own_address=_own_address(core, place),
+        overrides=words.overrides,
     )
     key = words_key(channel.name, text) if channel is not None and channel.repeats is not None else ""
-    return Draft(place, message, tuple(row for row, _ in files), words.human, key, words.in_reply_to or None)
+    rows = tuple(row for row, _ in files)
+    return Draft(place, message, rows, fields_of(place, words), words.human, key, words.in_reply_to or None)
+
+
+def fields_of(place: Place, words: Words) -> dict[str, dict[str, str]]:
+    """What a template may show of ticket, person and agent.
+
+    An acknowledgement of what a stranger wrote shows none of the stranger's words: whoever forges a sender would else
+    have us send them to anybody.
+    """
+    ticket, identity = place.ticket, place.identity
+    theirs = words.automatic != ACKNOWLEDGEMENT
+    return {
+        "ticket": {
+            "number": str(ticket["number"] or ""),
+            "subject": ticket["subject"] if theirs else "",
+            "status": ticket["status"],
+        },
+        "contact": {"name": identity["name"] if theirs else "", "language": identity["language"]},
+        "agent": {"name": "" if words.automatic else words.author_name},
+    }
 
 
 def as_part(core: Core, message: OutboundMessage, outbox_id: str, number: int) -> OutboundMessage:
@@ -215,6 +237,15 @@ def as_part(core: Core, message: OutboundMessage, outbox_id: str, number: int) -
         mail=mail,
         callback_url=f"{public_url}/webhooks/{message.account}?mid={outbox_id}" if public_url else "",
     )
+
+
+def dressed(core: Core, part: OutboundMessage, fields: dict[str, dict[str, str]]) -> OutboundMessage:
+    """A part in its final form, where its account has a template. It is kept so: a repeat has the same bytes, whatever
+    becomes of the template meanwhile."""
+    account = core.accounts.get(part.account)
+    if account is None or not isinstance(account.adapter, Dresser):
+        return part
+    return account.adapter.dress(part, fields)
 
 
 def _template(request: TemplateRequest | None) -> Template | None:
@@ -278,61 +309,6 @@ def _own_address(core: Core, place: Place) -> str:
     return told or (getattr(account.settings.options, "address", "") if account is not None else "")
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def _files(
-    connection: Connection, core: Core, message_id: str, wanted: Sequence[AttachmentRequest], now: datetime
-) -> list[tuple[dict[str, Any], OutboundFile]]:
-    found: list[tuple[dict[str, Any], OutboundFile]] = []
-    public_url = core.settings.gateway.public_url.rstrip("/")
-    for position, request in enumerate(wanted):
-        field = f"attachments[{position}]"
-        if bool(request.upload) == bool(request.url):
-            raise RequestError(422, "invalid", 'exactly one of "upload" and "url" must be given', field)
-        row = _stored(connection, request, field) if request.upload else _linked(request, field)
-        row |= {"id": new_id(), "message_id": message_id, "position": position}
-        kind = row["kind"] = _KINDS.get(row["media_type"].partition("/")[0], "file")
-        url = row["url"]
-        if row["path"] and public_url:
-            url = f"{public_url}/media/{signed_urls.make(core.tokens, row['id'], now)}"
-        path = str(core.blobs.locate(row["path"])) if row["path"] else ""
-        file = OutboundFile(
-            kind=kind, media_type=row["media_type"], filename=row["filename"], size=row["size"] or 0, open_path=path,
-            url=url,
-        )  # fmt: skip
-        found.append((row, file))
-    return found
-
-
-def _stored(connection: Connection, request: AttachmentRequest, field: str) -> dict[str, Any]:
-    upload = connection.execute(select(uploads).where(uploads.c.id == request.upload)).mappings().first()
-    if upload is None:
-        raise RequestError(422, "unknown_upload", "there is no such upload", f"{field}.upload")
-    name = _basename(request.filename or upload["filename"])
-    return {
-        "media_type": upload["media_type"] or _guess(name), "filename": name, "size": upload["size"],
-        "path": upload["path"], "url": "", "state": "stored",
-    }  # fmt: skip
-
-
-def _linked(request: AttachmentRequest, field: str) -> dict[str, Any]:
-    parts = urlsplit(request.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RequestError(422, "invalid", "not an http or https address", f"{field}.url")
-    name = _basename(request.filename or parts.path)
-    return {"media_type": _guess(name), "filename": name, "size": None, "path": "", "url": request.url,
-            "state": "linked"}  # fmt: skip
-
-
-def _guess(name: str) -> str:
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"
-
-
-def _basename(name: str) -> str:
-    return "".join(c for c in PurePosixPath(name.replace("\\", "/")).name if c.isprintable())[:200] or "file"
-
-
 # --- mail -------------------------------------------------------------------------------------------------------------
 
 
@@ -340,9 +316,11 @@ def _is_mail(place: Place, channel: Channel | None) -> bool:
     return place.conversation["kind"] == "mail" or (channel is not None and channel.key == "message_id")
 
 
-def _recipients(place: Place, answered: Context | None) -> tuple[Address, ...]:
+def _recipients(place: Place, answered: Context | None, *, automatic: bool = False) -> tuple[Address, ...]:
     """The identity's addresses; for mail the one its owner wants answers at comes instead."""
     last = place.last
+    if automatic and place.conversation["kind"] == "mail":
+        return place.addresses[:1]  # an automatic answer goes to who wrote, not where he points us (RFC 3834, 4)
     if place.conversation["kind"] != "mail" or answered is None or last is None:
         return place.addresses
     wanted = str(answered.metadata.get("reply_to", "")).partition(",")[0].strip()
@@ -362,16 +340,25 @@ def _mail(
     subject = place.ticket["subject"]
     token = core.tokens.reply_token(place.ticket["number"]) if place.ticket["number"] else ""
     return MailHeaders(
-        subject=subject if words.first else f"Re: {_PREFIX.sub('', subject)}",
+        subject=words.subject or (subject if words.first else f"Re: {_PREFIX.sub('', subject)}"),
         message_id=core.tokens.mail_id(message_id, domain or "localhost"),
         in_reply_to=answers or (references[-1] if references else ""),
         references=references,
         reply_to=f"{local.partition('+')[0]}+t{token}@{domain}" if local and token else "",
-        cc=_copies(core, place, answered),
+        cc=() if words.automatic else _copies(core, place, answered),
         sender_name=getattr(account.settings.options, "name", "") if account is not None else "",
         automatic=bool(words.automatic),
         loop_token=core.tokens.loop_token() if words.automatic else "",
+        unsubscribe_url=_way_out(core, place) if words.purpose == "marketing" else "",
     )
+
+
+def _way_out(core: Core, place: Place) -> str:
+    """The address by which the person leaves the list with one click (RFC 8058 wants https)."""
+    public_url = core.settings.gateway.public_url.rstrip("/")
+    if not public_url.startswith("https://"):
+        return ""
+    return f"{public_url}/unsubscribe/{core.tokens.unsubscribe_token(place.identity['id'])}"
 
 
 def _references(connection: Connection, place: Place) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +11,8 @@ from adapters import Adapter, Http, SettingsError, SharedKeys, TokenCache, Token
 from adapters._load import FoundAdapter, class_for
 from config.settings import AccountSettings, ConfigError, Fault, Settings
 from gateway.accounts import Accounts, BoundAccount, family_of
+from gateway.automatic.texts import faults as faults_of
+from gateway.automatic.texts import switched_on
 from gateway.intake.suspension import CAUSES, problem_of
 from gateway.policies import Policies
 from normalizers.model import Account
@@ -52,6 +54,7 @@ def bind(settings: Settings, found: Mapping[str, FoundAdapter], make_http: MakeH
     faults += [Fault(f"accounts[{account.index}].id", f"{account.id!r} is built in") for account in taken]
     faults += _clashes(bound)
     faults += _dead_ends(settings, bound)
+    faults += [fault for account in bound for fault in _automatic(account)]
     if faults:
         raise ConfigError(*faults)
     _share_own_addresses(bound)
@@ -111,6 +114,18 @@ def _dead_ends(settings: Settings, bound: list[BoundAccount]) -> list[Fault]:
             elif channel and channel not in (serves[account] if account else channels):
                 faults.append(Fault(f"{where}.channel", f"no account serves {channel!r}"))
     return faults
+
+
+def _automatic(account: BoundAccount) -> Iterator[Fault]:
+    """What is wrong with an account's automatic messages."""
+    settings = account.settings.automatic
+    if settings is None:
+        return
+    where = f"accounts[{account.settings.index}]"
+    if switched_on(settings) and not any(channel.private for channel in account.channels.values()):
+        yield Fault(f"{where}.automatic", "the account has no private channel, and nothing automatic is said in public")
+    for key, problem in faults_of(settings):
+        yield Fault(f"{where}.{key}", problem)
 
 
 def _share_own_addresses(bound: list[BoundAccount]) -> None:

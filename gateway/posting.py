@@ -63,6 +63,8 @@ def write(
         details["parts"] = len(add_parts(connection, core, made, judgment, now, bulk=words.purpose == "marketing"))
         if judgment.verdicts:
             details["verdicts"] = msgspec.to_builtins(judgment.verdicts)
+        if words.overrides:
+            details["overridden"] = list(words.overrides)
     entry = Entry("note.added" if note else "reply.queued", author, details | dict(more or {}))
     ticket_store.log(connection, ticket["id"], [entry], now)
     answer = Submitted(row["id"], ticket["id"], state, judgment.verdicts)

@@ -111,7 +111,7 @@ def recipient(
     found = _known(connection, request.contact, account, channel) if request.contact else None
     if found is None:
         value = request.to or _value_of(connection, request.contact, channel)
-        address = _address(core, value, account, channel)
+        address = address_of(core, value, account, channel)
         return identity_at(connection, core, address, account, channel, now, request.contact, request.name)
     return connection.execute(select(identities).where(identities.c.id == found)).mappings().one()
 
@@ -190,7 +190,7 @@ _LOOKS |= {
 }
 
 
-def _address(core: Core, value: str, account: str, channel: Channel) -> Address:
+def address_of(core: Core, value: str, account: str, channel: Channel) -> Address:
     """The address a text names, by the kinds the channel can write to. Raises `RequestError`."""
     bound = core.accounts.get(account)
     region = (bound.settings.region if bound is not None else "") or core.settings.gateway.region

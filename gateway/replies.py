@@ -6,12 +6,13 @@ the message leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
 from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
+from gateway import automatic as automatic_messages
 from gateway import proactive as first_messages
 from gateway.bus import LiveEvent
 from gateway.core import Core
@@ -82,6 +83,7 @@ async def submit(
         chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
         author = _author(request.author, actor)
         answer, events = file(connection, core, ticket, words, request.status, author, actor, chain, accounts=accounts)
+        events += automatic_messages.told_of(connection, core, file, ticket, told=words.visibility != "note")
         remember(connection, api_key_id, idempotency_key, print_, answer, now)
         return answer, events
 
@@ -290,6 +292,7 @@ def _words(core: Core, ticket: RowMapping, request: ReplyRequest, actor: Actor, 
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
         visibility=request.visibility or own, purpose=purpose, author_name=author.name,
         human=author.type == "agent", automatic=automatic, content=request.content, in_reply_to=request.in_reply_to,
+        overrides=_overrides(request.override, author),
     )  # fmt: skip
 
 
@@ -299,7 +302,15 @@ def _first_words(opened: first_messages.Opened, request: MessageRequest, actor: 
         text=request.text, html=request.html, attachments=request.attachments, template=request.template,
         visibility="private" if opened.channel.private else "public", purpose=request.purpose,
         author_name=author.name, human=author.type == "agent", first=opened.new, content=request.content,
+        overrides=_overrides(request.override, author),
     )  # fmt: skip
+
+
+def _overrides(wanted: Sequence[str], author: Actor) -> tuple[str, ...]:
+    """The rules to be passed over. Raises `RequestError`: only a person may decide that."""
+    if wanted and author.type != "agent":
+        raise RequestError(422, "invalid", "only an agent may pass over a rule: name one as the author", "override")
+    return tuple(dict.fromkeys(wanted))
 
 
 def _author(request: AuthorRequest | None, actor: Actor) -> Actor:

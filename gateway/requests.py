@@ -71,6 +71,7 @@ class ReplyRequest(_Request, frozen=True, kw_only=True):
     fallback: Annotated[list[FallbackRequest], Meta(max_length=STEPS_MAX)] | None = None  # None: as configured
     content: ContentRequest | None = None
     in_reply_to: Annotated[str, Meta(max_length=64)] = ""  # a message of the conversation to quote
+    override: Annotated[list[Literal["suppression"]], Meta(max_length=10)] = []  # rules an agent passes over
 
 
 class MessageRequest(_Request, frozen=True, kw_only=True):
@@ -92,6 +93,7 @@ class MessageRequest(_Request, frozen=True, kw_only=True):
     status: Status | None = None
     author: AuthorRequest | None = None
     fallback: Annotated[list[FallbackRequest], Meta(max_length=STEPS_MAX)] | None = None  # None: as configured
+    override: Annotated[list[Literal["suppression"]], Meta(max_length=10)] = []
 
 
 class Submitted(msgspec.Struct, frozen=True, tag=True):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, exists, select, update
 
 from gateway.core import Core
 from gateway.ids import micros
-from gateway.store import suspended
+from gateway.store import suppressions, suspended
 from gateway.store.dialect import StoreUnavailable
 from gateway.store.schema import attachments, deliveries, events, idempotency, tickets, uploads
 from gateway.store.tickets import change
@@ -49,6 +49,7 @@ class Retention:
             dropped = await self._core.database.write(lambda connection: _drop_raw(connection, raw_before))
         await self._close_solved(now)
         await self._suspended(now, raw_before)
+        await self._core.database.write(lambda connection: suppressions.expire(connection, now))
         keys_before = now - IDEMPOTENCY_KEPT // timedelta(microseconds=1)
         await self._core.database.write(
             lambda connection: connection.execute(delete(idempotency).where(idempotency.c.created_at < keys_before))

@@ -19,13 +19,13 @@ from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from sqlalchemy.engine import URL
 
-from adapters import Http
+from adapters import Closing, Http
 from adapters._http import new_session
 from adapters._load import FoundAdapter
 from adapters._load import find as find_adapters
 from adapters._media import MediaClient
 from config.settings import ConfigError, Fault, Settings
-from gateway import loading
+from gateway import automatic, loading, replies
 from gateway.blobs import Blobs
 from gateway.bus import Bus
 from gateway.control import Control
@@ -153,6 +153,9 @@ class Gateway:
             metrics=Metrics(),
         )
         loading.share_tokens(self.core.accounts, Vault(database, keys, self.clock))
+        for account in self.core.accounts:
+            if isinstance(account.adapter, Closing):
+                self._exit.push_async_callback(account.adapter.aclose)
         return media
 
     @contextlib.asynccontextmanager
@@ -166,7 +169,9 @@ class Gateway:
         core, settings = self.core, self.settings
         self._health = Health(core)
         if "worker" in self.roles:
-            self.worker = IntakeWorker(core)
+            self.worker = IntakeWorker(
+                core, lambda connection, told: automatic.notify(connection, core, replies.file, automatic.notices(told))
+            )
             self._run("intake", self.worker.run())
             self._run("media", MediaWorker(core, media).run())
             self._run("profiles", ProfileWorker(core).run())

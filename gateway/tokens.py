@@ -68,6 +68,18 @@ class Tokens:
             return None
         return raw.hex()
 
+    def unsubscribe_token(self, identity_id: str) -> str:
+        """What lets whoever holds it end all marketing to an identity (32 hex digits), and nothing else."""
+        raw = bytes.fromhex(identity_id)
+        return _b32(raw + self._mac(self._keys[0], b"unsubscribe", raw))
+
+    def unsubscribing(self, token: str) -> str | None:
+        """The identity's id in a token of ours, else None."""
+        raw = _unb32(token) if len(token) <= 64 and token.isascii() else None
+        if raw is None or len(raw) != 16 + _MAC_BYTES or not self._fits(b"unsubscribe", raw[:16], raw[16:]):
+            return None
+        return raw[:16].hex()
+
     def loop_token(self) -> str:
         """What our automatic mails carry, so that we know them when they come back."""
         return self._mac(self._keys[0], b"loop", b"").hex()

@@ -138,7 +138,7 @@ class _Mail:
                 channel=CHANNEL,
                 person=Person((_address(report.recipient),)),
                 state="opted_out",
-                scope="all",
+                scope="automatic",
                 source="complaint",
             )
         elif report.kind != "bounce":  # one that names nothing is shown to a person, flagged
@@ -342,6 +342,9 @@ class _Mail:
             yield "spam"
         if "incomplete" in self.received.headers:
             yield "incomplete"
+        named = [box.address for name in ("to", "cc") for box in mailboxes(", ".join(self.headers.all(name)))]
+        if named and not any(map(self.is_own, named)):
+            yield "not_addressed"  # in Bcc, or over a list: no machine should answer (RFC 3834, 2)
         if _bounces.wants_no_answer(self.headers):
             yield "no_auto_answer"
 

@@ -515,6 +515,7 @@ class MailHeaders(Named, frozen=True, kw_only=True):
     envelope_sender: str = ""
     automatic: bool = False
     loop_token: str = ""
+    unsubscribe_url: str = ""
 
 
 class OutboundMessage(Named, frozen=True, kw_only=True):
@@ -541,6 +542,7 @@ class OutboundMessage(Named, frozen=True, kw_only=True):
     visibility: Visibility = "private"
     purpose: Purpose = "reply"
     tag: str = ""  # a message tag a rule has chosen (Messenger's human agent)
+    overrides: tuple[str, ...] = ()  # rules a person has decided to pass over, where a rule lets him
     author_name: str = ""
     own_address: str = ""  # which of the account's addresses speaks
     to_handle: str = ""

@@ -257,7 +257,7 @@ class Dispatcher:
             async with asyncio.timeout(timeout_s + LEASE_MARGIN_S / 2):  # the lease is longer still
                 answer = await bound.adapter.send(parcel.message)
             reach("send.answered")
-            return outcomes.sent(parcel, answer, self._clock())
+            return outcomes.sent(parcel, answer, channel, self._clock())
         except SendError as error:
             problem = error
         except TimeoutError:

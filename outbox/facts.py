@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -41,6 +41,26 @@ def private_side(channel: Channel, reply: PrivateReply) -> Channel:
         channel, private=True, limits=reply.limits, pace=reply.pace, answer_rules=(), repeats=None, duplicates="",
         automatic_per_message=None,
     )  # fmt: skip
+
+
+def folded(address: str) -> str:
+    """An address as the suppression list compares it."""
+    return address.strip().casefold()
+
+
+class Suppressed(msgspec.Struct, frozen=True):
+    """An entry of the suppression list about one of a message's recipients; `address` is folded."""
+
+    address: str
+    scope: str = "all"  # all, automatic, marketing
+    reason: str = ""  # bounce, complaint, manual
+    detail: str = ""
+    expires_at: int | None = None  # microseconds since 1970 UTC
+
+    @property
+    def until(self) -> datetime | None:
+        """When it ends by itself, if it does."""
+        return None if self.expires_at is None else datetime.fromtimestamp(self.expires_at / 1_000_000, UTC)
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,3 +108,4 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     reply_token_until: datetime | None = None
     repeated_to: int = 0  # other people who got these words within the channel's time
     said_again: bool = False  # the same words went to this person a moment ago, in answer to the same
+    suppressed: tuple[Suppressed, ...] = ()  # entries of the suppression list about its recipients

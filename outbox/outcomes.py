@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Literal
 
-from adapters import Channel, ErrorClass, SendError, Sent
+from adapters import Channel, ErrorClass, SendError, Sent, rule_of
 from outbox.ports import Failure, Outcome, Parcel, Pause, PauseKind, is_private_reply
 from outbox.schedule import (
     AUTH_PAUSE,
@@ -25,9 +25,13 @@ OnUnknown = Literal["ask", "resend_once"]
 _SCOPES: dict[str, PauseKind] = {"account": "account", "endpoint": "channel", "recipient": "recipient"}
 
 
-def sent(parcel: Parcel, answer: Sent, now: datetime) -> Outcome:
-    """The platform took it."""
-    return Outcome(parcel=parcel, state="sent", word="sent", at=now, sent=answer, request_id=answer.request_id)
+def sent(parcel: Parcel, answer: Sent, channel: Channel, now: datetime) -> Outcome:
+    """The platform took it, if perhaps not for everybody."""
+    told = ((address, rule_of(channel.errors, words), words) for address, words in answer.refused.items())
+    alone = tuple((address, rule.suppress, words) for address, rule, words in told if rule and rule.suppress)
+    return Outcome(
+        parcel=parcel, state="sent", word="sent", at=now, sent=answer, request_id=answer.request_id, left_alone=alone
+    )
 
 
 def failed_send(
@@ -52,13 +56,19 @@ def failed_send(
             request_id=error.request_id,
             pause=Pause("account", until, "auth", f"{error.code} {error.detail}".strip()),
         )  # fmt: skip
+    rule = error.rule
+    if rule is not None and rule.patience is not None and now - parcel.queued_at >= rule.patience:
+        return _stopped(parcel, Failure(error.code, rule.then, error.detail), now, error.request_id)
     if error.error_class in ("retry", "unknown"):
-        return not_sent(parcel, failure, channel, now, chance, error.request_id, error.retry_after_s)
+        least = None if rule is None else rule.wait_after(parcel.attempt)
+        wait_s = error.retry_after_s if least is None else least.total_seconds()
+        return not_sent(parcel, failure, channel, now, chance, error.request_id, wait_s)
     wait = POLICY_PAUSE if error.retry_after_s is None else timedelta(seconds=error.retry_after_s)
     return Outcome(
         parcel=parcel, state="failed", word="failed", at=now, error=failure, request_id=error.request_id,
         pause=_pause(error, now + wait),
         opted_out=optout_scope(channel) if error.error_class == "opted-out" else "",
+        suppress=rule.suppress if rule is not None else None,
     )  # fmt: skip
 
 
@@ -72,9 +82,11 @@ def not_sent(
         return _stopped(parcel, failure, now, request_id)
     if wait_s is not None:
         at = max(at, now + timedelta(seconds=wait_s))
+    patience = SCHEDULES[channel.retry].delay_told
     return Outcome(
-        parcel=parcel, state="queued", word="retry", at=now, not_before=at, error=failure, request_id=request_id
-    )
+        parcel=parcel, state="queued", word="retry", at=now, not_before=at, error=failure, request_id=request_id,
+        delayed=patience is not None and now - parcel.queued_at >= patience,
+    )  # fmt: skip
 
 
 def _stopped(parcel: Parcel, failure: Failure, now: datetime, request_id: str) -> Outcome:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from adapters import Adapter, Channel, ErrorClass, Pace, Sent
+from adapters import Adapter, Channel, ErrorClass, Pace, Sent, Suppress
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.judge import Judgment
@@ -73,6 +73,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     sent: Sent | None = None
     pause: Pause | None = None
     opted_out: str = ""  # the scope of an opt-out the platform told of: all, marketing
+    suppress: Suppress | None = None  # the address is to be left alone
+    delayed: bool = False  # it has waited so long that agents should know
+    left_alone: tuple[tuple[str, Suppress, str], ...] = ()  # of several recipients: address, rule, the platform's words
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -241,6 +244,12 @@ def recipient_of(message: OutboundMessage) -> str:
 def is_private_reply(message: OutboundMessage) -> bool:
     """Whether it answers in private what was said in public."""
     return message.visibility == "private" and message.thread.kind == "public"
+
+
+def recipients_of(message: OutboundMessage) -> tuple[str, ...]:
+    """Everybody a message goes to, those who get a copy too."""
+    copies = message.mail.cc if message.mail is not None else ()
+    return (*(address.value for address in message.to), *copies)
 
 
 def scopes_of(account: str, channel: str, recipients: Iterable[str]) -> list[str]:

@@ -21,6 +21,7 @@ class Schedule:
     delays: tuple[timedelta, ...]
     give_up: timedelta
     give_up_automatic: timedelta
+    delay_told: timedelta | None = None  # after so long agents are told that a message still waits
 
     def next(
         self, tries: int, queued_at: datetime, now: datetime, chance: float, *, automatic: bool
@@ -33,7 +34,9 @@ class Schedule:
 
 SCHEDULES: dict[str, Schedule] = {
     "chat": Schedule((5 * _S, 30 * _S, 2 * _MIN, 10 * _MIN, 30 * _MIN, _H), 24 * _H, 24 * _H),
-    "mail": Schedule((_MIN, 5 * _MIN, 10 * _MIN, 20 * _MIN, 40 * _MIN, _H, 2 * _H, 4 * _H, 6 * _H), 72 * _H, 24 * _H),
+    "mail": Schedule(
+        (_MIN, 5 * _MIN, 10 * _MIN, 20 * _MIN, 40 * _MIN, _H, 2 * _H, 4 * _H, 6 * _H), 72 * _H, 24 * _H, 4 * _H
+    ),
 }
 
 THROTTLE_WAIT = 30 * _S  # when a platform says "too fast" and not how long

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from adapters import Ambiguous, SendError, Sent, Throttled, Unreachable
 from adapters._mail_build import BuiltMail, build
+from adapters._smtp_client import Smtp
 from adapters._smtp_results import refusal, rule_for
-from adapters.email import EmailAdapter, Settings, Smtp
-from adapters.sandbox.smtp import MailFault, MailWorld
+from adapters.email import EmailAdapter, Settings
+from adapters.sandbox._mail_server import MailFault
+from adapters.sandbox.smtp import MailWorld
 from config.secret import Secret
 from normalizers._fields import clean
 from normalizers._mime import parse
@@ -288,7 +290,7 @@ async def test_faults(world: MailWorld, fault: MailFault, expected: tuple[type[S
 
 
 async def test_no_answer_in_time(world: MailWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.email.ANSWER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("adapters._smtp_client.ANSWER_TIMEOUT_S", 0.05)
     world.fail_next("timeout_after_accept")
     with pytest.raises(Ambiguous) as caught:
         await adapter(world.port).send(MESSAGE)

@@ -143,7 +143,7 @@ FAULTS: dict[str, tuple[str, list[str]]] = {  # configuration -> faults
     ),
     "a chain without steps": ("[[fallback]]\nsteps = []", ["fallback[0].steps: is empty"]),
     "a step that is nothing": (
-        "[[fallback]]\nsteps = [{}]", ['fallback[0].steps: exactly one of "channel" and "template" must be given'],
+        "[[fallback]]\nsteps = [{}]", ['fallback[0].steps[0]: exactly one of "channel" and "template" must be given'],
     ),
     "a step to nowhere": (
         ACCOUNT + "[[fallback]]\nsteps = [{ channel = 'pager' }]",

@@ -10,7 +10,8 @@ import aiosmtplib
 import msgspec
 import pytest
 
-from adapters.email import EmailAdapter, Settings, Smtp
+from adapters._smtp_client import Smtp
+from adapters.email import EmailAdapter, Settings
 from adapters.sandbox.smtp import Delivered, MailWorld
 from config.settings import SmtpSettings
 from gateway.smtp import SmtpReceiver

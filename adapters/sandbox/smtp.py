@@ -3,14 +3,13 @@
 async with MailWorld() as world:
     world.refuse("gone@customer.test", "550 5.1.1 no such user")
     world.fail_next("drop_after_dot")
+    world.answer_next("mail", "451 4.3.0 try again later")
     await world.customer_writes(port, "ann@customer.test", "support@shop.test", subject="Hi", text="Hello")
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,25 +20,16 @@ from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime
 from html import escape
-from typing import Literal, Self, cast, get_args
+from typing import Self, get_args
 
 import aiosmtplib
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from adapters.sandbox._certificates import certified
+from adapters.sandbox._mail_server import MailFault, MailStage, MailTls, Peer
 from normalizers._mime import Headers, Part, parse
 from normalizers._mime_body import body_of
 from normalizers._mime_text import domain_of, message_ids
-
-MailFault = Literal[
-    "421", "451", "greylist", "552", "550", "554",  # this answer at DATA
-    "timeout", "timeout_after_accept",  # no answer ever comes to the final dot
-    "drop_before_dot",  # the connection is reset while the mail is on its way
-    "drop_after_dot", "reset_after_accept",  # taken, and reset instead of an answer
-    "reset",  # read to the end and not taken; reset instead of an answer
-    "slow",  # taken; the answer comes after `slow_s`
-    "garbage",  # taken; an answer nobody can read
-]  # fmt: skip
-"""What goes wrong with a mail. Without `_after_accept`, `drop_after_dot`, slow and garbage it was not taken."""
 
 ACCEPTING: frozenset[MailFault] = frozenset(
     {"timeout_after_accept", "drop_after_dot", "reset_after_accept", "slow", "garbage"}
@@ -52,7 +42,6 @@ _ANSWERS: Mapping[str, str] = {
     "550": "550 5.7.1 refused as spam",
     "554": "554 5.7.1 refused by policy",
 }
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, zero seconds: closing sends RST
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +55,9 @@ class Delivered:
     headers: Headers
     text: str
     html: str
+    connection: int = 0  # which one it came over, counted from 1
+    secured: bool = False  # by TLS
+    options: tuple[str, ...] = ()  # of MAIL: SIZE=..., SMTPUTF8
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +73,25 @@ class Written:
 class _Script:
     refusals: dict[str, str] = field(default_factory=dict)
     faults: deque[MailFault] = field(default_factory=deque)
+    answers: dict[MailStage, deque[str]] = field(default_factory=dict)
 
 
 class MailWorld:
-    """A mail server on loopback that stands for all others, and the customers behind it."""
+    """A mail server on loopback that stands for all others, and the customers behind it.
 
-    def __init__(self, *, port: int = 0) -> None:
+    As a relay it may want TLS, with a certificate that only who trusts `ca` accepts, and a login; `max_bytes` is the
+    size it announces (RFC 1870), and `smtputf8` whether it takes addresses beyond ASCII (RFC 6531).
+    """
+
+    def __init__(
+        self, *, port: int = 0, tls: MailTls = "none", login: tuple[str, str] | None = None, max_bytes: int = 0,
+        smtputf8: bool = True, certificate_for: str = "127.0.0.1",
+    ) -> None:  # fmt: skip
         self.sends: list[Delivered] = []
+        self.connections = 0
+        self.resets = 0  # RSET commands
+        self.tls, self.login, self.max_bytes, self.smtputf8 = tls, login, max_bytes, smtputf8
+        self.certified = None if tls == "none" else certified(host=certificate_for)
         self.calls = 0  # transfers begun, whatever became of them
         self.slow_s = 0.05
         self._port = port
@@ -95,7 +99,7 @@ class MailWorld:
         self._server: asyncio.Server | None = None
         self._stopping = asyncio.Event()
         self._gone = asyncio.Event()
-        self._sessions: set[_Peer] = set()
+        self._sessions: set[Peer] = set()
 
     # --- for tests and demos ------------------------------------------------------------------------------------------
 
@@ -116,6 +120,30 @@ class MailWorld:
             raise ValueError(f"no fault named {kind!r}")
         self._script.faults.extend([kind] * times)
 
+    def answer_next(self, stage: MailStage, answer: str, times: int = 1) -> None:
+        """Answer the next `times` commands of this stage so, a refusal as a rule: "554 5.3.2 no service"."""
+        self._script.answers.setdefault(stage, deque()).extend([answer] * times)
+
+    def scripted(self, stage: MailStage) -> str:
+        """The answer that is due at this stage, "" for the usual one."""
+        waiting = self._script.answers.get(stage)
+        return waiting.popleft() if waiting else ""
+
+    @property
+    def ca(self) -> str:
+        """The certificate to trust (PEM); "" without TLS."""
+        return self.certified.ca if self.certified is not None else ""
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections stand now."""
+        return len(self._sessions)
+
+    def cut_all(self) -> None:
+        """Reset every connection, as a restart of the server does."""
+        for session in list(self._sessions):
+            session.cut()
+
     def sends_of(self, message_id: str) -> list[Delivered]:
         """What arrived under this Message-ID; more than one where a mail was repeated."""
         return [mail for mail in self.sends if mail.message_id == message_id]
@@ -124,7 +152,8 @@ class MailWorld:
         """Listen on loopback. Raises `OSError` when the port is taken."""
         loop = asyncio.get_running_loop()
         self._stopping.clear()
-        self._server = await loop.create_server(lambda: _Peer(self, loop), "127.0.0.1", self._port)
+        at_once = self.certified.server if self.certified is not None and self.tls == "tls" else None
+        self._server = await loop.create_server(lambda: Peer(self, loop), "127.0.0.1", self._port, ssl=at_once)
 
     async def stop(self) -> None:
         """Stop listening and cut every connection."""
@@ -132,11 +161,13 @@ class MailWorld:
             return
         self._stopping.set()
         self._server.close()
-        for session in list(self._sessions):
-            session.cut()
-        while self._sessions:
-            self._gone.clear()
-            await self._gone.wait()
+        self.cut_all()
+        with suppress(TimeoutError):  # of a connection under TLS the library may not tell that it is gone
+            async with asyncio.timeout(2):
+                while self._sessions:
+                    self._gone.clear()
+                    await self._gone.wait()
+        self._sessions.clear()
         self._server = None
 
     async def __aenter__(self) -> Self:
@@ -253,16 +284,29 @@ class MailWorld:
     async def handle_RCPT(
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
-        if refusal := self._script.refusals.get(address.lower()):
+        if refusal := self._script.refusals.get(address.lower()) or self.scripted("rcpt"):
             return refusal
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 ok"
 
+    async def handle_MAIL(
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if refusal := self.scripted("mail"):
+            return refusal
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 2.1.0 ok"
+
+    async def handle_RSET(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:
+        self.resets += 1
+        return "250 2.0.0 ok"
+
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:
-        assert isinstance(server, _Peer)
+        assert isinstance(server, Peer)
         fault = server.fault
         if fault is None or fault in ACCEPTING:
-            self.sends.append(_delivered(envelope))
+            self.sends.append(_delivered(envelope, server))
         match fault:
             case None:
                 return f"250 2.0.0 queued as {len(self.sends)}"
@@ -283,10 +327,12 @@ class MailWorld:
         """Wait until the server stops."""
         await self._stopping.wait()
 
-    def joined(self, session: _Peer) -> None:
+    def joined(self, session: Peer) -> int:
         self._sessions.add(session)
+        self.connections += 1
+        return self.connections
 
-    def left(self, session: _Peer) -> None:
+    def left(self, session: Peer) -> None:
         self._sessions.discard(session)
         self._gone.set()
 
@@ -296,55 +342,22 @@ class MailWorld:
         return self._script.faults.popleft() if self._script.faults else None
 
 
-class _Peer(SMTP):
-    """One connection to the simulated server."""
-
-    line_length_limit = 64 * 1024
-
-    def __init__(self, world: MailWorld, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(world, hostname="mx.customer.test", enable_SMTPUTF8=True, loop=loop)
-        self.world = world
-        self.fault: MailFault | None = None
-        world.joined(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        super().connection_lost(error)
-        self.world.left(self)
-
-    async def smtp_DATA(self, arg: str) -> None:
-        self.fault = self.world.next_fault()
-        if self.fault == "drop_before_dot":
-            await self.push("354 go on")
-            with suppress(asyncio.IncompleteReadError):
-                await self._reader.readexactly(1)
-            self.cut()
-            await self.world.stopped()  # the loss of the connection ends this
-            return
-        await super().smtp_DATA(arg)
-
-    def cut(self) -> None:
-        """Reset the connection."""
-        if self.transport is None:
-            return
-        connection: socket.socket | None = self.transport.get_extra_info("socket")
-        if connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        cast("asyncio.Transport", self.transport).abort()  # uvloop's transports do not derive from it
-
-
-def _delivered(envelope: Envelope) -> Delivered:
+def _delivered(envelope: Envelope, peer: Peer) -> Delivered:
     raw = envelope.content if isinstance(envelope.content, bytes) else b""
     root: Part = parse(raw)
     body = body_of(root)
     ids = message_ids(root.headers.get("message-id"))
     return Delivered(
         ids[0] if ids else "",
-        envelope.mail_from or "",
+        (envelope.mail_from or "").removeprefix("<>"),
         tuple(envelope.rcpt_tos),
         raw,
         root.headers,
         body.text,
         body.html,
+        peer.number,
+        peer.transport is not None and peer.transport.get_extra_info("sslcontext") is not None,
+        tuple(envelope.mail_options),
     )
 
 

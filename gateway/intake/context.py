@@ -37,6 +37,7 @@ class Rules:
     own_addresses: frozenset[str] = frozenset()
     screen: Callable[[str, str], Screen] = lambda account, channel: OPEN
     suspended_for: timedelta = timedelta(days=14)
+    automatic: Callable[[str], frozenset[str]] = lambda account: frozenset()  # events an account tells customers of
 
 
 @dataclass(slots=True)

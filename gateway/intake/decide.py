@@ -9,6 +9,7 @@ from typing import Any, assert_never
 import msgspec
 
 from adapters import Allowance, Channel, Window
+from gateway.automatic.manners import objection
 from gateway.identity import consent
 from gateway.ids import micros
 from gateway.intake import echoes, filing, people
@@ -16,6 +17,7 @@ from gateway.intake.context import Context, Rules
 from gateway.intake.messages import attachment_rows, echo_row, external_id, inbound_row, known_of
 from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot, Ticket
 from gateway.intake.screening import put_aside
+from gateway.store.suppressions import Entry as Suppression
 from gateway.tickets import Actor, Entry, subject_of
 from normalizers.model import (
     AccountEvent,
@@ -140,6 +142,9 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
         {"ticket_id": ticket.id},
         account,
     )
+    event_name = "created" if where.action in ("create", "follow_up") else "updated"
+    if not quiet and event_name in ctx.rules.automatic(account) and not objection(event.automatic, flags):
+        ctx.changes.notices.append((event_name, ticket.id))
     ctx.tell("message.received", {"ticket_id": ticket.id, "message_id": message["id"]}, account)
     return "done", ""
 
@@ -270,6 +275,8 @@ def _consent(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[str, st
     identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
     if not event.topic:  # what concerns one topic is logged, and changes nothing else
         _set_consent(identity, event.state, event.scope)
+    if event.source == "complaint":
+        _leave_alone(ctx, event)
     newest = ctx.snapshot.tickets.get(_private_conversation(ctx, identity, row.account, event.channel))
     if newest is not None:
         actor = Actor("customer", identity.contact_id)
@@ -283,6 +290,14 @@ def _consent(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[str, st
         newest.dirty = True
     ctx.tell("contact.updated", {"contact_id": identity.contact_id}, row.account)
     return "done", ""
+
+
+def _leave_alone(ctx: Context, event: ConsentChange) -> None:
+    """Who complained gets no automatic message and no marketing any more, from none of our accounts."""
+    address = event.person.addresses[0].value if event.person is not None else ""
+    for scope in ("automatic", "marketing"):
+        entry = Suppression(channel=event.channel, address=address, scope=scope, reason="complaint", detail=event.id)
+        ctx.changes.suppressions.append(entry)
 
 
 def _private_conversation(ctx: Context, identity: Identity, account: str, channel: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.store.suppressions import Entry as Suppression
 from gateway.tickets import Entry
 from normalizers.model import Address, Event
 
@@ -216,5 +217,7 @@ class Changes:
     aliases: list[tuple[str, Address]] = field(default_factory=list)  # private replies, whom they reached
     linked: list[tuple[Identity, Ticket, str]] = field(default_factory=list)  # a private answer, its public ticket's id
     suspended: list[dict[str, Any]] = field(default_factory=list)  # rows
+    suppressions: list[Suppression] = field(default_factory=list)
+    notices: list[tuple[str, str]] = field(default_factory=list)  # event, ticket id: customers to be told
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (state, reason)
     live: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)  # type, data, account

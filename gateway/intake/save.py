@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Integer, Update, bindparam, case, literal_col
 from gateway.ids import new_id
 from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
-from gateway.store import catalogue, people, receipts, suspended
+from gateway.store import catalogue, people, receipts, suppressions, suspended
 from gateway.store.dialect import among, insert_ignore, insert_many, run_many
 from gateway.store.private_replies import link_private_answer
 from gateway.store.redact import redact
@@ -54,6 +54,7 @@ def save(
     _save_messages(connection, changes, now)
     _apply_receipts(connection, changes, rules, now)
     suspended.put_aside(connection, changes.suspended)
+    suppressions.add(connection, changes.suppressions, now)
     _settle(connection, rows, changes, now, settled=settled)
     _wake_parked(connection, changes)
 

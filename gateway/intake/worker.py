@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
 
 from adapters import Channel
 from config.settings import AccountSettings
+from gateway.automatic.texts import switched_on
 from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.ids import micros, new_id
@@ -42,6 +43,7 @@ RETRY_S = (1, 5, 30, 120)
 # Word for word the conditions of the partial indexes: a bound value would not find them.
 _DELIVERIES_OPEN = text("deliveries.state IN ('received', 'retry')")
 _EVENTS_OPEN = text("events.state IN ('new', 'retry')")
+_NOTHING: frozenset[str] = frozenset()
 _EVENTS_PARKED = text("events.state = 'parked'")
 
 
@@ -55,6 +57,7 @@ def rules_of(core: Core) -> Rules:
         for account in core.accounts
         for channel in account.channels.values()
     }
+    automatic = {account.id: switched_on(account.settings.automatic) for account in core.accounts}
     own = frozenset(
         address.casefold() for account in core.accounts for address in account.adapter.account.own_addresses
     )
@@ -67,6 +70,7 @@ def rules_of(core: Core) -> Rules:
         own_addresses=own,
         screen=lambda account, channel: screens.get((account, channel), OPEN),
         suspended_for=timedelta(days=settings.retention.suspended_days),
+        automatic=lambda account: automatic.get(account, _NOTHING),
     )
 
 
@@ -81,11 +85,15 @@ def screen_of(account: AccountSettings, channel: Channel) -> Screen:
     )
 
 
+Notify = Callable[[Connection, Sequence[tuple[str, str]]], Sequence[LiveEvent]]
+"""Writes the automatic messages for (event, ticket id) inside a batch's transaction (`gateway.automatic.notify`)."""
+
+
 class IntakeWorker:
     """Normalises kept deliveries and files their events. One per process; `run` until cancelled."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, core: Core, notify: Notify | None = None) -> None:
+        self._core, self._notify = core, notify
         self._rules = rules_of(core)
         self._swept = 0.0
 
@@ -197,6 +205,9 @@ class IntakeWorker:
         changes = decide(rows, snapshot, self._rules, now, new_id)
         save(connection, rows, snapshot, changes, self._rules, now, settled=settled)
         changes.live += aliases.join(connection, self._rules, changes.aliases, now)
+        if changes.notices and self._notify is not None:
+            told = self._notify(connection, changes.notices)
+            changes.live += [(event.type, event.data, event.account) for event in told]
         return changes
 
     async def _set_aside(self, row: EventRow, error: Exception, now: int) -> None:

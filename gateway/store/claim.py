@@ -198,12 +198,27 @@ def _heads_of(connection: Connection, account: str, priority: int, limit: int, n
             {"b_account": account, "b_priority": priority, "b_now": now, "b_limit": asked,
              "unknown_since": now - states.HOLDS},
         ).all()  # fmt: skip
-        back = [row.id for row in rows if row.held_back]
-        if back:
-            connection.execute(update(outbox).where(outbox.c.id.in_(back)).values(not_before=None))
+        back = _put_aside(connection, [row for row in rows if row.held_back], now)
         found.update((row.id, row) for row in rows if not row.held_back)
         if not back or len(rows) < asked or len(found) >= limit:
             return list(found.values())[:limit]
+
+
+def _put_aside(connection: Connection, rows: Sequence[Row[Any]], now: int) -> int:
+    """Rows that are no heads leave the index until it is their turn; how many did.
+
+    Only behind a head that is locked here: one whose outcome another writer records at this moment may have looked for
+    its follower already, and would not find it again. Such a follower stays as it is, and the next claim looks at it.
+    """
+    if not rows:
+        return 0
+    asked = {"b_ids": list({row.conversation_id for row in rows}), "unknown_since": now - states.HOLDS}
+    statement = dialect.for_claim(connection, states.HEADS)
+    locked = set(connection.execute(statement, asked).scalars())
+    back = [row.id for row in rows if row.conversation_id in locked]
+    if back:
+        connection.execute(update(outbox).where(outbox.c.id.in_(back)).values(not_before=None))
+    return len(back)
 
 
 def _tries(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[int, int | None]]:

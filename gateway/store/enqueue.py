@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, insert, select
 
 from gateway.core import Core
-from gateway.drafts import Draft, as_part
+from gateway.drafts import Draft, as_part, dressed
 from gateway.ids import micros, new_id
 from gateway.requests import Denied, RequestError, Submitted
 from gateway.store.dialect import insert_ignore
@@ -105,7 +105,7 @@ def add_parts(
     rows: list[dict[str, Any]] = []
     refs: list[dict[str, Any]] = []
     for number, (part_id, message) in enumerate(zip(ids, judgment.parts, strict=True)):
-        part = as_part(core, message, part_id, number)
+        part = dressed(core, as_part(core, message, part_id, number), draft.fields)
         due = micros(until) if until is not None else now
         rows.append(
             {

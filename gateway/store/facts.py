@@ -13,16 +13,18 @@ from adapters import Channel
 from gateway.accounts import Accounts
 from gateway.drafts import Draft
 from gateway.ids import micros, moment
+from gateway.store import suppressions
 from gateway.store.rights import Rights, rights_of
 from gateway.store.schema import account_states, identities, messages, templates, tickets
 from gateway.store.whereabouts import whereabouts
 from normalizers.model import OutboundMessage, Template
-from outbox.facts import NOWHERE, Answered, Facts, TemplateFacts, private_side
-from outbox.ports import is_private_reply, recipient_of, scopes_of
+from outbox.facts import NOWHERE, Answered, Facts, Suppressed, TemplateFacts, folded, private_side
+from outbox.ports import is_private_reply, recipient_of, recipients_of, scopes_of
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
 _LATELY, _AT_ONCE = timedelta(minutes=10), timedelta(seconds=30)  # of exchanges that look like two machines'
+_NOT_LISTED: tuple[Suppressed, ...] = ()
 _NO_OPTOUTS: frozenset[str] = frozenset()
 _NO_FLAGS: frozenset[str] = frozenset()
 _is_approved = func.lower(templates.c.status) == "approved"
@@ -164,8 +166,10 @@ class FactSource:
         approved: dict[str, str] = {}
         channels = [self._channel(subject) for subject in subjects]
         rights = rights_of(connection, list(zip(subjects, channels, strict=True)), now)
+        wanted = ((subject.channel, address) for subject in subjects for address in recipients_of(subject.message))
+        listed = suppressions.held_against(connection, wanted, micros(now))
         found = [
-            self._facts(connection, subject, channel, right, now, pauses, known, counts, approved)
+            self._facts(connection, subject, channel, right, now, pauses, known, counts, approved, listed)
             for subject, channel, right in zip(subjects, channels, rights, strict=True)
         ]
         return whereabouts(connection, subjects, found)
@@ -181,7 +185,7 @@ class FactSource:
         self, connection: Connection, subject: Subject, channel: Channel | None, right: Rights, now: datetime,
         pauses: Mapping[tuple[str, str], tuple[int, str, str]],
         known: Mapping[tuple[str, str, str], TemplateFacts], counts: Mapping[str, tuple[int, int, bool, int]],
-        approved: dict[str, str],
+        approved: dict[str, str], listed: Mapping[tuple[str, str], Sequence[Suppressed]],
     ) -> Facts:  # fmt: skip
         pause = None
         if pauses:
@@ -228,6 +232,7 @@ class FactSource:
             repeated_to=right.repeated_to,
             said_again=right.said_again,
             policy=self._accounts.policy(subject.account, subject.channel),
+            suppressed=_NOT_LISTED if not listed else _about_them(subject, listed),
         )
 
     def _pauses(
@@ -312,6 +317,14 @@ _CONTACTS = select(identities.c.id, identities.c.contact_id).where(
 
 def _ids(subjects: Sequence[Subject]) -> dict[str, list[str]]:
     return {"b_ids": list({subject.identity_id for subject in subjects})}
+
+
+def _about_them(subject: Subject, listed: Mapping[tuple[str, str], Sequence[Suppressed]]) -> tuple[Suppressed, ...]:
+    return tuple(
+        entry
+        for address in recipients_of(subject.message)
+        for entry in listed.get((subject.channel, folded(address)), ())
+    )
 
 
 def _automatic_counts(

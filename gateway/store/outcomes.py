@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, insert, null, select, text, update
 
 from adapters import ErrorClass, Sent
 from gateway.ids import micros, new_id, rfc3339
-from gateway.store import pauses, states
+from gateway.store import outcome_news, pauses, states
 from gateway.store.dialect import insert_ignore, run_many
 from gateway.store.people import set_consent
 from gateway.store.schema import (
@@ -24,7 +24,7 @@ from gateway.store.schema import (
     outbox,
 )
 from gateway.store.tickets import to_json
-from gateway.tickets import SYSTEM, Entry
+from gateway.tickets import SYSTEM
 from normalizers.model import Address
 from outbox.ports import Failure, Outcome, Parcel, Pause, Stop, is_private_reply
 from outbox.rules import CLASS_OF_RULE
@@ -142,7 +142,7 @@ def _follow_up(connection: Connection, effective: Sequence[Outcome], now: int) -
     dead = _bury(connection, [(o.parcel, o.error or Failure("", "unknown"), o.parcel.attempt) for o in failed], now)
     changed = states.refresh(connection, [outcome.parcel.message_id for outcome in effective], now)
     _people(connection, effective, now)
-    _tell_refused(connection, effective, now)
+    changed += outcome_news.tell(connection, effective, now)
     states.promote(connection, [o.parcel.conversation_id for o in effective if o.state in _FINISHED], now)
     reached = [
         (outcome.parcel.message_id, address)
@@ -229,19 +229,6 @@ def _learned(telling: Sequence[Outcome], identity_of: dict[str, str], now: int) 
         for address in outcome.sent.addresses
         if all((address.kind, address.value) != (known.kind, known.value) for known in outcome.parcel.message.to)
     ]  # fmt: skip
-
-
-def _tell_refused(connection: Connection, effective: Sequence[Outcome], now: int) -> None:
-    """Recipients the platform did not take, while it took the message for others, stand in the ticket's log."""
-    refused = {o.parcel.message_id: dict(o.sent.refused) for o in effective if o.sent is not None and o.sent.refused}
-    if not refused:
-        return
-    rows = connection.execute(select(messages.c.id, messages.c.ticket_id).where(messages.c.id.in_(list(refused))))
-    entries: dict[str, list[Entry]] = {}
-    for row in rows:
-        data = {"message_id": row.id, "recipients": refused[row.id]}
-        entries.setdefault(row.ticket_id, []).append(Entry("reply.recipient_failed", states.PLATFORM, data))
-    states.log_many(connection, entries, now)
 
 
 def _bury(

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, and_, bindparam, exists, insert, or_, select, update
 
-from adapters import Channel, ErrorRule
+from adapters import Channel, ErrorRule, rule_of
 from gateway.ids import micros, moment, new_id
-from gateway.store import states
+from gateway.store import states, suppressions
 from gateway.store.dialect import insert_ignore
 from gateway.store.outcomes import dead_letter
 from gateway.store.people import set_consent
@@ -25,12 +25,14 @@ from gateway.store.schema import (
     outbox,
     receipts,
 )
+from gateway.store.suppressions import Failed
 from gateway.store.tickets import to_json
 from gateway.tickets import Entry
 from normalizers.model import Address, DeliveryUpdate, OutboundMessage
 from outbox.crashpoints import reach
+from outbox.facts import folded
 from outbox.outcomes import optout_scope
-from outbox.ports import Failure
+from outbox.ports import Failure, recipients_of
 from outbox.receipts import advance
 from outbox.schedule import SCHEDULES
 
@@ -112,6 +114,7 @@ class _Batch:
         self._letters: list[dict[str, Any]] = []
         self._optouts: list[str] = []  # message ids
         self.aliases: list[tuple[str, Address]] = []
+        self._failed: list[Failed] = []
         self._strays: dict[str, list[tuple[str, DeliveryUpdate]]] = {}
 
     # --- finding ---
@@ -218,6 +221,8 @@ class _Batch:
                 "received_at": self._now,
             }
         )  # fmt: skip
+        if receipt.status == "failed":
+            self._count_failure(row, receipt)
         if stray:
             self._strays.setdefault(row.message_id, []).append((row.id, receipt))
         if receipt.target and receipt.watermark is None and not receipt.up_to and receipt.ours and not part.external_id:
@@ -233,6 +238,21 @@ class _Batch:
         part.state, part.error, part.not_before = after, None, None
         part.sent_at = part.sent_at or micros(receipt.at)
 
+    def _count_failure(self, row: Row[Any], receipt: DeliveryUpdate) -> None:
+        """Count a failure against its address, if the message really went there: anybody can write a report."""
+        rule = rule_of(self._channel.errors, receipt.error.code) if receipt.error is not None else None
+        if rule is None or rule.suppress is None or receipt.error is None:
+            return
+        payload = self._connection.execute(select(outbox.c.payload).where(outbox.c.id == row.id)).scalar()
+        everybody = recipients_of(_decode(payload)) if payload else ()
+        named = folded(receipt.recipient.value) if receipt.recipient is not None else ""
+        address = next((one for one in everybody if folded(one) == named), "")
+        if not named and len(everybody) == 1:
+            address = everybody[0]
+        if address:
+            words = f"{receipt.error.code} {receipt.error.detail}".strip()
+            self._failed.append(Failed(self._channel.name, address, rule.suppress, row.message_id, words))
+
     def _is_copy(self, outbox_id: str, receipt: DeliveryUpdate) -> bool:
         """Whether a failure is about somebody who only got a copy (mail): the message itself has arrived."""
         if receipt.recipient is None:
@@ -244,7 +264,7 @@ class _Batch:
     def _fail(self, part: _Part, receipt: DeliveryUpdate) -> None:
         """A failure that was reported later. Sent again only where the platform says that this is safe."""
         row, error = part.row, receipt.error
-        rule = self._channel.errors.get(error.code, _UNNAMED) if error else _UNNAMED
+        rule = (rule_of(self._channel.errors, error.code) if error else None) or _UNNAMED
         words = (error.detail or error.title or rule.meaning) if error else rule.meaning
         failure = Failure(error.code if error else "", rule.error_class, words)
         part.error = to_json(failure)
@@ -280,6 +300,7 @@ class _Batch:
         freed = [part.row.conversation_id for part in moved if part.before not in ("sent", "delivered", "read")]
         states.promote(self._connection, freed, self._now)
         self._consent()
+        suppressions.failed(self._connection, self._failed, self._now)
         self._log_strays()
         applied = [part.row.message_id for part in moved if part.state != part.before]
         return list(dict.fromkeys(applied)), [change.live for change in changed]

@@ -278,6 +278,26 @@ conflicts = Table(
     UniqueConstraint("contact_id", "other_contact_id", "attribute", "value"),
 )
 
+# Addresses nothing is sent to. `active` false: failures are only counted yet. One row for each scope of an address.
+suppressions = Table(
+    "suppressions",
+    metadata,
+    _id(primary_key=True),
+    _text("channel", 32),
+    _text("address"),  # folded
+    _text("scope", 12),  # all, automatic, marketing
+    _text("reason", 16),  # bounce, complaint, manual
+    _text("detail"),
+    _id("message_id"),  # whose failure it was
+    _text("created_by"),
+    Column("strikes", Integer, nullable=False, server_default="0"),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    _moment("created_at", nullable=False),
+    _moment("expires_at"),
+    UniqueConstraint("address", "channel", "scope"),
+    Index("ix_suppressions_expires_at", "expires_at"),
+)
+
 attributes = Table(
     "attributes",
     metadata,

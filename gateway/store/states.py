@@ -207,6 +207,18 @@ held_back = exists(
 """Whether an earlier message of the conversation is still to leave; one unknown since `unknown_since` is not."""
 
 
+_first_open = (
+    select(func.min(_earlier.c.id))
+    .where(
+        _earlier.c.conversation_id.in_(bindparam("b_ids", expanding=True)),
+        is_open("earlier"),
+        or_(_earlier.c.state != "unknown", _earlier.c.unknown_at > bindparam("unknown_since")),
+    )
+    .group_by(_earlier.c.conversation_id)
+)
+HEADS = select(outbox.c.conversation_id).where(outbox.c.id.in_(_first_open), is_open())
+"""The conversations of `b_ids` in which a message is still to leave, by their first one."""
+
 _FREE_FOR = 60_000_000  # microseconds after it let go in which an unknown head's followers are looked for
 
 

@@ -5,6 +5,7 @@ Replies and first messages stand in `gateway.requests`, the changes of a ticket 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -59,6 +60,16 @@ class ContactPatch(In):
     tags: Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(max_length=200)] | UnsetType = UNSET
     vip: bool | UnsetType = UNSET
     attributes: dict[str, str | bool | int | float | list[str] | None] | UnsetType = UNSET
+
+
+class SuppressionRequest(In):
+    """An address to leave alone. Without `expires_at` until somebody takes it off the list."""
+
+    channel: Annotated[str, Meta(min_length=1, max_length=32)]
+    address: Annotated[str, Meta(min_length=1, max_length=320)]
+    scope: Literal["all", "automatic", "marketing"] = "all"
+    reason: Annotated[str, Meta(max_length=500)] = ""
+    expires_at: datetime | None = None
 
 
 class MergeRequest(In):

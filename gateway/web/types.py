@@ -514,6 +514,21 @@ class Decided(Out):
     skipped: list[Id]
 
 
+class Suppression(Out):
+    """An address nothing is sent to. `detail`: the platform's words, or what a person wrote."""
+
+    id: Id
+    channel: str
+    address: str
+    scope: Literal["all", "automatic", "marketing"]
+    reason: Literal["bounce", "complaint", "manual"]
+    detail: str
+    message_id: str | None
+    created_by: str
+    created_at: Moment
+    expires_at: Moment | None
+
+
 class Upload(Out):
     """A file that can be attached to a reply by its id."""
 

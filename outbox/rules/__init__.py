@@ -17,6 +17,7 @@ from outbox.rules.answers import answerable, automatic_answers, private_reply, r
 from outbox.rules.content import empty, links, media, parts, text_length
 from outbox.rules.declare import Spec, installed, rule, spec_of
 from outbox.rules.hours import quiet_hours
+from outbox.rules.linked_files import linked_files
 from outbox.rules.permission import (
     account,
     blocked,
@@ -30,6 +31,7 @@ from outbox.rules.permission import (
     visibility,
 )
 from outbox.rules.repeats import duplicate, repeated
+from outbox.rules.suppression import suppression
 from outbox.rules.windows import window, window_messages
 from outbox.verdict import Change, Verdict
 
@@ -44,6 +46,7 @@ PERMISSION: tuple[Rule, ...] = (
     recipient,
     blocked,
     opt_out,
+    suppression,
     answerable,
     private_reply,
     window,
@@ -59,6 +62,7 @@ PERMISSION: tuple[Rule, ...] = (
     pace,
 )
 FORM: tuple[Rule, ...] = (  # in this order: each sees what the one before made of it
+    linked_files,
     media,
     parts,
     text_length,
@@ -74,6 +78,7 @@ CLASS_OF_RULE = {
     "opt_out": "opted-out",
     "blocked": "bad-recipient",
     "recipient": "bad-recipient",
+    "suppression": "bad-recipient",
     "loop_guard": "policy",
     "account": "permanent",
     "closed_ticket": "permanent",

@@ -254,7 +254,7 @@ INBOUND: dict[str, tuple[Event, ...]] = {  # file -> events
             channel="email",
             person=Person((person("ann@customer.test"),)),
             state="opted_out",
-            scope="all",
+            scope="automatic",
             source="complaint",
         ),
     ),

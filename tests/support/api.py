@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,6 +119,6 @@ class Api:
     async def upload(self, content: bytes, filename: str, media_type: str) -> str:
         """Upload a file; its id."""
         form = aiohttp.FormData()
-        form.add_field("file", content, filename=filename, content_type=media_type)
+        form.add_field("file", io.BytesIO(content), filename=filename, content_type=media_type)
         found: str = (await self._ok("POST", "uploads", data=form))["id"]
         return found

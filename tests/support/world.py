@@ -46,8 +46,11 @@ class TestClock:
         return datetime.now(UTC) + self.ahead
 
 
-def config(whatsapp: MetaWhatsApp, twilio: TwilioSimulator, mail: MailWorld, *, more: str = "") -> str:
-    """A `gateway.toml` with an account on each simulated platform. `more` is added to [gateway]."""
+def config(
+    whatsapp: MetaWhatsApp, twilio: TwilioSimulator, mail: MailWorld, *, more: str = "", mail_more: str = "",
+    sms_more: str = "",
+) -> str:  # fmt: skip
+    """A `gateway.toml` with an account on each simulated platform. `more` is added to [gateway], the rest to theirs."""
     return f"""
 [gateway]
 public_url = "{PUBLIC_URL}"
@@ -84,6 +87,7 @@ account_sid = "{twilio.account_sid}"
 auth_token = "{twilio.auth_token}"
 number = "{NUMBER}"
 api_base = "{twilio.url}"
+{sms_more}
 
 [[accounts]]
 id = "mail"
@@ -91,6 +95,7 @@ adapter = "email"
 address = "{SUPPORT}"
 name = "Shop Support"
 smtp = {{ host = "127.0.0.1", port = {mail.port}, security = "none" }}
+{mail_more}
 
 [[accounts]]
 id = "mail-sales"
@@ -135,24 +140,24 @@ class World:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, directory: Path, *, more: str = "") -> AsyncIterator[World]:
-        """Everything up, until the block ends."""
+    async def open(cls, directory: Path, **more: str) -> AsyncIterator[World]:
+        """Everything up, until the block ends. `more` is for `config`."""
         async with AsyncExitStack() as stack:
-            world = await stack.enter_async_context(cls.platforms(directory, more=more))
+            world = await stack.enter_async_context(cls.platforms(directory, **more))
             await world.start()
             stack.push_async_callback(world.stop)
             yield world
 
     @classmethod
     @asynccontextmanager
-    async def platforms(cls, directory: Path, *, more: str = "") -> AsyncIterator[World]:
+    async def platforms(cls, directory: Path, **more: str) -> AsyncIterator[World]:
         """The platforms and a `gateway.toml` for them; no gateway yet."""
         twilio = TwilioSimulator(public_url=PUBLIC_URL, whatsapp_numbers=(WHATSAPP_NUMBER,))
         twilio.whatsapp.templates[CONTENT_SID] = ContentTemplate(CONTENT_SID, variables=2)
         async with MetaWhatsApp() as whatsapp, twilio, MailWorld() as mail:
             whatsapp.add_template(Approved("order_update", "en", parameters=2))
             world = cls(directory, whatsapp, twilio, mail)
-            world.file.write_text(config(whatsapp, twilio, mail, more=more), "utf-8")
+            world.file.write_text(config(whatsapp, twilio, mail, **more), "utf-8")
             yield world
 
     @property

@@ -29,6 +29,8 @@ LIST_ROUTES = [
     route for route in ROUTES if route.method == "GET" and "{" not in route.path and route.scope and not route.unlimited
 ]  # fmt: skip
 
+UNLIMITED_ROUTES = [route for route in ROUTES if route.unlimited]
+
 
 class Both:
     """One customer at each account, the key of the second, and ids of everything the first has."""
@@ -125,3 +127,19 @@ async def test_no_list_shows_one_tenant_what_is_the_others(both: Both) -> None:
         answer = await both.gateway.call("GET", route.path, key=both.key)
         assert answer.status in (200, 403), (route.path, answer.status, answer.body)
         assert not [value for value in hidden if value in answer.body], (route.path, answer.body)
+
+
+async def test_what_concerns_every_account_is_for_keys_that_see_all(both: Both) -> None:
+    """The list of addresses left alone among it: one tenant can neither read it nor silence another's customers."""
+    entry = {"channel": "echo", "address": "+491511000001", "reason": "A secret of tenant A"}
+    made = await both.gateway.ok("POST", "/api/v1/suppressions", 201, json=entry)
+    assert {"/api/v1/suppressions", "/api/v1/suppressions/{id}"} <= {route.path for route in UNLIMITED_ROUTES}
+    before = await both.everything()
+    for route in UNLIMITED_ROUTES:
+        path = route.path.replace("{id}", made["id"]).replace("{name}", "agent")
+        body = entry if route.path == "/api/v1/suppressions" and route.method == "POST" else None
+        answer = await both.gateway.call(route.method, path, key=both.key, json=body)
+        assert answer.status == 403, (route.method, path, answer.status, answer.body)
+        assert b"secret" not in answer.body
+    assert await both.everything() == before
+    assert (await both.gateway.ok("GET", "/api/v1/suppressions"))["items"] == [made]

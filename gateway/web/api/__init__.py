@@ -11,8 +11,10 @@ from gateway.web.api import (
     gateway,
     messages,
     queues,
+    suppressions,
     suspended,
     tickets,
+    unsubscribe,
     users,
 )
 from gateway.web.routes import Route
@@ -28,5 +30,7 @@ ROUTES: tuple[Route, ...] = (
     *suspended.ROUTES,
     *users.ROUTES,
     *access.ROUTES,
+    *suppressions.ROUTES,
+    *unsubscribe.ROUTES,
     *gateway.ROUTES,
 )

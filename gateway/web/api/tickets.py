@@ -6,7 +6,7 @@ from typing import get_args
 
 from sqlalchemy import Connection
 
-from gateway import typing_signal
+from gateway import automatic, replies, typing_signal
 from gateway.bus import LiveEvent
 from gateway.store import tickets as store
 from gateway.store import views
@@ -73,7 +73,7 @@ async def patch_ticket(call: Call) -> Reply:
     """Change a ticket; every change is an event on it."""
     patch: Patch = call.body
 
-    def job(connection: Connection) -> tuple[types.Ticket, bool]:
+    def job(connection: Connection) -> tuple[types.Ticket, bool, list[LiveEvent]]:
         before = visible_ticket(connection, call)
         with user_problems():
             check_assignment(connection, patch.assignee or None, patch.group or None)
@@ -83,9 +83,13 @@ async def patch_ticket(call: Call) -> Reply:
             raise Problem("ticket_closed", "a closed ticket takes no change but its followers") from None
         except NoSuchTicket:
             raise Problem("not_found", "there is no such ticket") from None
-        return _one(connection, call), before["sequence"] != after["sequence"]
+        told = automatic.told_of(connection, call.core, replies.file, before)
+        return _one(connection, call), before["sequence"] != after["sequence"], told
 
-    ticket, changed = await call.write(job)
+    ticket, changed, told = await call.write(job)
+    if told:
+        call.core.bus.publish(told)
+        call.core.bus.wake("outbox")
     if changed:
         data = {
             "ticket_id": ticket.id,

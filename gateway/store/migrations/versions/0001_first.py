@@ -40,6 +40,7 @@ TABLES = (
     "receipts",
     "roles",
     "sessions",
+    "suppressions",
     "suspended",
     "templates",
     "ticket_events",
@@ -618,6 +619,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_sessions")),
     )
     op.create_index("ix_sessions_user_id", "sessions", ["user_id"], unique=False)
+    op.create_table(
+        "suppressions",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("address", sa.Text(), server_default="", nullable=False),
+        sa.Column("scope", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("reason", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("detail", sa.Text(), server_default="", nullable=False),
+        sa.Column("message_id", sa.String(length=32), nullable=True),
+        sa.Column("created_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("strikes", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("active", sa.Boolean(), server_default=sa.text("(true)"), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suppressions")),
+        sa.UniqueConstraint("address", "channel", "scope", name=op.f("uq_suppressions_address_channel_scope")),
+    )
+    op.create_index("ix_suppressions_expires_at", "suppressions", ["expires_at"], unique=False)
     op.create_table(
         "suspended",
         sa.Column("id", sa.String(length=32), nullable=False),

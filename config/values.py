@@ -1,0 +1,133 @@
+"""From what TOML holds to typed, frozen values; what does not fit becomes a fault with its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from config.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with the configuration: where, and what."""
+
+    key: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}" if self.key else self.problem
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `faults` has every fault found, in the file's order."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
+
+
+class Values:
+    """Builds dataclasses from tables and gathers every fault on the way. Files are sought from `base_dir`."""
+
+    def __init__(self, base_dir: Path, environ: Mapping[str, str]) -> None:
+        self.base_dir, self.environ = base_dir, environ
+        self.faults: list[Fault] = []
+
+    def fault(self, key: str, problem: str) -> None:
+        self.faults.append(Fault(key, problem))
+
+    def build(self, kind: type[Any], table: Any, where: str) -> Any:
+        """An instance of the dataclass `kind` from a table, or None after a fault."""
+        if not isinstance(table, dict):
+            self.fault(where, "must be a table")
+            return None
+        hints = typing.get_type_hints(kind)
+        fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+        for key in (key for key in table if key not in fields):
+            self.fault(f"{where}.{key}", f"unknown setting; known are {', '.join(sorted(fields))}")
+        needed = frozenset(kind.needed(table)) if hasattr(kind, "needed") else frozenset[str]()  # by its other settings
+        optional = {
+            name
+            for name, spec in fields.items()
+            if spec.default is not dataclasses.MISSING or spec.default_factory is not dataclasses.MISSING
+        } - needed
+        before = len(self.faults)  # what is unknown does not hide what is wrong with the rest
+        values = {
+            key: self.build_value(hints[key], value, f"{where}.{key}")
+            for key, value in table.items()
+            if key in fields and not (value == "" and hints[key] is Secret and key in optional)
+        }
+        for name in fields:
+            if name not in optional and name not in table:
+                self.fault(f"{where}.{name}", "missing")
+        if len(self.faults) > before:
+            return None
+        try:
+            return kind(**values)
+        except ValueError as error:  # a dataclass may refuse a combination: lines of "key: problem"
+            for line in str(error).splitlines() or [""]:
+                key, _, problem = line.partition(": ")
+                self.fault(f"{where}.{key}" if problem else where, problem or key)
+            return None
+
+    def build_value(self, hint: Any, value: Any, where: str) -> Any:
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if origin in (Union, types.UnionType):
+            inner = [argument for argument in arguments if argument is not type(None)]
+            return self.build_value(inner[0], value, where) if len(inner) == 1 else value
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            return self.build(hint, value, where)
+        if isinstance(value, str):
+            value = self._resolve(value, where)
+            if value is None:
+                return None
+        if hint is Secret:
+            return Secret(value) if isinstance(value, str) and value else self._wrong(where, "a text", value)
+        if origin is tuple:
+            entries = value if isinstance(value, list) else [value] if value != "" else []
+            places = [where] * len(entries)
+            if isinstance(value, list) and dataclasses.is_dataclass(arguments[0]):
+                places = [f"{where}[{index}]" for index in range(len(entries))]
+            return tuple(
+                self.build_value(arguments[0], entry, place) for entry, place in zip(entries, places, strict=True)
+            )
+        if origin is Literal:
+            if value not in arguments:
+                self.fault(where, f"must be one of {', '.join(map(str, arguments))}")
+            return value
+        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if hint is int and isinstance(value, bool):
+            return self._wrong(where, "a whole number", value)
+        if hint in (str, int, float, bool):
+            words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+            return value if isinstance(value, hint) else self._wrong(where, words[hint], value)
+        return value
+
+    def _wrong(self, where: str, wanted: str, value: Any) -> None:
+        problem = "is empty" if value == "" else f"must be {wanted}"
+        self.fault(where, problem)
+
+    def _resolve(self, value: str, where: str) -> str | None:
+        if value.startswith("env:"):
+            name = value[4:]
+            if name not in self.environ:
+                self.fault(where, f"environment variable {name} is not set")
+                return None
+            return self.environ[name]
+        if value.startswith("file:"):
+            try:
+                return (self.base_dir / value[5:]).read_text("utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                self.fault(
+                    where,
+                    f"cannot read {value[5:]}: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}",
+                )
+                return None
+        return value
