@@ -200,6 +200,8 @@ async def test_a_complaint_ends_what_machines_send(world: World) -> None:
     await world.mailed(ANN)
     ticket = await world.api.ticket()
     mail = await reply_to(world, ticket, "Hi")
+    made_up = COMPLAINT.format(to=SUPPORT, who="stranger@customer.test", id="<1@made.up>").encode()
+    await world.mail.hand_over(world.smtp_port, "anybody@elsewhere.test", [SUPPORT], made_up)  # says nothing of anybody
     raw = COMPLAINT.format(to=SUPPORT, who=ANN, id=mail.message_id).encode()
     await world.mail.hand_over(world.smtp_port, "fbl@provider.test", [SUPPORT], raw)
     await world.api.until("suppressions", lambda page: len(page["items"]) == 2)

@@ -272,6 +272,8 @@ def _reaction(ctx: Context, row: EventRow, event: Reaction) -> tuple[str, str]:
 def _consent(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[str, str]:
     if event.person is None:
         return "ignored", "no person named"
+    if event.source == "complaint" and not people.lookup(ctx, event.person.addresses, event.channel, row.account):
+        return "ignored", "a complaint of nobody we know"  # anybody could send one, about anybody
     identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
     if not event.topic:  # what concerns one topic is logged, and changes nothing else
         _set_consent(identity, event.state, event.scope)
