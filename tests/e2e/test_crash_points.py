@@ -23,6 +23,7 @@ import pytest
 from adapters.sandbox.line import LineSimulator, User
 from outbox.crashpoints import POINTS
 from tests.support.api import Api
+from tests.support.dying import Nursery
 from tests.support.process import Served, run
 from tests.support.world import World, eventually
 
@@ -83,7 +84,7 @@ class Desk:
 async def test_a_death_at_every_point_breaks_no_promise(tmp_path: Path) -> None:
     print(f"\nseed {SEED}")
     chance = random.Random(SEED)
-    async with World.platforms(tmp_path) as world, LineSimulator() as line:
+    async with World.platforms(tmp_path) as world, LineSimulator() as line, Nursery.open(tmp_path) as nursery:
         with world.file.open("a") as config:
             config.write(
                 LINE.format(
@@ -107,14 +108,16 @@ async def test_a_death_at_every_point_breaks_no_promise(tmp_path: Path) -> None:
         desk.tickets += await desk.api.items("tickets", len(points), channel="whatsapp")
         await served.stop(signal.SIGKILL)
         for number, point in enumerate(points, 1):
-            served = await Served.start(world.file, "--listen", listen, dying=(point, chance.randint(1, 2)))
+            life = await nursery.born(
+                point, chance.randint(1, 2), "serve", "--config", str(world.file), "--listen", listen
+            )
             until = asyncio.get_running_loop().time() + 60
-            while served.process.returncode is None:
+            while not life.over:
                 assert asyncio.get_running_loop().time() < until, f"{point} is never passed"
                 await desk.work(point, number)
                 await asyncio.sleep(0.02)
             print(f"died at {point}")
-            assert await served.stop() == -signal.SIGKILL, (point, served.err[-5:])
+            assert await life.ended() == -signal.SIGKILL, (point, life.log.read_text("utf-8")[-1000:])
         world.whatsapp._faults.clear()
         served = await Served.start(world.file, "--listen", listen)
         await _quiet(tmp_path)
