@@ -103,9 +103,8 @@ async def test_a_death_at_every_point_breaks_no_promise(tmp_path: Path) -> None:
         points = [name for name in POINTS if name not in BY_TIME]
         await line.customer_writes(line.add_user(User("U" + "a" * 32)), "Hello")
         desk.tickets = await desk.api.items("tickets", 1)
-        await desk.say(
-            desk.tickets[0]
-        )  # uses up the reply token, which no key covers: unknown, it would hold up the rest
+        # the first answer uses up the reply token, which no key covers: unknown, it would hold up the rest
+        await desk.say(desk.tickets[0])
         await eventually(lambda: line.inbox)
         for number, point in enumerate(points):  # for each death somebody whom no unknown message holds up
             await world.whatsapp.customer_writes(world.customer(point, f"49151123456{number:02}"), "Hello")
