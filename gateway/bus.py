@@ -56,7 +56,7 @@ class Bus:
         """Tell every listener; one that is too far behind is cut off and comes back by its last id."""
         for event in events:
             self._count += 1
-            numbered = msgspec.structs.replace(event, id=self._count)
+            numbered = LiveEvent(event.type, event.data, event.account, self._count)
             self._recent.append(numbered)
             for queue in list(self._listeners):
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 
 from argon2 import PasswordHasher
@@ -10,7 +11,12 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 LEAST, MOST = 12, 256  # characters (ASVS 5.0, 6.2)
 _hasher = PasswordHasher()
-_NOBODY = _hasher.hash(secrets.token_urlsafe(16))  # what an unknown name is checked against: it takes as long
+
+
+@functools.cache
+def _nobody() -> str:
+    """What an unknown name is checked against: it takes as long. Made when first asked for, not with each command."""
+    return _hasher.hash(secrets.token_urlsafe(16))
 
 
 def problem(password: str, *names: str) -> str:
@@ -40,8 +46,9 @@ async def fits(password: str, stored: str) -> bool:
 
 
 def _fits(password: str, stored: str) -> bool:
+    nobody = _nobody()  # whoever asks first, known or not, waits for it
     try:
-        _hasher.verify(stored or _NOBODY, password)
+        _hasher.verify(stored or nobody, password)
     except (VerificationError, InvalidHashError):
         return False
     return bool(stored)

@@ -255,7 +255,7 @@ def _ended(task: asyncio.Task[None]) -> None:
         log.critical("gateway.worker_ended", extra={"worker": task.get_name(), "error": type(error).__name__})
 
 
-def _calm_collector() -> None:
+def calm_collector() -> None:
     """What stands at the start lives as long as the process: the collector need not walk it.
 
     A batch of intake makes thousands of short-lived records: by default the collector would run all the time.
@@ -273,7 +273,7 @@ async def serve(settings: Settings, roles: Sequence[str], found: Mapping[str, Fo
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopping.set)
     await gateway.start()
-    _calm_collector()
+    calm_collector()
     print(f"listening on {gateway.address}", flush=True)
     if gateway.smtp is not None:
         print(f"receiving mail on port {gateway.smtp.port}", flush=True)

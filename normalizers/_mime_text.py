@@ -337,6 +337,8 @@ def address_forms(address: str) -> Iterator[str]:
 
 def own_form(address: str, own: Container[str]) -> str:
     """The address as one of `own` (addresses and domains, see `address_forms`), without its plus tag, or ""."""
+    if "@" not in address:  # a phone number or a user id has no other form
+        return address if address in own else ""
     for form in address_forms(address):
         if form in own:
             return untagged(address)[0] if form.startswith("*@") else form

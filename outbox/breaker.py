@@ -28,6 +28,7 @@ class Breaker:
     _open_for: timedelta = timedelta(0)  # zero: closed
     _until: datetime | None = None
     _probing: bool = False
+    _failed_at: datetime | None = None  # of the last failure
 
     def state(self, now: datetime) -> BreakerState:
         """Open until its time is over, then half-open until the probe has come back."""
@@ -68,6 +69,10 @@ class Breaker:
                 self._trip(now)
             return
         self._results.append((now, ok))
+        if not ok:
+            self._failed_at = now
+        elif self._failed_at is None or now - self._failed_at > SPAN:
+            return  # nothing failed lately
         recent = [good for at, good in self._results if now - at <= SPAN]
         if len(recent) >= LEAST and recent.count(False) >= SHARE * len(recent):
             self._trip(now)

@@ -6,6 +6,7 @@ claim, under a lock of the store, so that all of them together keep within the p
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -109,6 +110,7 @@ class Pacing:
         return self._pace_of(parcel.account, parcel.channel)
 
 
+@functools.lru_cache(maxsize=4096)
 def _short(words: str) -> str:
     """Stands for a source or a recipient in a key: of bounded length, and nobody's address."""
     return hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

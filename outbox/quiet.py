@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import phonenumbers
-from phonenumbers import geocoder, timezone
+from phonenumbers import timezone
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = 24 * 60  # minutes
@@ -60,10 +60,18 @@ def of_number(number: str) -> Whereabouts:
         return NOWHERE_KNOWN
     zones = tuple(name for name in timezone.time_zones_for_number(parsed) if zone(name) is not None)
     region = phonenumbers.region_code_for_number(parsed) or ""
-    if region == "US" and (place := geocoder.description_for_number(parsed, "en")):
+    if region == "US" and (place := _place(parsed)):
         state = place.rpartition(", ")[2]
         region = f"US-{_STATES.get(state, state)}"
     return Whereabouts(zones, region, phone=True)
+
+
+def _place(number: phonenumbers.PhoneNumber) -> str:
+    """The name libphonenumber gives to an area. Its tables are read when first asked for: that takes longer than all
+    else a command needs."""
+    from phonenumbers import geocoder
+
+    return str(geocoder.description_for_number(number, "en"))
 
 
 @functools.lru_cache(1024)

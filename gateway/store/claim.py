@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 from gateway.bus import LiveEvent
 from gateway.ids import micros, moment, new_id
 from gateway.store import dialect, outcomes, pacing, states
+from gateway.store.dialect import among_bound
 from gateway.store.facts import FactSource, Subject, about, subject_of
 from gateway.store.rights import use_tokens
 from gateway.store.schema import account_states, attempts, messages, outbox
@@ -51,7 +52,7 @@ _AT_LEAST = 32  # heads looked at, however few may go: those whose channel is fu
 _next_account = select(func.min(outbox.c.account)).where(states.is_due(), outbox.c.account > bindparam("b_account"))
 _take = (
     update(outbox)
-    .where(outbox.c.id.in_(bindparam("b_ids", expanding=True)))
+    .where(among_bound(outbox.c.id, "b_ids"))
     .values(
         state="sending", attempts=outbox.c.attempts + 1, fence=outbox.c.fence + 1, owner=bindparam("b_owner"),
         lease_until=bindparam("b_lease"), unknown_at=None, asked_at=None,
@@ -62,7 +63,7 @@ _take = (
 _paused = select(account_states).where(account_states.c.scope == "", account_states.c.paused_until > bindparam("b_now"))
 _show = (
     update(messages)
-    .where(messages.c.id.in_(bindparam("b_ids", expanding=True)), messages.c.status.in_(("queued", "held")))
+    .where(among_bound(messages.c.id, "b_ids"), messages.c.status.in_(("queued", "held")))
     .values(status="sending")
     .returning(messages.c.id, messages.c.ticket_id, messages.c.account)
 )

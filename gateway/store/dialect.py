@@ -12,13 +12,17 @@ from typing import Any
 import msgspec
 from sqlalchemy import (
     ARRAY,
+    Boolean,
     ColumnElement,
     Connection,
+    Dialect,
     Engine,
     Select,
     Table,
     Text,
+    TypeDecorator,
     any_,
+    bindparam,
     create_engine,
     event,
     func,
@@ -28,7 +32,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.sql.functions import FunctionElement
 
 _INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 SQLITE_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))  # without the WAL-reset fault (SQLite, "WAL-reset bug", 2026)
@@ -196,6 +202,48 @@ def among(connection: Connection, column: ColumnElement[str], values: Iterable[s
     if connection.dialect.name == "sqlite":
         return column.in_(select(func.json_each(msgspec.json.encode(names).decode()).table_valued("value").c.value))
     return column == any_(literal(names, ARRAY(Text)))
+
+
+class _Names(TypeDecorator[Sequence[str]]):
+    """Many texts as one value: an array, or a JSON list where there are no arrays."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(ARRAY(Text) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        names = list(value)
+        return names if dialect.name == "postgresql" else msgspec.json.encode(names).decode()
+
+
+class _Among(FunctionElement[bool]):
+    """See `among_bound`."""
+
+    type = Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: Any = None) -> _Among:
+        """As it is: with `= 1` behind it, as a function's result gets, no index would be used."""
+        return self
+
+
+@compiles(_Among)
+def _among_in_json(element: _Among, compiler: Any, **more: Any) -> str:
+    column, names = (compiler.process(clause, **more) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({names}))"  # noqa: S608 - both are compiled expressions
+
+
+@compiles(_Among, "postgresql")
+def _among_in_array(element: _Among, compiler: Any, **more: Any) -> str:
+    column, names = (compiler.process(clause, **more) for clause in element.clauses)
+    return f"{column} = ANY ({names})"
+
+
+def among_bound(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    """As `among`, for a statement that is made once: its values are bound under `name` when it runs."""
+    return _Among(column, bindparam(name, type_=_Names()))
 
 
 def for_claim(connection: Connection, statement: Select[Any]) -> Select[Any]:

@@ -14,6 +14,7 @@ from gateway.accounts import Accounts
 from gateway.drafts import Draft
 from gateway.ids import micros, moment
 from gateway.store import suppressions
+from gateway.store.dialect import among_bound
 from gateway.store.rights import Rights, rights_of
 from gateway.store.schema import account_states, identities, messages, templates, tickets
 from gateway.store.whereabouts import whereabouts
@@ -80,10 +81,10 @@ _ABOUT = (
     .join_from(messages, tickets, tickets.c.id == messages.c.ticket_id)
     .join(identities, identities.c.id == messages.c.identity_id)
     .outerjoin(_answered, _answered.c.id == messages.c.in_reply_to)
-    .where(messages.c.id.in_(bindparam("b_ids", expanding=True)))
+    .where(among_bound(messages.c.id, "b_ids"))
 )
 _PAUSES = select(account_states).where(
-    account_states.c.account.in_(bindparam("b_accounts", expanding=True)),
+    among_bound(account_states.c.account, "b_accounts"),
     account_states.c.paused_until > bindparam("b_now"),
 )
 
@@ -310,9 +311,7 @@ class FactSource:
         return cache[account_id]
 
 
-_CONTACTS = select(identities.c.id, identities.c.contact_id).where(
-    identities.c.id.in_(bindparam("b_ids", expanding=True))
-)
+_CONTACTS = select(identities.c.id, identities.c.contact_id).where(among_bound(identities.c.id, "b_ids"))
 
 
 def _ids(subjects: Sequence[Subject]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, insert, null, select, text, update
 from adapters import ErrorClass, Sent
 from gateway.ids import micros, new_id, rfc3339
 from gateway.store import outcome_news, pauses, states
-from gateway.store.dialect import insert_ignore, run_many
+from gateway.store.dialect import among_bound, insert_ignore, run_many
 from gateway.store.people import set_consent
 from gateway.store.schema import (
     addresses,
@@ -85,7 +85,7 @@ _ROWS = (
         outbox.c.id, outbox.c.state, outbox.c.fence, outbox.c.attempts, outbox.c.external_id, outbox.c.sent_at,
         outbox.c.error, outbox.c.settled,
     )
-    .where(outbox.c.id.in_(bindparam("b_ids", expanding=True)))
+    .where(among_bound(outbox.c.id, "b_ids"))
     .with_for_update()  # says nothing where one connection writes
 )  # fmt: skip
 
@@ -158,7 +158,7 @@ _AWAKEN = (
     .where(
         events.c.account == bindparam("b_account"),
         text("events.state = 'parked'"),  # word for word the condition of its index
-        events.c.waits_for.in_(bindparam("b_refs", expanding=True)),
+        among_bound(events.c.waits_for, "b_refs"),
     )
     .values(state="new", not_before=None)
 )
@@ -183,7 +183,7 @@ def know_by(connection: Connection, sent: Sequence[tuple[Parcel, Sent]]) -> bool
     return woken > 0
 
 
-_IDENTITIES = select(messages.c.id, messages.c.identity_id).where(messages.c.id.in_(bindparam("b_ids", expanding=True)))
+_IDENTITIES = select(messages.c.id, messages.c.identity_id).where(among_bound(messages.c.id, "b_ids"))
 
 
 def _people(connection: Connection, effective: Sequence[Outcome], now: int) -> None:

@@ -12,20 +12,20 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, select
 
 from gateway.ids import micros
-from gateway.store.dialect import insert_ignore, upsert_many
+from gateway.store.dialect import among_bound, insert_ignore, upsert_many
 from gateway.store.schema import paces
 from outbox.limiter import Slot
 from outbox.ports import Ledger, Parcel
 
 _KEPT = (
     select(paces.c.key, paces.c.taken)
-    .where(paces.c.key.in_(bindparam("b_keys", expanding=True)))
+    .where(among_bound(paces.c.key, "b_keys"))
     .order_by(paces.c.key)
     .with_for_update()  # says nothing where one connection writes
 )
 _ALL = select(paces.c.key, paces.c.taken).where(paces.c.until > bindparam("b_now"))
 _FULL = select(paces.c.key, paces.c.full_until).where(
-    paces.c.key.in_(bindparam("b_keys", expanding=True)), paces.c.full_until > bindparam("b_now")
+    among_bound(paces.c.key, "b_keys"), paces.c.full_until > bindparam("b_now")
 )
 
 

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, TextClause, bindparam, exists, func, literal, or_, select, text, update
 
 from gateway.bus import LiveEvent
-from gateway.store.dialect import insert_many, run_many
+from gateway.store.dialect import among_bound, insert_many, run_many
 from gateway.store.schema import dead_letters, messages, outbox, ticket_events, tickets
 from gateway.store.tickets import event_row
 from gateway.tickets import Actor, Entry
@@ -75,10 +75,10 @@ _SET_MESSAGE = (
 _MESSAGES = select(
     messages.c.id, messages.c.ticket_id, messages.c.account, messages.c.status, messages.c.external_id,
     messages.c.error, messages.c.sent_at,
-).where(messages.c.id.in_(bindparam("b_ids", expanding=True)))  # fmt: skip
+).where(among_bound(messages.c.id, "b_ids"))  # fmt: skip
 _PARTS = (
     select(outbox.c.message_id, outbox.c.state, outbox.c.error, outbox.c.external_id, outbox.c.sent_at)
-    .where(outbox.c.message_id.in_(bindparam("b_ids", expanding=True)))
+    .where(among_bound(outbox.c.message_id, "b_ids"))
     .order_by(outbox.c.message_id, outbox.c.part, outbox.c.id)
 )
 
@@ -151,7 +151,7 @@ _RAISE = (
 )
 
 
-_SEQUENCES = select(tickets.c.id, tickets.c.sequence).where(tickets.c.id.in_(bindparam("b_ids", expanding=True)))
+_SEQUENCES = select(tickets.c.id, tickets.c.sequence).where(among_bound(tickets.c.id, "b_ids"))
 
 
 def log_many(connection: Connection, entries: Mapping[str, Sequence[Entry]], now: int) -> None:
@@ -177,7 +177,7 @@ def log_many(connection: Connection, entries: Mapping[str, Sequence[Entry]], now
 _heads = (
     select(func.min(outbox.c.id))
     .where(
-        outbox.c.conversation_id.in_(bindparam("b_ids", expanding=True)),
+        among_bound(outbox.c.conversation_id, "b_ids"),
         is_open(),
         outbox.c.state == "queued",
         outbox.c.not_before.is_(None),
@@ -238,9 +238,7 @@ def forgotten(connection: Connection, now: int, limit: int = 500) -> list[str]:
 
 def let_go(connection: Connection, ids: Iterable[str], now: int) -> int:
     """Parts found by `forgotten` become due, as far as they still wait."""
-    statement = update(outbox).where(
-        outbox.c.id.in_(bindparam("b_ids", expanding=True)), is_due(), outbox.c.not_before.is_(None)
-    )
+    statement = update(outbox).where(among_bound(outbox.c.id, "b_ids"), is_due(), outbox.c.not_before.is_(None))
     found = list(ids)
     return connection.execute(statement.values(not_before=now), {"b_ids": found}).rowcount if found else 0
 

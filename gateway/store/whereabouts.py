@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 
+from gateway.store.dialect import among_bound
 from gateway.store.schema import contact_values, contacts, identities
 from outbox import quiet
 from outbox.facts import Facts
@@ -23,12 +24,12 @@ _decode = msgspec.json.decode
 _PEOPLE = (
     select(identities.c.id, identities.c.contact_id, identities.c.profile, contacts.c.attributes)
     .join(contacts, contacts.c.id == identities.c.contact_id)
-    .where(identities.c.id.in_(bindparam("b_ids", expanding=True)))
+    .where(among_bound(identities.c.id, "b_ids"))
 )
 _PHONES = (
     select(contact_values.c.contact_id, contact_values.c.value)
     .where(
-        contact_values.c.contact_id.in_(bindparam("b_ids", expanding=True)),
+        among_bound(contact_values.c.contact_id, "b_ids"),
         contact_values.c.attribute == "phone",
         contact_values.c.evidence != "claimed",
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import uvloop
 
+from gateway.runtime import calm_collector
 from tests.bench import accept, intake, normalise, outbound
 from tests.bench.figures import Plan, Report, render
 
@@ -38,6 +39,7 @@ async def main(arguments: list[str]) -> int:
         print(f"no benchmark named {', '.join(unknown)}; there are {', '.join(BENCHES)}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.ERROR)
+    calm_collector()  # as the gateway runs
     machine = f"{os.cpu_count()} cores, {platform.python_implementation()} {platform.python_version()}"
     print(f"seed {seed}; {'quick, ' if quick else ''}{machine}, SQLite {sqlite3.sqlite_version}")
     print("figures: median and range over the rounds; ratios: of the same round")

@@ -2,7 +2,7 @@
 
 bare: reads the body, answers 200. hmac: checks the signature before. durable: the gateway's own application on the
 embedded store, every 200 on disk. platform: a platform's send call that answers after 20 ms.
-All run on uvloop with the runner settings the gateway uses.
+All run on uvloop with the runner and collector settings the gateway uses.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import uvloop
 from aiohttp import web
 
 from adapters import Adapter, Callback
+from gateway.runtime import calm_collector
 from gateway.web.app import create_app, make_runner
 from tests.bench.world import make_core
 
@@ -79,6 +80,7 @@ async def serve(kind: str, directory: Path) -> None:
     runner = make_runner(KINDS[kind](directory))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+    calm_collector()
     print(runner.addresses[0][1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await runner.cleanup()

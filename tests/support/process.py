@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "gateway")
-DYING = (sys.executable, "-m", "tests.support.dying")
 ROOT = Path(__file__).parent.parent.parent
 START_S = 30.0
 
@@ -50,17 +49,11 @@ class Served:
     _readers: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
-    async def start(
-        cls, config: Path, *arguments: str, env: dict[str, str] | None = None, dying: tuple[str, int] | None = None
-    ) -> Served:
-        """Start it; returns once it listens. Raises `AssertionError` when it ends instead.
-
-        `dying`: the crash point at whose so-manieth passing it kills itself.
-        """
+    async def start(cls, config: Path, *arguments: str, env: dict[str, str] | None = None) -> Served:
+        """Start it; returns once it listens. Raises `AssertionError` when it ends instead."""
         began = time.monotonic()
-        command = COMMAND if dying is None else (*DYING, dying[0], str(dying[1]))
         process = await asyncio.create_subprocess_exec(
-            *command, "serve", "--config", str(config), *arguments, cwd=ROOT, env=os.environ | (env or {}),
+            *COMMAND, "serve", "--config", str(config), *arguments, cwd=ROOT, env=os.environ | (env or {}),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, limit=2**24,
         )  # fmt: skip
         served = cls(process)
