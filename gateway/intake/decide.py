@@ -130,7 +130,12 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     visibility = "note" if quiet else "public" if channel is not None and not channel.private else "private"
     message = inbound_row(ctx, row, event, identity, conversation, ticket, at, visibility, flags)
     ctx.changes.messages.append(message)
-    ctx.changes.attachments += attachment_rows(ctx, message["id"], event.attachments)
+    ctx.changes.attachments += attachment_rows(ctx.new_id, message["id"], event.attachments)
+    if event.lookup:
+        ctx.changes.lookups.append(
+            {"message_id": message["id"], "event_id": row.id, "account": account, "not_before": ctx.now,
+             "created_at": ctx.now}
+        )  # fmt: skip
     _refer(ctx, row, event, message)
     ctx.snapshot.messages[message["id"]] = known_of(message)
     ticket.entries.append(Entry("message.received", actor, {"message_id": message["id"], "kind": event.kind}))
@@ -373,7 +378,7 @@ def _echo(ctx: Context, row: EventRow, event: Echo) -> tuple[str, str]:
         ticket.entries.append(Entry("ticket.created", actor, {"via": event.channel, "why": "the business wrote first"}))
     message = echo_row(ctx, row, event, identity, conversation, ticket, at)
     ctx.changes.messages.append(message)
-    ctx.changes.attachments += attachment_rows(ctx, message["id"], event.attachments)
+    ctx.changes.attachments += attachment_rows(ctx.new_id, message["id"], event.attachments)
     ctx.snapshot.refs[row.account, event.id] = message["id"]
     ctx.snapshot.messages[message["id"]] = known_of(message)
     ctx.changes.refs.append({"account": row.account, "ref": event.id, "message_id": message["id"], "outbox_id": None})

@@ -26,6 +26,7 @@ from gateway.store.schema import (
     deliveries,
     events,
     identities,
+    lookups,
     message_refs,
     messages,
     ticket_events,
@@ -266,6 +267,7 @@ _REACT = update(messages).where(messages.c.id == bindparam("message")).values(re
 def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
     insert_many(connection, messages, changes.messages)
     insert_many(connection, attachments, changes.attachments)
+    insert_many(connection, lookups, changes.lookups)
     insert_ignore(connection, message_refs, changes.refs)
     _update(
         connection,
