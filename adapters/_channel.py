@@ -182,6 +182,7 @@ class Channel:
     proactive: bool = True  # a first message to somebody who never wrote is possible
     contents: frozenset[str] = frozenset()  # structured kinds that can be sent: location, contacts, interactive, ...
     quotes: bool = False  # an answer may point at one message of the conversation
+    quote_tokens: bool = False  # by a token that came with it: messages of ours have none
     reactions: bool = False
     edits: bool = False
     echoes_by_text: bool = False  # our own messages come back without our id: text and time tell

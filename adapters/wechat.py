@@ -25,7 +25,7 @@ from adapters._errors import HandshakeRefused, MalformedBody, MediaError, SendEr
 from adapters._http import Http
 from adapters._tokens import InProcessTokens, TokenCache
 from adapters._wechat_api import WeChatApi, before_sending
-from adapters._wechat_body import file_of, request_for, upload_for
+from adapters._wechat_body import check_content, file_of, request_for, upload_for
 from adapters._wechat_crypto import KEY_CHARS, Envelope, Replays, check_fresh, check_signature
 from adapters._wechat_facts import CHANNEL, MEDIA_GONE, NO_SUCH_AGENT, THUMB
 from config.secret import Secrets
@@ -186,6 +186,10 @@ class WeChatAdapter:
         return self._envelope.open(_sealed(body)) if _encrypted(encrypt_type) else body
 
     # --- speaking -----------------------------------------------------------------------------------------------------
+
+    def check_content(self, message: OutboundMessage) -> None:
+        """Pure: see `_wechat_body`. Raises `ContentRefused`."""
+        check_content(message)
 
     async def send(self, message: OutboundMessage) -> Sent:
         """Hand the message over, once; a file is uploaded before. Raises `SendError`.

@@ -9,13 +9,13 @@ import msgspec
 from msgspec import Meta
 
 from gateway.tickets import Status
-from normalizers.model import ContactCards, Interactive, Location
+from normalizers.model import ContactCards, Interactive, Link, Location, Sticker
 from outbox.verdict import Decision, Verdict
 
 TEXT_MAX, HTML_MAX, FILES_MAX, STEPS_MAX = 1_000_000, 2_000_000, 100, 10
 
 
-ContentRequest = Location | ContactCards | Interactive
+ContentRequest = Location | ContactCards | Interactive | Sticker | Link
 """Structured content by its `kind`. Of an interactive one `values` hold what is offered: buttons, rows, a url, ..."""
 
 

@@ -357,7 +357,16 @@ async def test_content_that_cannot_go_is_refused_with_its_field(world: World) ->
             "attachments",
         ),
         ({"text": "Hi", "in_reply_to": "0" * 32}, "in_reply_to"),
-        ({"content": {"kind": "sticker"}}, "content.kind"),
+        ({"content": {"kind": "sticker"}}, "content"),
+        ({"content": {"kind": "order"}}, "content.kind"),
+        (
+            {"text": "Well?", "content": {"kind": "interactive", "values": {"buttons": ["a", "b", "c", "d"]}}},
+            "content.values.buttons",
+        ),
+        (
+            {"text": "Well?", "content": {"kind": "interactive", "values": {"rows": ["a", {"title": "x" * 25}]}}},
+            "content.values.rows[1].title",
+        ),
     )
     for body, field in asked:
         answer = await world.api.call("POST", f"tickets/{ticket['id']}/replies", json=body)
