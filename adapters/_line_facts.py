@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from adapters._channel import Channel, Keywords, Limits, MediaRule, Pace
+from adapters._channel import AnswerRule, Channel, Keywords, Limits, MediaRule, Pace
 from adapters._errors import ErrorRule
 
 _MB = 1_000_000  # bytes
@@ -84,6 +84,14 @@ KEYWORDS = Keywords(
     source="our own list; LINE itself knows no words, only blocking",
 )  # fmt: skip
 
+STANDBY = AnswerRule(
+    flag="standby",
+    absent=True,
+    reason="another module holds the conversation",
+    remedy="answer there, or wait until it passes the conversation on",
+    source="LINE, Messaging API reference, Common properties (mode), 2026-07",
+)
+
 CHANNEL = Channel(
     name="line",
     title="LINE",
@@ -105,6 +113,8 @@ CHANNEL = Channel(
     receipts=(),  # ordinary messages have none; only a video tells that it was watched to its end
     address_kinds=("user_id",),
     proactive=False,  # only ids seen in a signed event may be written to
+    invited_by=frozenset({"follow"}),
+    answer_rules=(STANDBY,),
     contents=frozenset({"location", "sticker", "interactive"}),
     quotes=True,
     quote_tokens=True,

@@ -290,7 +290,8 @@ class WeChatAdapter:
         tags = answer.get("tagid_list")
         if isinstance(tags, list) and tags:
             known["tagid_list"] = ",".join(str(tag) for tag in tags if isinstance(tag, int))
-        return Person(tuple(addresses), profile=known, language=text(answer, "language").replace("_", "-"))
+        language = text(answer, "language").replace("_", "-")
+        return Person(tuple(addresses), "", "", known, language, unreachable=answer.get("subscribe") == 0)
 
     async def probe(self) -> None:
         """Fetch a token: proves app id, secret and that our address is allowed. Raises `SendError`."""

@@ -184,7 +184,7 @@ class Judged(msgspec.Struct, frozen=True):
 class RequestError(Exception):
     """A request that cannot be carried out: the HTTP `status`, a stable `code`, the `field`, and a sentence."""
 
-    def __init__(self, status: Literal[404, 409, 422], code: str, detail: str, field: str = "") -> None:
+    def __init__(self, status: Literal[404, 409, 422, 502], code: str, detail: str, field: str = "") -> None:
         super().__init__(detail)
         self.status, self.code, self.detail, self.field = status, code, detail, field
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, Update, bindparam, case, literal_column, select, text, update
+from sqlalchemy import Connection, Integer, Update, bindparam, case, func, literal_column, select, text, update
 
 from gateway.ids import new_id
 from gateway.intake.context import Rules
@@ -276,6 +276,15 @@ def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
     )
     for message_id, columns in changes.edits:
         connection.execute(update(messages).where(messages.c.id == message_id).values(**columns))
+    for identity in changes.handed_over:
+        connection.execute(
+            update(messages)
+            .where(
+                messages.c.contact_id == identity.contact_id, messages.c.identity_id == identity.id,
+                messages.c.flags.contains('"standby"'),
+            )
+            .values(flags=func.replace(messages.c.flags, '"standby"', '"was_standby"'))
+        )  # fmt: skip
     for known, at in changes.deletions:
         redact(connection, known, at)
     catalogue.learn(connection, changes.templates)

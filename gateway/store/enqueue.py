@@ -88,8 +88,8 @@ def _content_text(message: OutboundMessage) -> str:
         case Link() as link:
             return " ".join(filter(None, (link.title, link.url)))
         case Interactive() as offer:
-            cards = offer.values.get("cards")
-            titles = [str(card.get("title", "")) for card in cards if isinstance(card, dict)] if cards else []
+            shown = offer.values.get("cards") or ()
+            titles = [str(card.get("title", "")) for card in shown if isinstance(card, dict)]
             return " | ".join(filter(None, titles))
         case _:
             return ""
