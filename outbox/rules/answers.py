@@ -13,8 +13,7 @@ from outbox.verdict import ALLOW, Change, Verdict, change, deny
 
 @declared("deny", source="the adapter's answer rules", kept="the platform refuses other answers")
 def answerable(message: OutboundMessage, facts: Facts) -> Verdict:
-    """A public post or comment that is still there, and that the platform lets us answer; in private, a conversation
-    that is ours to go on with."""
+    """What it answers is there and ours to answer: a public post or comment, or a private conversation."""
     public = message.thread.kind == "public"
     answered = facts.answered if public else facts.last
     if answered is None:
