@@ -7,11 +7,13 @@ from adapters._base import (
     Answer,
     Callback,
     Closing,
+    ContentCheck,
     Dresser,
     Handshake,
     Lookups,
     MediaFetcher,
     MemberProfiles,
+    Moderator,
     Probe,
     Profiles,
     Reconciler,
@@ -54,6 +56,7 @@ from adapters._errors import (
     rule_of,
 )
 from adapters._http import Http, HttpAnswer
+from adapters._interactive import ContentRefused
 from adapters._links import too_large, with_links
 from adapters._mailbox import Mailbox, ReadsMailbox
 from adapters._text_template import Places, TemplateFault, TextTemplate
@@ -61,10 +64,11 @@ from adapters._tokens import Token, TokenCache, TokenHolder
 
 __all__ = [
     "OK", "Adapter", "AdapterError", "Adviser", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Callback", "Channel",
-    "Closing", "Dresser", "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Keywords",
-    "Limits", "Lookups", "Mailbox", "MailboxTrouble", "MalformedBody", "MediaError", "MediaFetcher", "MediaRule",
-    "MemberProfiles", "Pace", "Places", "PrivateReply", "Probe", "Profiles", "ReadsMailbox", "Reconciler", "RepeatRule",
-    "SendError", "Sent", "SettingsError", "SharedAddress", "SharedKeys", "Subscriber", "Suppress", "TemplateCatalogue",
-    "TemplateFault", "TextTemplate", "Throttled", "Token", "TokenCache", "TokenHolder", "TypingSignal", "Unreachable",
-    "Variants", "VerificationError", "Window", "platform_error", "rule_of", "too_large", "with_links",
+    "Closing", "ContentCheck", "ContentRefused", "Dresser", "ErrorClass", "ErrorRule", "Handshake", "HandshakeRefused",
+    "Http", "HttpAnswer", "Keywords", "Limits", "Lookups", "Mailbox", "MailboxTrouble", "MalformedBody", "MediaError",
+    "MediaFetcher", "MediaRule", "MemberProfiles", "Moderator", "Pace", "Places", "PrivateReply", "Probe", "Profiles",
+    "ReadsMailbox", "Reconciler", "RepeatRule", "SendError", "Sent", "SettingsError", "SharedAddress", "SharedKeys",
+    "Subscriber", "Suppress", "TemplateCatalogue", "TemplateFault", "TextTemplate", "Throttled", "Token", "TokenCache",
+    "TokenHolder", "TypingSignal", "Unreachable", "Variants", "VerificationError", "Window", "platform_error",
+    "rule_of", "too_large", "with_links",
 ]  # fmt: skip

@@ -173,6 +173,15 @@ class Lookups(Protocol):
 
 
 @runtime_checkable
+class ContentCheck(Protocol):
+    """Adapters that know of structured content whether their platform takes it in this form."""
+
+    def check_content(self, message: OutboundMessage) -> None:
+        """Pure; asked before the message is accepted. Raises `ContentRefused`, which names the field."""
+        ...
+
+
+@runtime_checkable
 class Moderator(Protocol):
     """Adapters that can hide or delete public comments on what the account has posted."""
 

@@ -132,13 +132,19 @@ class Keywords:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRule:
-    """What a platform asks of a message before it may be answered: that it carries `flag`, or (`absent`) does not."""
+    """What a platform asks of a message before it may be answered: that it carries `flag`, or (`absent`) does not.
+
+    In public it is held against the message answered, in private against the customer's last one. `automatic_only`: a
+    person may answer all the same. `lapses`: so long after the message it says nothing any more.
+    """
 
     flag: str
     reason: str
     remedy: str
     source: str
     absent: bool = False
+    automatic_only: bool = False
+    lapses: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +186,16 @@ class Channel:
     template_parameters: bool = False  # the rules compare the number of parameters with the catalogue
     address_kinds: tuple[str, ...] = ()  # kinds one can send to, best first
     proactive: bool = True  # a first message to somebody who never wrote is possible
+    invited_by: frozenset[str] = frozenset()  # `Engagement` kinds after which it is, where otherwise it is not
     contents: frozenset[str] = frozenset()  # structured kinds that can be sent: location, contacts, interactive, ...
     quotes: bool = False  # an answer may point at one message of the conversation
+    quote_tokens: bool = False  # by a token that came with it: messages of ours have none
     reactions: bool = False
     edits: bool = False
     echoes_by_text: bool = False  # our own messages come back without our id: text and time tell
     attribute_of: Mapping[str, str] = field(default_factory=dict)  # address kind -> matching attribute (phone, email)
     private_reply: PrivateReply | None = None  # what is public here may be answered in private
-    answer_rules: tuple[AnswerRule, ...] = ()  # held against the flags of the message answered
+    answer_rules: tuple[AnswerRule, ...] = ()
     automatic_per_message: int | None = None  # automatic answers to one message of a customer
     repeats: RepeatRule | None = None
     suspends: frozenset[str] = frozenset()  # causes for which an inbound message is put aside for a person to decide

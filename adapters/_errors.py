@@ -129,7 +129,9 @@ class ErrorRule:
     `not_processed`: the platform documents that nothing was done, so that even an unkeyed send may be repeated.
     `resend_safe`: a failure reported later that may be sent again. `pause` is the scope that must wait. `wait` is the
     least wait after the first try, `then_wait` after the ones that follow. `patience`: it is tried for so long at most,
-    and is then of class `then`. `suppress`: the address is not written to any more.
+    and is then of class `then`. `suppress`: the address is not written to any more. `scope`: what an
+    opt-out covers; None: what the channel's own STOP word covers. `template`: the status of the template that was sent,
+    from now on.
     """
 
     error_class: ErrorClass
@@ -142,6 +144,8 @@ class ErrorRule:
     patience: timedelta | None = None
     then: ErrorClass = "permanent"
     suppress: Suppress | None = None
+    scope: Literal["all", "marketing"] | None = None
+    template: str = ""
 
     def wait_after(self, tries: int) -> timedelta | None:
         """The least wait after so many tries."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
 from adapters._channel import Channel, Limits, MediaRule, Pace, PrivateReply, Quota, Window
 from adapters._errors import ErrorRule
-from adapters._meta_facts import HUMAN_AGENT, HUMAN_AGENT_WINDOW, KEYWORDS, MESSAGING_ERRORS, OPENED_BY, WINDOW
+from adapters._meta_facts import (
+    HIDDEN,
+    HUMAN_AGENT,
+    HUMAN_AGENT_WINDOW,
+    KEYWORDS,
+    MESSAGING_ERRORS,
+    OPENED_BY,
+    STANDBY,
+    WINDOW,
+)
 
 _MB = 2**20
 _TEXT_MAX = 1999  # characters: "less than 2000"
@@ -44,6 +54,9 @@ MESSENGER: Final = Channel(
     template_parameters=True,
     address_kinds=("psid", "user_ref"),
     proactive=False,
+    answer_rules=(replace(STANDBY, automatic_only=True),),
+    contents=frozenset({"interactive"}),
+    quotes=True,
     reactions=True,
     edits=True,
     sources=(
@@ -77,6 +90,7 @@ FACEBOOK: Final = Channel(
     proactive=False,
     reactions=True,
     edits=True,
+    answer_rules=(HIDDEN,),
     duplicates="Meta, Pages API, Error codes (506), 2026-04",
     private_reply=PrivateReply(
         duration=timedelta(days=7),

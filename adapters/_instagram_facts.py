@@ -9,7 +9,16 @@ from typing import Final
 
 from adapters._channel import NO_FILES, AnswerRule, Channel, Limits, MediaRule, Pace, PrivateReply, Quota, Window
 from adapters._errors import ErrorRule
-from adapters._meta_facts import HUMAN_AGENT, HUMAN_AGENT_WINDOW, KEYWORDS, MESSAGING_ERRORS, OPENED_BY, WINDOW
+from adapters._meta_facts import (
+    HIDDEN,
+    HUMAN_AGENT,
+    HUMAN_AGENT_WINDOW,
+    KEYWORDS,
+    MESSAGING_ERRORS,
+    OPENED_BY,
+    STANDBY,
+    WINDOW,
+)
 from adapters._meta_messaging import Surface
 
 _MB = 2**20
@@ -27,14 +36,6 @@ _ERRORS: Final[Mapping[str, ErrorRule]] = {
         code: ErrorRule("retry", "not ready yet", not_processed=True) for code in ("9007", "9010")
     },
 }  # fmt: skip
-
-STANDBY: Final = AnswerRule(
-    flag="standby",
-    absent=True,
-    reason="another application holds the conversation",
-    remedy="answer in that application, or wait until it passes the conversation on",
-    source="Meta, Instagram Messaging, Conversation Routing, 2025-10",
-)
 
 INSTAGRAM: Final = Channel(
     name="instagram",
@@ -70,6 +71,8 @@ INSTAGRAM: Final = Channel(
     receipts=("read",),  # nothing is told of delivery (unverified)
     address_kinds=("igsid",),
     proactive=False,
+    contents=frozenset({"interactive"}),
+    quotes=True,  # since 2025-12
     reactions=True,
     edits=True,
     echoes_by_text=True,  # that a message's `metadata` comes back is unverified
@@ -106,7 +109,7 @@ COMMENTS: Final = Channel(
     errors=COMMENT_ERRORS,
     address_kinds=("igsid",),
     proactive=False,
-    answer_rules=(LIVE,),
+    answer_rules=(LIVE, HIDDEN),
     private_reply=PrivateReply(
         duration=timedelta(days=7),
         limits=Limits(text_max=TEXT_MAX, text_unit="bytes", split=False, media=NO_FILES, source=_PRIVATE),

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from adapters._errors import SendError
-from adapters._line_facts import (
-    ALT_TEXT_MAX,
-    BUTTONS_TEXT_MAX,
-    LABEL_MAX,
-    OBJECTS_MAX,
-    PREVIEW_MAX,
-    QUICK_REPLIES_MAX,
-    URL_MAX,
-)
+from adapters._interactive import ContentRefused, no_such
+from adapters._line_facts import OBJECTS_MAX, PREVIEW_MAX, URL_MAX
+from adapters._line_offers import offered
 from normalizers.model import Interactive, Location, OutboundFile, OutboundMessage, Sticker
 
 Object: TypeAlias = dict[str, Any]
@@ -38,11 +31,20 @@ def objects_for(message: OutboundMessage) -> list[Object]:
         raise _refused("empty", "nothing to send")
     if len(objects) > OBJECTS_MAX:
         raise _refused("objects", f"{len(objects)} objects; one call takes {OBJECTS_MAX}")
+    for one in objects[:-1]:  # only the last object's are shown
+        if choices := one.pop("quickReply", None):
+            objects[-1]["quickReply"] = choices
     if message.context is not None and message.context.quote_token and objects[0]["type"] in ("text", "sticker"):
         objects[0]["quoteToken"] = message.context.quote_token
-    if isinstance(message.content, Interactive) and (choices := _choices(message.content.values)):
-        objects[-1]["quickReply"] = {"items": choices}  # only the last object's are shown
     return objects
+
+
+def check_content(message: OutboundMessage) -> None:
+    """Raises `ContentRefused` for structured content, or a quote, that LINE would not take like this."""
+    objects = objects_for(message)
+    quoting = message.context is not None and message.context.quote_token
+    if quoting and objects[0]["type"] not in ("text", "sticker"):
+        raise ContentRefused("only a text or a sticker can quote a message", "in_reply_to", "quote")
 
 
 def _refused(code: str, detail: str) -> SendError:
@@ -92,11 +94,13 @@ def _with_content(words: list[Object], message: OutboundMessage) -> list[Object]
         case Location() as place:
             return [*words, _location(place)]
         case Sticker() as sticker:
+            if not sticker.pack or not sticker.id:
+                raise ContentRefused("needs pack and id", "content", "content")
             return [*words, {"type": "sticker", "packageId": sticker.pack, "stickerId": sticker.id}]
         case Interactive() as offer:
-            return _offer(words, message.text, offer.values)
+            return offered(offer.values, message.text)
         case other:
-            raise _refused("content", f"{type(other).__name__} cannot be sent")
+            raise no_such(other)
 
 
 def _location(place: Location) -> Object:
@@ -106,43 +110,3 @@ def _location(place: Location) -> Object:
         "type": "location", "title": place.name or place.address or coordinates,
         "address": place.address or coordinates, "latitude": place.latitude, "longitude": place.longitude,
     }  # fmt: skip
-
-
-def _offer(words: list[Object], text: str, values: Mapping[str, Any]) -> list[Object]:
-    """`buttons` or `rows` are quick replies, `url` a button in a template; `object` (a flex message) goes as it is."""
-    if "object" in values:
-        return [*words, dict(values["object"])]
-    if not text:
-        raise _refused("interactive", "needs a text")
-    if "url" in values:
-        return _link(words, text, str(values["url"]), str(values.get("label") or values["url"]))
-    if not _choices(values):
-        raise _refused("interactive", "needs one of buttons, rows, url, object")
-    return words
-
-
-def _link(words: list[Object], text: str, url: str, label: str) -> list[Object]:
-    """A button that opens an address. A text too long for the button's template stands in front of it."""
-    long = len(text) > BUTTONS_TEXT_MAX
-    action = {"type": "uri", "label": label[:LABEL_MAX], "uri": url}
-    template = {"type": "buttons", "text": label[:BUTTONS_TEXT_MAX] if long else text, "actions": [action]}
-    button = {"type": "template", "altText": text[:ALT_TEXT_MAX], "template": template}
-    return [*words, button] if long else [button]
-
-
-def _choices(values: Mapping[str, Any]) -> list[Object]:
-    listed = values.get("buttons") or values.get("rows") or ()
-    chosen = [_choice(entry) for entry in (listed if isinstance(listed, list | tuple) else (listed,))]
-    if len(chosen) > QUICK_REPLIES_MAX:
-        raise _refused("interactive", f"at most {QUICK_REPLIES_MAX} choices")
-    return chosen
-
-
-def _choice(entry: Any) -> Object:
-    """The answer comes back as a postback with the id; the title shows in the chat as the person's word."""
-    given = entry if isinstance(entry, Mapping) else {"title": str(entry)}
-    title = str(given.get("title", ""))
-    action = {
-        "type": "postback", "label": title[:LABEL_MAX], "data": str(given.get("id") or title), "displayText": title,
-    }  # fmt: skip
-    return {"type": "action", "action": action}

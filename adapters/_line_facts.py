@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from adapters._channel import Channel, Keywords, Limits, MediaRule, Pace
+from adapters._channel import AnswerRule, Channel, Keywords, Limits, MediaRule, Pace
 from adapters._errors import ErrorRule
 
 _MB = 1_000_000  # bytes
@@ -15,8 +15,14 @@ OBJECTS_MAX: Final = 5  # message objects of one call
 URL_MAX: Final = 2000  # characters of an address
 PREVIEW_MAX: Final = 1 * _MB  # a picture up to this size is its own preview
 QUICK_REPLIES_MAX: Final = 13
-LABEL_MAX: Final = 20  # grapheme clusters
+LABEL_MAX: Final = 20  # grapheme clusters, as titles and texts of templates
+POSTBACK_MAX: Final = 300  # characters of a button's data
+URI_MAX: Final = 1000  # characters of an address a button opens
+TITLE_MAX: Final = 40
 BUTTONS_TEXT_MAX: Final = 160  # text of a buttons template without a picture
+TITLED_TEXT_MAX: Final = 60  # of one with a title or picture, and of a card
+CONFIRM_TEXT_MAX: Final = 240
+CARDS_MAX: Final = 10
 ALT_TEXT_MAX: Final = 400  # what a notification shows of a template
 REQUEST_ID: Final = "x-line-request-id"
 ACCEPTED_REQUEST_ID: Final = "x-line-accepted-request-id"  # beside 409: of the call that was taken before
@@ -78,6 +84,14 @@ KEYWORDS = Keywords(
     source="our own list; LINE itself knows no words, only blocking",
 )  # fmt: skip
 
+STANDBY = AnswerRule(
+    flag="standby",
+    absent=True,
+    reason="another module holds the conversation",
+    remedy="answer there, or wait until it passes the conversation on",
+    source="LINE, Messaging API reference, Common properties (mode), 2026-07",
+)
+
 CHANNEL = Channel(
     name="line",
     title="LINE",
@@ -99,6 +113,11 @@ CHANNEL = Channel(
     receipts=(),  # ordinary messages have none; only a video tells that it was watched to its end
     address_kinds=("user_id",),
     proactive=False,  # only ids seen in a signed event may be written to
+    invited_by=frozenset({"follow"}),
+    answer_rules=(STANDBY,),
+    contents=frozenset({"location", "sticker", "interactive"}),
+    quotes=True,
+    quote_tokens=True,
     edits=True,  # of text messages in groups
     sources=(
         "LINE, Messaging API reference, 2026-07",

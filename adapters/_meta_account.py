@@ -20,7 +20,7 @@ from adapters._errors import ErrorRule, MediaError, SendError
 from adapters._http import Http
 from adapters._meta_facts import MESSAGING_ERRORS, without_tags
 from adapters._meta_graph import Graph
-from adapters._meta_messaging import KINDS, Surface, body_for, file_of, sent_of
+from adapters._meta_messaging import KINDS, Surface, body_for, check_content, file_of, sent_of
 from config.secret import Secret, Secrets
 from normalizers._fields import items, mapping, moment, text
 from normalizers._meta_attachments import address as web_address
@@ -121,6 +121,10 @@ class MetaAccount:
         return True
 
     # --- speaking -----------------------------------------------------------------------------------------------------
+
+    def check_content(self, message: OutboundMessage) -> None:
+        """Pure: see `_meta_messaging`. Raises `ContentRefused`."""
+        check_content(message, self._surface)
 
     async def _send_private(self, message: OutboundMessage, errors: Mapping[str, ErrorRule], **upload: str) -> Sent:
         """Hand a private message over, once; a file that lies on our disk is uploaded before, with the fields `upload`.

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from adapters._channel import Channel, Keywords
+from adapters._channel import AnswerRule, Channel, Keywords
 from adapters._errors import ErrorClass, ErrorRule
 from adapters._meta import GRAPH_ERRORS
 
@@ -123,6 +123,25 @@ KEYWORDS: Final = Keywords(
     scope="marketing",
     source="our own list; the platform itself knows no words",
 )  # fmt: skip
+
+
+STANDBY: Final = AnswerRule(
+    flag="standby",
+    absent=True,
+    lapses=timedelta(hours=24),  # of silence; the application's hold then ends
+    reason="another application holds the conversation",
+    remedy="answer in that application, or wait until it passes the conversation on",
+    source="Meta, Conversation Routing, 2025-10",
+)
+"""Instagram lets nobody else write meanwhile; on Messenger only what is automatic is kept back."""
+
+HIDDEN: Final = AnswerRule(
+    flag="hidden",
+    absent=True,
+    reason="the comment is hidden: nothing public can be said below it",
+    remedy="show it again first",
+    source="Meta, Pages API, Comments, 2026-04; Instagram Platform, Comment moderation, 2025-11",
+)
 
 
 def without_tags(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adapters._base import Sent
 from adapters._errors import Ambiguous, SendError
+from adapters._interactive import no_such
 from adapters._meta_facts import HUMAN_AGENT
+from adapters._meta_offers import offered
 from normalizers._fields import text
 from normalizers._meta_messaging import ADDRESS_KINDS, EMOJI
 from normalizers.model import Address, Interactive, MediaKind, OutboundFile, OutboundMessage, Purpose, Template
@@ -16,7 +18,6 @@ from normalizers.model import Address, Interactive, MediaKind, OutboundFile, Out
 KINDS: Final[Mapping[MediaKind, str]] = {
     "image": "image", "audio": "audio", "video": "video", "file": "file", "sticker": "image",
 }  # fmt: skip
-QUICK_REPLIES_MAX: Final = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ def body_for(message: OutboundMessage, surface: Surface, *, tags: bool, attachme
     if message.thread.kind != "public" and message.context is not None and message.context.reply_to:
         body["reply_to"] = {"mid": message.context.reply_to}
     return body
+
+
+def check_content(message: OutboundMessage, surface: Surface) -> None:
+    """Raises `ContentRefused` for structured content the platform would not take like this."""
+    _content(message, surface, "")
 
 
 def file_of(message: OutboundMessage) -> OutboundFile | None:
@@ -137,9 +143,9 @@ def _content(message: OutboundMessage, surface: Surface, attachment_id: str) -> 
             raise refused("template", "the platform has no templates here")
         return {"template": _template(template)}
     if isinstance(message.content, Interactive):
-        return _interactive(message.content, message.text)
+        return offered(message.content.values, message.text)
     if message.content is not None:
-        raise refused("content", f"{type(message.content).__name__} cannot be sent")
+        raise no_such(message.content)
     if (file := file_of(message)) is not None:
         if message.text:
             raise refused("caption", "no text can stand beside a file")
@@ -158,7 +164,7 @@ def _file(file: OutboundFile, surface: Surface, attachment_id: str) -> dict[str,
     return {"type": KINDS[file.kind], "payload": payload}
 
 
-# --- templates and buttons --------------------------------------------------------------------------------------------
+# --- templates --------------------------------------------------------------------------------------------
 
 
 def _template_of(message: OutboundMessage) -> Template | None:
@@ -187,46 +193,3 @@ def _body(texts: Any) -> list[dict[str, Any]]:
         return [{"type": "body", "parameters": named}] if named else []
     listed = [{"type": "text", "text": str(value)} for value in texts]
     return [{"type": "body", "parameters": listed}] if listed else []
-
-
-def _interactive(content: Interactive, words: str) -> dict[str, Any]:
-    """Choices below a text, a link as a button, or the platform's own object, by what `values` hold: see the table."""
-    for key, make in _ACTIONS.items():
-        if key in content.values:
-            return make(content.values[key], content.values, words)
-    raise refused("interactive", f"needs one of {', '.join(_ACTIONS)}")
-
-
-def _quick_replies(given: Any, values: Mapping[str, Any], words: str) -> dict[str, Any]:
-    choices = list(given) if isinstance(given, list | tuple) else [given]
-    if not words or not 0 < len(choices) <= QUICK_REPLIES_MAX:
-        raise refused("interactive", f"needs a text and 1 to {QUICK_REPLIES_MAX} choices")
-    return {"text": words, "quick_replies": [_choice(choice) for choice in choices]}
-
-
-def _choice(choice: Any) -> dict[str, str]:
-    row = choice if isinstance(choice, Mapping) else {"title": str(choice)}
-    title = str(row.get("title", ""))
-    return {"content_type": "text", "title": title[:20], "payload": str(row.get("id") or title)}
-
-
-def _link(given: Any, values: Mapping[str, Any], words: str) -> dict[str, Any]:
-    if not words:
-        raise refused("interactive", "needs a text")
-    button = {"type": "web_url", "url": str(given), "title": str(values.get("label", given))[:20]}
-    payload = {"template_type": "button", "text": words, "buttons": [button]}
-    return {"attachment": {"type": "template", "payload": payload}}
-
-
-def _own_object(given: Any, values: Mapping[str, Any], words: str) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
-        raise refused("interactive", "attachment is an object")
-    return {"attachment": dict(given)}
-
-
-_ACTIONS: Final[Mapping[str, Callable[[Any, Mapping[str, Any], str], dict[str, Any]]]] = {
-    "buttons": _quick_replies,  # [{"id", "title"}]
-    "rows": _quick_replies,
-    "url": _link,  # with "label"
-    "attachment": _own_object,  # {"type": "template", "payload": {...}}
-}

@@ -58,7 +58,10 @@ _CONFIGURATION = _all(
     _21408="the recipient's country is not enabled",
     _21608="a trial account sends to verified numbers only",
     _21219="a trial account sends to verified numbers only",
-)
+) | {
+    "63040": ErrorRule("permanent", "the template is rejected", template="rejected"),
+    "63041": ErrorRule("permanent", "the template is paused", template="paused"),
+}
 
 _REQUEST = _all(
     "permanent",
@@ -85,8 +88,6 @@ _REQUEST = _all(
     _63027="the template does not exist in that language",
     _63028="wrong number of template variables",
     _63029="the template could not be fetched",
-    _63040="the template is rejected",
-    _63041="the template is paused",
 ) | {"30007": ErrorRule("policy", "filtered as spam by Twilio or the carrier; the same text will be again")}
 
 _MEDIA = _all(
@@ -122,13 +123,15 @@ _RECIPIENT = _all(
     _63031="recipient and sender are the same",
 )
 
-_CONSENT = _all(
-    "opted-out",
-    _21610="the recipient has opted out",
-    _30640="the number is on a list of known litigators",
-    _63014="the recipient has blocked us",
-    _63033="the recipient has withdrawn consent",
-) | _all(
+_CONSENT = {  # Twilio and the channel let nothing more through, whatever our own STOP covers
+    code: ErrorRule("opted-out", meaning, scope="all")
+    for code, meaning in {
+        "21610": "the recipient has opted out",
+        "30640": "the number is on a list of known litigators",
+        "63014": "the recipient has blocked us",
+        "63033": "the recipient has withdrawn consent",
+    }.items()
+} | _all(
     "window-closed",
     _63016="outside of the reply window",
     _30610="the recipient's quiet hours",

@@ -11,9 +11,20 @@ from typing import Any, Final
 import msgspec
 
 from adapters._errors import SendError
+from adapters._interactive import (
+    ChoiceLimits,
+    ContentRefused,
+    address,
+    choices,
+    kind_of,
+    needs_text,
+    no_such,
+    refuse_text,
+)
 from adapters._wechat_facts import UPLOADS, VOICE_MAX, Upload
 from normalizers.model import Address, Interactive, Link, OutboundFile, OutboundMessage, Template
 
+URL_MAX: Final = 2000  # characters, our own bound
 CUSTOM: Final = "/cgi-bin/message/custom/send"
 
 
@@ -37,6 +48,11 @@ def request_for(message: OutboundMessage, media: Mapping[str, str] | None = None
     return Request(CUSTOM, body | ({"customservice": {"kf_account": agent}} if agent else {}))
 
 
+def check_content(message: OutboundMessage) -> None:
+    """Raises `ContentRefused` for structured content the platform would not take like this."""
+    _content(message, None)
+
+
 def file_of(message: OutboundMessage) -> OutboundFile | None:
     """The one file the message carries. Raises `SendError` for several."""
     files = (*filter(None, (message.file,)), *message.files)
@@ -58,9 +74,9 @@ def upload_for(file: OutboundFile) -> Upload:
 
 
 def _recipient(to: tuple[Address, ...]) -> str:
-    for address in to:
-        if address.kind == "openid":
-            return address.value
+    for one in to:
+        if one.kind == "openid":
+            return one.value
     raise SendError("bad-recipient", "no-openid", "the person has no OpenID of this account")
 
 
@@ -70,9 +86,10 @@ def _content(message: OutboundMessage, media: Mapping[str, str] | None) -> tuple
     if isinstance(message.content, Interactive):
         return _interactive(message.content, message.text)
     if isinstance(message.content, Link):
+        refuse_text(message.text, "an article")
         return _news(message.content)
     if message.content is not None:
-        raise _refused("content", f"{type(message.content).__name__} cannot be sent")
+        raise no_such(message.content)
     if (file := file_of(message)) is not None:
         return _file(file, message.text, media or {})
     if not message.text:
@@ -89,6 +106,7 @@ def _file(file: OutboundFile, words: str, media: Mapping[str, str]) -> tuple[str
 
 def _news(link: Link) -> tuple[str, Mapping[str, Any]]:
     """One article: more are refused (45008)."""
+    address(link.url, URL_MAX, "content.url")
     article = {"title": link.title or link.url, "description": link.description, "url": link.url,
                "picurl": link.image_url}  # fmt: skip
     return "news", {"articles": [article]}
@@ -104,38 +122,30 @@ def _refused(code: str, detail: str) -> SendError:
 def _interactive(content: Interactive, words: str) -> tuple[str, Mapping[str, Any]]:
     """A menu or a link below a text, by what `values` hold; or an object of the platform's own, by `type`."""
     if content.type in _OWN_OBJECTS:
+        refuse_text(words, f"a {content.type}")
         return content.type, content.values
-    if not words:
-        raise _refused("interactive", "needs a text")
-    for key, write in _ACTIONS.items():
-        if key in content.values:
-            return write(content.values[key], content.values, words)
-    raise _refused("interactive", f"needs one of {', '.join(_ACTIONS)}")
+    return _MAKERS[kind_of(content.values, _MAKERS)](content.values, needs_text(words))
 
 
-def _menu(rows: Any, values: Mapping[str, Any], words: str) -> tuple[str, Mapping[str, Any]]:
+def _menu(values: Mapping[str, Any], words: str) -> tuple[str, Mapping[str, Any]]:
     """The answer comes back as a text with the row's id."""
-    menu: dict[str, Any] = {"head_content": words, "list": [_row(row) for row in _listed(rows)]}
+    rows = choices(values, "buttons" if "buttons" in values else "rows", _ROW, _ROWS_MAX)
+    listed = [{"id": row.id, "content": row.title} for row in rows]
+    menu: dict[str, Any] = {"head_content": words, "list": listed}
     return "msgmenu", menu | ({"tail_content": str(values["tail"])} if values.get("tail") else {})
 
 
-def _row(row: Any) -> dict[str, str]:
-    if not isinstance(row, Mapping):
-        return {"id": str(row), "content": str(row)}
-    title = str(row.get("title", ""))
-    return {"id": str(row.get("id") or title), "content": title}
-
-
-def _link(url: Any, values: Mapping[str, Any], words: str) -> tuple[str, Mapping[str, Any]]:
-    return "text", {"content": f'{words}\n<a href="{url}">{values.get("label", url)}</a>'}
-
-
-def _listed(values: Any) -> list[Any]:
-    return list(values) if isinstance(values, list | tuple) else [values]
+def _link(values: Mapping[str, Any], words: str) -> tuple[str, Mapping[str, Any]]:
+    url = address(values["url"], URL_MAX, "content.values.url")
+    if any(char in url for char in '"<>'):
+        raise ContentRefused("holds a character that would end the link", "content.values.url")
+    return "text", {"content": f'{words}\n<a href="{url}">{values.get("label") or url}</a>'}
 
 
 _OWN_OBJECTS: Final = frozenset({"miniprogrampage", "mpnews", "mpnewsarticle", "music", "wxcard"})
-_ACTIONS: Final[Mapping[str, Callable[[Any, Mapping[str, Any], str], tuple[str, Mapping[str, Any]]]]] = {
+_ROW: Final = ChoiceLimits(title=128, id=128)  # our own bounds, as of the rows: the platform names none
+_ROWS_MAX: Final = 20
+_MAKERS: Final[Mapping[str, Callable[[Mapping[str, Any], str], tuple[str, Mapping[str, Any]]]]] = {
     "buttons": _menu,  # [{"id", "title"}], with "tail" below; certified accounts only
     "rows": _menu,
     "url": _link,  # with "label"

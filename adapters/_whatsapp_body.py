@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from adapters._errors import SendError
+from adapters._interactive import ContentRefused, no_such
 from adapters._whatsapp_facts import CHANNEL, MEDIA
 from adapters._whatsapp_interactive import interactive_body
 from adapters._whatsapp_templates import HEADER_MEDIA, template_body
@@ -44,6 +45,11 @@ def body_for(
     body["biz_opaque_callback_data"] = message.id
     kind, content = _content(message, media_id, templates)
     return body | {"type": kind, kind: content}
+
+
+def check_content(message: OutboundMessage) -> None:
+    """Raises `ContentRefused` for structured content the platform would not take like this."""
+    _content(message, "", ())
 
 
 def file_of(message: OutboundMessage) -> OutboundFile | None:
@@ -85,7 +91,7 @@ def _content(message: OutboundMessage, media_id: str, templates: Sequence[Mappin
         case None:
             pass
         case other:
-            raise _refused("content", f"{type(other).__name__} cannot be sent")
+            raise no_such(other)
     if file is not None:
         return KINDS[file.kind], _media(file, message.text, media_id)
     if not message.text:
@@ -126,7 +132,7 @@ def _place(place: Location) -> dict[str, Any]:
 
 def _cards(cards: ContactCards) -> list[dict[str, Any]]:
     if not 0 < len(cards.contacts) <= CONTACTS_MAX:
-        raise _refused("contacts", f"1 to {CONTACTS_MAX} contacts per message")
+        raise ContentRefused(f"takes 1 to {CONTACTS_MAX} entries", "content.contacts", "contacts")
     return [_card(card) for card in cards.contacts]
 
 

@@ -61,8 +61,6 @@ ERRORS: Mapping[str, ErrorRule] = {
             132007: "the template breaks a policy",
             132008: "bad template parameter",
             132012: "bad format of a template parameter",
-            132015: "the template is paused",
-            132016: "the template is disabled",
             132068: "the flow is blocked",
             137000: "the customer's identity key has changed",
         },
@@ -76,6 +74,8 @@ ERRORS: Mapping[str, ErrorRule] = {
             135000: "generic error",
         },
     ),
+    "132015": ErrorRule("permanent", "the template is paused", template="paused"),
+    "132016": ErrorRule("permanent", "the template is disabled", template="disabled"),
     # the message needs its file: without it nothing was sent
     "131053": ErrorRule("retry", "our file could not be uploaded or fetched", not_processed=True),
     "131057": ErrorRule(

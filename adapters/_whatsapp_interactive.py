@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from adapters._errors import SendError
+from adapters._interactive import (
+    VALUES,
+    Choice,
+    ChoiceLimits,
+    ContentRefused,
+    choices,
+    kind_of,
+    listed,
+    needs_text,
+    short,
+)
 from normalizers.model import Interactive
 
 BODY_MAX, SHORT_MAX = 1024, 60  # characters: body; header and footer
@@ -16,6 +26,8 @@ _BUTTONS_MAX, _ROWS_MAX = 3, 10
 _TITLE_MAX, _ROW_MAX, _DESCRIPTION_MAX, _LABEL_MAX, _ID_MAX = 20, 24, 72, 20, 256
 
 Values = Mapping[str, Any]
+_BUTTON: Final = ChoiceLimits(_TITLE_MAX, _ID_MAX)
+_ROW: Final = ChoiceLimits(_ROW_MAX, _ID_MAX, description=_DESCRIPTION_MAX)
 
 
 def interactive_body(content: Interactive, words: str) -> dict[str, Any]:
@@ -24,13 +36,9 @@ def interactive_body(content: Interactive, words: str) -> dict[str, Any]:
     `header` (a text, or {"image": {"link": ...}}) and `footer` stand beside any of them.
     """
     values = content.values
-    if not words:
-        raise _refused("needs a text")
-    _short("text", words, BODY_MAX)
-    for key, (kind, action) in _ACTIONS.items():
-        if key in values:
-            return {"type": kind, **_frame(values), "body": {"text": words}, "action": action(values)}
-    raise _refused(f"needs one of {', '.join(_ACTIONS)}")
+    needs_text(words, BODY_MAX)
+    kind, action = _ACTIONS[kind_of(values, _ACTIONS)]
+    return {"type": kind, **_frame(values), "body": {"text": words}, "action": action(values)}
 
 
 def _frame(values: Values) -> dict[str, Any]:
@@ -46,35 +54,31 @@ def _frame(values: Values) -> dict[str, Any]:
     return frame
 
 
-def _chosen(row: Any, title_max: int) -> dict[str, str]:
-    if not isinstance(row, Mapping):
-        row = {"title": str(row)}
-    title = _short("title", row.get("title", ""), title_max)
-    if not title:
-        raise _refused("a button or row needs a title")
-    chosen = {"id": _short("id", row.get("id") or title, _ID_MAX), "title": title}
-    if row.get("description"):
-        chosen["description"] = _short("description", row["description"], _DESCRIPTION_MAX)
-    return chosen
-
-
 def _reply_buttons(values: Values) -> dict[str, Any]:
-    buttons = _some("buttons", values["buttons"], _BUTTONS_MAX)
-    return {"buttons": [{"type": "reply", "reply": _chosen(button, _TITLE_MAX)} for button in buttons]}
+    buttons = choices(values, "buttons", _BUTTON, _BUTTONS_MAX)
+    return {"buttons": [{"type": "reply", "reply": _shown(button)} for button in buttons]}
 
 
 def _list(values: Values) -> dict[str, Any]:
     label = _short("label", values.get("label", "…"), _LABEL_MAX)
-    sections = values.get("sections") or [{"title": values.get("title", label), "rows": values.get("rows", [])}]
+    if "sections" in values:
+        sections = listed(values, "sections", _ROWS_MAX)
+        places = [f"{VALUES}.sections[{index}]" for index in range(len(sections))]
+    else:
+        sections, places = [{"title": values.get("title", label), "rows": values.get("rows", [])}], [VALUES]
     made = []
-    for section in sections:
+    for section, place in zip(sections, places, strict=True):
         if not isinstance(section, Mapping):
-            raise _refused("a section is an object with title and rows")
-        rows = [_chosen(row, _ROW_MAX) for row in _some("rows", section.get("rows", []), _ROWS_MAX)]
-        made.append({"title": _short("title", section.get("title", label), _ROW_MAX), "rows": rows})
+            raise ContentRefused("is an object with title and rows", place)
+        rows = [_shown(row) for row in choices(section, "rows", _ROW, _ROWS_MAX, place=place)]
+        made.append({"title": short(section.get("title", label), _ROW_MAX, f"{place}.title"), "rows": rows})
     if sum(len(section["rows"]) for section in made) > _ROWS_MAX:
-        raise _refused(f"at most {_ROWS_MAX} rows in all sections")
+        raise ContentRefused(f"take at most {_ROWS_MAX} rows together", f"{VALUES}.sections")
     return {"button": label, "sections": made}
+
+
+def _shown(one: Choice) -> dict[str, str]:
+    return {"id": one.id, "title": one.title} | ({"description": one.description} if one.description else {})
 
 
 def _link(values: Values) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def _products(values: Values) -> dict[str, Any]:
 def _flow(values: Values) -> dict[str, Any]:
     flow = values["flow"]
     if not isinstance(flow, Mapping) or not flow.get("id"):
-        raise _refused("flow is an object with id, cta, and token, action, data where needed")
+        raise ContentRefused("is an object with id, cta, and token, action, data where needed", f"{VALUES}.flow")
     parameters = {
         "flow_message_version": "3", "flow_id": str(flow["id"]), "flow_cta": _short("cta", flow.get("cta", "…"), 30),
         "flow_token": str(flow.get("token", "unused")), "flow_action": str(flow.get("action", "navigate")),
@@ -129,19 +133,5 @@ _ACTIONS: Final[Mapping[str, tuple[str, Callable[[Values], dict[str, Any]]]]] = 
 """What `values` hold -> the platform's word and how its action is made."""
 
 
-def _some(name: str, listed: Any, most: int) -> list[Any]:
-    found = list(listed) if isinstance(listed, list | tuple) else [listed]
-    if not 0 < len(found) <= most:
-        raise _refused(f"{name}: 1 to {most}, not {len(found)}")
-    return found
-
-
 def _short(name: str, value: Any, most: int) -> str:
-    words = str(value)
-    if len(words) > most:
-        raise _refused(f"{name} has {len(words)} characters; at most {most}")
-    return words
-
-
-def _refused(detail: str) -> SendError:
-    return SendError("permanent", "interactive", detail)
+    return short(value, most, f"{VALUES}.{name}")

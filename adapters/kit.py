@@ -17,8 +17,11 @@ from adapters._base import (
     Answer,
     Callback,
     Closing,
+    ContentCheck,
     Handshake,
+    Lookups,
     MediaFetcher,
+    Moderator,
     Probe,
     Profiles,
     Reconciler,
@@ -53,6 +56,7 @@ from adapters._errors import (
     platform_error,
 )
 from adapters._http import Http, HttpAnswer
+from adapters._interactive import ContentRefused
 from adapters._signing import check_hmac
 from adapters._tokens import InProcessTokens, Token, TokenCache, TokenHolder
 from adapters._tokens import current as current_token
@@ -101,15 +105,16 @@ from normalizers.model import (
 
 __all__ = [
     "OK", "Account", "Adapter", "Address", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Attachment", "Broken",
-    "Callback", "Channel", "Closing", "ConsentChange", "Context", "DeliveryUpdate", "Echo", "Engagement", "ErrorRule",
-    "Event", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Ignored", "InProcessTokens", "InboundMessage",
-    "Interactive", "JsonAdapter", "Keywords", "Limits", "Location", "MalformedBody", "MediaError", "MediaFetcher",
-    "MediaRule", "MessageDeleted", "MessageEdited", "NotWellFormed", "OutboundFile", "OutboundMessage", "Pace",
-    "Person", "PlatformError", "PrivateReply", "Probe", "Profiles", "Quota", "Reaction", "Received", "Reconciler",
-    "RepeatRule", "Secret", "Secrets", "SendError", "Sent", "SettingsError", "Suppress", "Template",
-    "TemplateCatalogue", "TemplateState", "Thread", "Throttled", "Token", "TokenCache", "TokenHolder", "Unreachable",
-    "Unreadable", "Unsupported", "VerificationError", "Window", "check_hmac", "current_token", "digest", "items",
-    "load_json", "mapping", "moment", "need", "number", "platform_error", "read_list", "text", "whole",
+    "Callback", "Channel", "Closing", "ConsentChange", "ContentCheck", "ContentRefused", "Context", "DeliveryUpdate",
+    "Echo", "Engagement", "ErrorRule", "Event", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Ignored",
+    "InProcessTokens", "InboundMessage", "Interactive", "JsonAdapter", "Keywords", "Limits", "Location", "Lookups",
+    "MalformedBody", "MediaError", "MediaFetcher", "MediaRule", "MessageDeleted", "MessageEdited", "Moderator",
+    "NotWellFormed", "OutboundFile", "OutboundMessage", "Pace", "Person", "PlatformError", "PrivateReply", "Probe",
+    "Profiles", "Quota", "Reaction", "Received", "Reconciler", "RepeatRule", "Secret", "Secrets", "SendError", "Sent",
+    "SettingsError", "Suppress", "Template", "TemplateCatalogue", "TemplateState", "Thread", "Throttled", "Token",
+    "TokenCache", "TokenHolder", "Unreachable", "Unreadable", "Unsupported", "VerificationError", "Window",
+    "check_hmac", "current_token", "digest", "items", "load_json", "mapping", "moment", "need", "number",
+    "platform_error", "read_list", "text", "whole",
 ]  # fmt: skip
 
 

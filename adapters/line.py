@@ -21,7 +21,7 @@ from adapters._base import OK, Adapter, Answer, Callback, Sent
 from adapters._channel import Channel
 from adapters._errors import Ambiguous, MalformedBody, MediaError, SendError, VerificationError, platform_error
 from adapters._http import Http, HttpAnswer, retry_after
-from adapters._line_body import objects_for, recipient_of
+from adapters._line_body import check_content, objects_for, recipient_of
 from adapters._line_facts import (
     ACCEPTED,
     ACCEPTED_REQUEST_ID,
@@ -165,6 +165,10 @@ class LineAdapter:
         return line.normalize(received)
 
     # --- speaking -----------------------------------------------------------------------------------------------------
+
+    def check_content(self, message: OutboundMessage) -> None:
+        """Pure: see `_line_body`. Raises `ContentRefused`."""
+        check_content(message)
 
     async def send(self, message: OutboundMessage) -> Sent:
         """Reply with the token the message carries, else push. Raises `SendError`.

@@ -25,7 +25,7 @@ from adapters._errors import HandshakeRefused, MalformedBody, MediaError, SendEr
 from adapters._http import Http
 from adapters._tokens import InProcessTokens, TokenCache
 from adapters._wechat_api import WeChatApi, before_sending
-from adapters._wechat_body import file_of, request_for, upload_for
+from adapters._wechat_body import check_content, file_of, request_for, upload_for
 from adapters._wechat_crypto import KEY_CHARS, Envelope, Replays, check_fresh, check_signature
 from adapters._wechat_facts import CHANNEL, MEDIA_GONE, NO_SUCH_AGENT, THUMB
 from config.secret import Secrets
@@ -187,6 +187,10 @@ class WeChatAdapter:
 
     # --- speaking -----------------------------------------------------------------------------------------------------
 
+    def check_content(self, message: OutboundMessage) -> None:
+        """Pure: see `_wechat_body`. Raises `ContentRefused`."""
+        check_content(message)
+
     async def send(self, message: OutboundMessage) -> Sent:
         """Hand the message over, once; a file is uploaded before. Raises `SendError`.
 
@@ -286,7 +290,8 @@ class WeChatAdapter:
         tags = answer.get("tagid_list")
         if isinstance(tags, list) and tags:
             known["tagid_list"] = ",".join(str(tag) for tag in tags if isinstance(tag, int))
-        return Person(tuple(addresses), profile=known, language=text(answer, "language").replace("_", "-"))
+        language = text(answer, "language").replace("_", "-")
+        return Person(tuple(addresses), "", "", known, language, unreachable=answer.get("subscribe") == 0)
 
     async def probe(self) -> None:
         """Fetch a token: proves app id, secret and that our address is allowed. Raises `SendError`."""

@@ -19,7 +19,7 @@ from adapters._channel import Channel
 from adapters._errors import Ambiguous, SendError
 from adapters._http import Http
 from adapters._meta_graph import Graph
-from adapters._whatsapp_body import body_for, file_of
+from adapters._whatsapp_body import body_for, check_content, file_of
 from adapters._whatsapp_facts import CHANNEL, ERRORS
 from adapters._whatsapp_media import Uploads, fetch
 from adapters._whatsapp_settings import Settings
@@ -98,6 +98,10 @@ class WhatsAppAdapter:
         return fetch(self._graph, self._http, self._settings.access_token[0], attachment)
 
     # --- speaking -----------------------------------------------------------------------------------------------------
+
+    def check_content(self, message: OutboundMessage) -> None:
+        """Pure: see `_whatsapp_body`. Raises `ContentRefused`."""
+        check_content(message)
 
     async def send(self, message: OutboundMessage) -> Sent:
         """Hand the message over, once; a file that lies on our disk is uploaded before. Raises `SendError`.

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from adapters import Channel, Dresser
-from gateway import signed_urls
+from gateway import contents, signed_urls
 from gateway.core import Core
 from gateway.ids import new_id
 from gateway.outgoing_files import outgoing_files
@@ -175,7 +175,9 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
     files = outgoing_files(connection, core, message_id, words.attachments, now, valid)
     answered = _context(place.last)
     public = place.conversation["kind"] == "public"
-    quoted = _quoted(connection, place, channel, words.in_reply_to) if words.in_reply_to else ""
+    quoted, quote_token = "", ""
+    if words.in_reply_to:
+        quoted, quote_token = contents.quoted(connection, place, channel, words.in_reply_to)
     message = OutboundMessage(
         id=message_id,
         key=str(UUID(hex=message_id)),
@@ -186,9 +188,10 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         html=html if takes_html else "",
         files=tuple(file for _, file in files),
         template=_template(words.template),
-        content=_content(words, channel),
+        content=contents.of(words, channel),
         context=Context(
             reply_to=place.last["external_id"] if public and place.last is not None else quoted,
+            quote_token=quote_token,
             metadata=answered.metadata if answered is not None and not _is_mail(place, channel) else {},
         ),
         thread=_thread(place),
@@ -199,6 +202,8 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         own_address=_own_address(core, place),
         overrides=words.overrides,
     )
+    if words.visibility != "note" and (words.content is not None or quote_token):
+        contents.check(core, message)
     key = words_key(channel.name, text) if channel is not None and channel.repeats is not None else ""
     rows = tuple(row for row, _ in files)
     return Draft(place, message, rows, fields_of(place, words), words.human, key, words.in_reply_to or None)
@@ -253,38 +258,6 @@ def _template(request: TemplateRequest | None) -> Template | None:
         return None
     given = request.parameters
     return Template(request.name, request.language, tuple(given) if isinstance(given, list) else given)
-
-
-def _content(words: Words, channel: Channel | None) -> ContentRequest | None:
-    """Structured content, where the channel can send it. Raises `RequestError`."""
-    content = words.content
-    if content is None:
-        return None
-    kind = content.__struct_config__.tag
-    if words.visibility == "note" or channel is None or kind not in channel.contents:
-        name = "a note" if words.visibility == "note" or channel is None else channel.title
-        raise RequestError(422, "invalid", f"{name} takes no content of kind {kind}", "content")
-    if words.attachments or words.template is not None:
-        raise RequestError(422, "invalid", "content goes alone or beside a text", "content")
-    most = channel.limits.caption_max
-    if most and len(words.text) > most:
-        raise RequestError(422, "invalid", f"the text beside content has at most {most} characters", "text")
-    return content
-
-
-def _quoted(connection: Connection, place: Place, channel: Channel | None, message_id: str) -> str:
-    """The platform's id of a message of this conversation. Raises `RequestError`."""
-    if channel is None or not channel.quotes:
-        name = channel.title if channel is not None else "the channel"
-        raise RequestError(422, "invalid", f"{name} does not quote messages", "in_reply_to")
-    found: str | None = connection.execute(
-        select(messages.c.external_id).where(
-            messages.c.id == message_id, messages.c.conversation_id == place.conversation["id"]
-        )
-    ).scalar()
-    if not found:
-        raise RequestError(422, "invalid", "the conversation has no such message", "in_reply_to")
-    return found
 
 
 def _context(last: RowMapping | None) -> Context | None:

@@ -65,6 +65,10 @@ class Metrics:
         self.mailbox_errors = Counter(
             "gateway_mailbox_errors_total", "Failed tries to read a mailbox", ["account", "reason"], registry=registry
         )
+        self.lookups = Counter(
+            "gateway_lookups_total", "Messages asked for at the platform, by outcome", ["account", "outcome"],
+            registry=registry,
+        )  # fmt: skip
         self.wal_bytes = Gauge("gateway_wal_bytes", "Size of the embedded store's write-ahead log", registry=registry)
 
     def render(self) -> bytes:

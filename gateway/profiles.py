@@ -20,6 +20,7 @@ from gateway.ids import micros
 from gateway.intake.ensure import ensure_identity
 from gateway.intake.worker import rules_of
 from gateway.store.dialect import StoreUnavailable
+from gateway.store.people import set_consent
 from gateway.store.schema import addresses, conversations, identities, messages
 from normalizers.model import Address, Person, Thread
 
@@ -106,6 +107,9 @@ class ProfileWorker:
         told = Person((*known[:1], *more), person.name, person.handle, person.profile, person.language)
         seen_at = row["last_inbound_at"] or row["created_at"]
         ensure_identity(connection, rules_of(self._core), row["channel"], row["account"], told, seen_at)
+        wrote = select(identities.c.last_inbound_at).where(identities.c.id == row["id"])
+        if person.unreachable and connection.execute(wrote).scalar() == row["last_inbound_at"]:  # nothing came since
+            set_consent(connection, row["id"], "blocked", "all", now)
         return True
 
 

@@ -9,13 +9,13 @@ import msgspec
 from msgspec import Meta
 
 from gateway.tickets import Status
-from normalizers.model import ContactCards, Interactive, Location
+from normalizers.model import ContactCards, Interactive, Link, Location, Sticker
 from outbox.verdict import Decision, Verdict
 
 TEXT_MAX, HTML_MAX, FILES_MAX, STEPS_MAX = 1_000_000, 2_000_000, 100, 10
 
 
-ContentRequest = Location | ContactCards | Interactive
+ContentRequest = Location | ContactCards | Interactive | Sticker | Link
 """Structured content by its `kind`. Of an interactive one `values` hold what is offered: buttons, rows, a url, ..."""
 
 
@@ -184,7 +184,7 @@ class Judged(msgspec.Struct, frozen=True):
 class RequestError(Exception):
     """A request that cannot be carried out: the HTTP `status`, a stable `code`, the `field`, and a sentence."""
 
-    def __init__(self, status: Literal[404, 409, 422], code: str, detail: str, field: str = "") -> None:
+    def __init__(self, status: Literal[404, 409, 422, 502], code: str, detail: str, field: str = "") -> None:
         super().__init__(detail)
         self.status, self.code, self.detail, self.field = status, code, detail, field
 

@@ -34,6 +34,7 @@ from gateway.deadletters import Undertaker
 from gateway.ids import Clock, system_clock
 from gateway.intake import IntakeWorker
 from gateway.lock import DataLock
+from gateway.lookups import LookupWorker
 from gateway.mailboxes import MailCollector
 from gateway.mailroom import Mailroom
 from gateway.media import MediaWorker
@@ -175,6 +176,7 @@ class Gateway:
             self._run("intake", self.worker.run())
             self._run("media", MediaWorker(core, media).run())
             self._run("profiles", ProfileWorker(core).run())
+            self._run("lookups", LookupWorker(core).run())
             self._run("retention", Retention(core).run())
             self._run("dead letters", Undertaker(core).run())
             self._run("upkeep", Upkeep(core).run())

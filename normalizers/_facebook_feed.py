@@ -263,13 +263,15 @@ _STICKERS: Final = frozenset({"sticker", "avatar_sticker"})  # spelling of the s
 
 
 def completed(message: InboundMessage, node: Item) -> InboundMessage:
-    """The message with what the platform tells of its comment when asked: text, file, author."""
+    """The message with what the platform tells of its comment when asked: text, file, author, where it stands."""
     words, given = text(node, "message"), mapping(node, "attachment")
     author = mapping(node, "from")
     sender = message.sender
     if text(author, "id"):
         sender = Person((Address(message.channel, "commenter", text(author, "id")),), text(author, "name"))
     found: dict[str, Any] = {"lookup": "", "sender": sender, "text": words}
+    if link := address(node.get("permalink_url")):
+        found["context"] = replace(message.context or Context(), permalink=link)
     kind, media = text(given, "type"), mapping(given, "media")
     url = address(media.get("source")) or address(mapping(media, "image").get("src"))
     if url:

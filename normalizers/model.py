@@ -68,6 +68,7 @@ class Person(Value, frozen=True):
     handle: str = ""
     profile: Mapping[str, Any] = {}  # further platform attributes: city, language, picture, verified, ...
     language: str = ""  # BCP 47
+    unreachable: bool = False  # the platform says that nothing we send can reach them
 
 
 # --- content ----------------------------------------------------------------------------------------------------------

@@ -101,6 +101,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ping_pong: int = 0  # automatic messages of ours that were answered within seconds, in the last minutes
     human: bool = False  # a person wrote it: neither a bot nor anything automatic
     answered: Answered | None = None
+    last: Answered | None = None  # the customer's last message in private, where an answer rule asks for it
     answered_automatic: int = 0  # automatic answers the answered message has had, bots' included
     private_reply: PrivateReply | None = None
     private_used: int = 0  # private replies the answered message has had, or may have had

@@ -67,7 +67,8 @@ def failed_send(
     return Outcome(
         parcel=parcel, state="failed", word="failed", at=now, error=failure, request_id=error.request_id,
         pause=_pause(error, now + wait),
-        opted_out=optout_scope(channel) if error.error_class == "opted-out" else "",
+        opted_out=optout_scope(channel, error.code) if error.error_class == "opted-out" else "",
+        template=template_status(channel, error.code),
         suppress=rule.suppress if rule is not None else None,
     )  # fmt: skip
 
@@ -120,9 +121,16 @@ def _by_token(parcel: Parcel) -> bool:
     return parcel.message.context is not None and bool(parcel.message.context.reply_token)
 
 
-def optout_scope(channel: Channel) -> str:
-    """What an opt-out the platform reports covers: what the channel's own STOP word covers."""
-    return channel.keywords.scope
+def optout_scope(channel: Channel, code: str) -> str:
+    """What an opt-out the platform reports covers: as its code says, else what the channel's own STOP word covers."""
+    rule = channel.errors.get(code)
+    return (rule.scope if rule is not None else None) or channel.keywords.scope
+
+
+def template_status(channel: Channel, code: str) -> str:
+    """What a refusal tells of the template that was sent, "" for nothing."""
+    rule = channel.errors.get(code)
+    return rule.template if rule is not None else ""
 
 
 def connection_ok(outcome: Outcome) -> bool:

@@ -76,6 +76,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     suppress: Suppress | None = None  # the address is to be left alone
     delayed: bool = False  # it has waited so long that agents should know
     left_alone: tuple[tuple[str, Suppress, str], ...] = ()  # of several recipients: address, rule, the platform's words
+    template: str = ""  # the status of its template that the platform told of
 
 
 class Candidate(msgspec.Struct, frozen=True):

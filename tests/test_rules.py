@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from adapters import Limits, Window
-from normalizers.model import Address, Context, OutboundFile, OutboundMessage, Template, Thread
+from adapters import AnswerRule, Limits, Window
+from normalizers.model import Address, Context, Location, OutboundFile, OutboundMessage, Template, Thread
 from outbox import measure, splitting
-from outbox.facts import NOWHERE, Facts, TemplateFacts
-from outbox.rules import FORM, PERMISSION, content, permission, windows
+from outbox.facts import NOWHERE, Answered, Facts, TemplateFacts
+from outbox.rules import FORM, PERMISSION, answers, content, permission, windows
 from outbox.verdict import Change, Verdict
 from tests.pigeon import PIGEON, START
 
@@ -25,6 +25,13 @@ DAY = timedelta(hours=24)
 HELLO = Template("hello", "en", ("Ann",))
 KNOWN = TemplateFacts("hello", "en", "APPROVED", "UTILITY", 1)
 COUNTED = channel_with(PIGEON, window=Window(DAY, "Pigeon, Window", max_messages=3))
+
+PICTURE = OutboundFile(kind="image", media_type="image/png", filename="a.png", size=10, url="https://x.test/a.png")
+HOLD = AnswerRule("standby", "held", "wait", "Pigeon, Holds", absent=True, lapses=DAY)
+STANDBY_FOR_MACHINES = channel_with(PIGEON, answer_rules=(channel_with(HOLD, automatic_only=True),))
+HELD = {
+    "channel": channel_with(PIGEON, answer_rules=(HOLD,)), "last": Answered("m0", START, frozenset({"standby"})),
+}  # fmt: skip
 
 
 def said(rule: Any, message: dict[str, Any], facts: dict[str, Any]) -> str:
@@ -111,6 +118,25 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], str]] = {
     "loop: an agent answers a machine": (permission.loop_guard, {}, {"answers_automatic": True}, "allow"),
     "empty: a word": (content.empty, {"text": "."}, {}, "allow"),
     "empty: blanks": (content.empty, {"text": " \n"}, {}, "deny"),
+    "parts: a template with its one file": (
+        content.parts, {"template": HELLO, "files": (PICTURE,), "text": ""}, {}, "allow",
+    ),
+    "parts: a template never goes twice": (
+        content.parts, {"template": HELLO, "files": (PICTURE, PICTURE), "text": ""}, {}, "deny",
+    ),
+    "parts: nor once with its text and once with its file": (
+        content.parts, {"template": HELLO, "files": (PICTURE,), "text": "Hello"}, {}, "allow",
+    ),
+    "length: a text beside content is not cut": (
+        content.text_length, {"text": "x" * 101, "content": Location(1.0, 2.0)}, {}, "deny",
+    ),
+    "answers: held by somebody else": (answers.answerable, {}, HELD, "deny"),
+    "answers: a person may all the same": (
+        answers.answerable, {}, HELD | {"human": True, "channel": STANDBY_FOR_MACHINES}, "allow",
+    ),
+    "answers: a machine may not": (answers.answerable, {}, HELD | {"channel": STANDBY_FOR_MACHINES}, "deny"),
+    "answers: the hold is over": (answers.answerable, {}, HELD | {"now": START + DAY}, "allow"),
+    "answers: the hold is not yet over": (answers.answerable, {}, HELD | {"now": START + DAY - TICK}, "deny"),
     "empty: only a template": (content.empty, {"text": "", "template": HELLO}, {}, "allow"),
     "empty: a reaction taken back": (content.empty, {"text": "", "reaction": ""}, {}, "allow"),
     "paused: still": (permission.paused, {}, {"paused_until": START + TICK}, "defer"),

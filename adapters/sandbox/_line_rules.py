@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import regex
+
 REPLY_TOKEN_S = 60.0
 RETRY_KEY_S = 24 * 3600.0
 OBJECTS_MAX = 5
@@ -113,8 +115,7 @@ def _faults(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if len(choices) > 13:
         yield "quickReply/items", "Size must be between 1 and 13"
     for choice in choices:
-        if not 1 <= len(choice["action"].get("label", "")) <= 20:
-            yield "quickReply/items/action/label", "Length must be between 1 and 20"
+        yield from _action(choice["action"], "quickReply/items/action")
 
 
 def _text(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -151,6 +152,77 @@ def _needs(*names: str) -> Callable[[Mapping[str, Any]], Iterator[tuple[str, str
     return check
 
 
+def _action(action: Mapping[str, Any], place: str) -> Iterator[tuple[str, str]]:
+    if not 1 <= len(regex.findall(r"\X", action.get("label", ""))) <= 20:
+        yield f"{place}/label", "Length must be between 1 and 20"
+    if action.get("type") == "uri":
+        if not action.get("uri", "").startswith(("http://", "https://", "line://", "tel:")):
+            yield f"{place}/uri", "invalid uri scheme"
+        elif len(action["uri"]) > 1000:
+            yield f"{place}/uri", "Length must be between 1 and 1000"
+    elif action.get("type") == "postback":
+        if not 1 <= len(action.get("data", "")) <= 300:
+            yield f"{place}/data", "Length must be between 1 and 300"
+    elif action.get("type") not in ("message", "datetimepicker", "camera", "cameraRoll", "location", "clipboard"):
+        yield f"{place}/type", "invalid property"
+
+
+def _length(words: Any, most: int) -> bool:
+    return isinstance(words, str) and 1 <= len(regex.findall(r"\X", words)) <= most
+
+
+def _template(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from _needs("altText", "template")(one)
+    if len(one.get("altText", "")) > 400:
+        yield "altText", "Length must be between 1 and 400"
+    template = one.get("template") or {}
+    match template.get("type"):
+        case "buttons":
+            yield from _column(template, 160, 4, "template")
+        case "confirm":
+            if not _length(template.get("text"), 240):
+                yield "template/text", "Length must be between 1 and 240"
+            yield from _actions(template, 2, 2, "template")
+        case "carousel":
+            columns = template.get("columns", ())
+            if not 1 <= len(columns) <= 10:
+                yield "template/columns", "Size must be between 1 and 10"
+            if len({(len(column.get("actions", ())), "title" in column, "thumbnailImageUrl" in column)
+                    for column in columns}) > 1:  # fmt: skip
+                yield "template/columns", "must be consistent"
+            for column in columns:
+                yield from _column(column, 120, 3, "template/columns")
+        case "image_carousel":
+            pass
+        case _:
+            yield "template/type", "The property, 'type', in the request body is invalid"
+
+
+def _column(column: Mapping[str, Any], text_max: int, actions_max: int, place: str) -> Iterator[tuple[str, str]]:
+    most = 60 if "title" in column or "thumbnailImageUrl" in column else text_max
+    if not _length(column.get("text"), most):
+        yield f"{place}/text", f"Length must be between 1 and {most}"
+    if "title" in column and not _length(column["title"], 40):
+        yield f"{place}/title", "Length must be between 1 and 40"
+    if "thumbnailImageUrl" in column:
+        yield from _address(column, "thumbnailImageUrl")
+    yield from _actions(column, 1, actions_max, place)
+
+
+def _actions(holder: Mapping[str, Any], least: int, most: int, place: str) -> Iterator[tuple[str, str]]:
+    actions = holder.get("actions", ())
+    if not least <= len(actions) <= most:
+        yield f"{place}/actions", f"Size must be between {least} and {most}"
+    for action in actions:
+        yield from _action(action, f"{place}/actions")
+
+
+def _flex(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from _needs("altText", "contents")(one)
+    if (one.get("contents") or {}).get("type") not in ("bubble", "carousel"):
+        yield "contents/type", "invalid property"
+
+
 def _imagemap(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _address(one, "baseUrl")
     yield from _needs("altText", "baseSize")(one)
@@ -165,8 +237,8 @@ _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]] 
     "audio": _audio,
     "location": _needs("title", "address", "latitude", "longitude"),
     "sticker": _needs("packageId", "stickerId"),
-    "template": _needs("altText", "template"),
-    "flex": _needs("altText", "contents"),
+    "template": _template,
+    "flex": _flex,
     "textV2": _text,
     "imagemap": _imagemap,
     "coupon": _needs("couponId"),

@@ -68,6 +68,8 @@ class MetaPlatform(Platform):
         self.customers: dict[str, Customer] = {}
         self.comments: dict[str, Comment] = {}  # posts too
         self.subscribed: tuple[str, ...] = ()
+        self.refuses_reads: list[Refusal] = []  # of the next reads of a node, in order
+        self.reads = 0  # of nodes
         self._files: dict[str, tuple[bytes, str]] = {}
         self._messages: dict[str, tuple[str, ...]] = {}  # mid -> its files
         self._expired: set[str] = set()  # download keys
@@ -158,6 +160,12 @@ class MetaPlatform(Platform):
         return web.json_response({"recipient_id": customer.id, "message_id": mid})
 
     _mid_prefix: ClassVar[str] = "m_"
+
+    def _read(self) -> None:
+        """A node is read. Raises `Refusal` where a test wants it."""
+        self.reads += 1
+        if self.refuses_reads:
+            raise self.refuses_reads.pop(0)
 
     def _check_node(self, request: web.Request) -> None:
         if request.match_info["node"] not in self.nodes:

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -145,18 +145,52 @@ def check_message(message: Mapping[str, Any], files: Mapping[str, Any], rules: R
         raise Refusal(100, f"Length of param message[text] must be less than or equal to {rules.text_max}")
     if len(str(message.get("metadata", ""))) >= 1000:
         raise Refusal(100, "Length of param message[metadata]")
-    if len(message.get("quick_replies", ())) > 13:
-        raise Refusal(100, "too many quick replies")
+    replies = message.get("quick_replies", ())
+    if len(replies) > 13 or any(
+        not 1 <= len(str(one.get("title", ""))) <= 20 or len(str(one.get("payload", ""))) > 1000 for one in replies
+    ):
+        raise Refusal(100, "quick replies: up to 13, with titles of up to 20 characters", 2018053)
     attachment = message.get("attachment")
     if attachment is None:
         return
     kind, payload = attachment.get("type"), attachment.get("payload") or {}
+    if kind == "template":
+        check_template(payload)
     if kind not in rules.other and kind not in rules.media:
         raise Refusal(100, "param attachment[type]")
     if "attachment_id" in payload and payload["attachment_id"] not in files:
         raise Refusal(100, "invalid attachment id", 2018047)
     if kind not in rules.other and not (payload.get("attachment_id") or payload.get("url")):
         raise Refusal(100, "upload attachment failure", 2018047)
+
+
+def check_template(payload: Mapping[str, Any]) -> None:
+    """Raise `Refusal` for buttons and cards the platform does not take. Other kinds of templates are not looked at."""
+    if payload.get("template_type") == "button":
+        if not 1 <= len(str(payload.get("text", ""))) <= 640:
+            raise Refusal(100, "param text must be 1 to 640 characters", 2018015)
+        _check_buttons(payload.get("buttons", ()), least=1)
+    elif payload.get("template_type") == "generic":
+        elements = payload.get("elements", ())
+        if not 1 <= len(elements) <= 10:
+            raise Refusal(100, "param elements must hold 1 to 10", 2018015)
+        for element in elements:
+            if not 1 <= len(str(element.get("title", ""))) <= 80 or len(str(element.get("subtitle", ""))) > 80:
+                raise Refusal(100, "title and subtitle have at most 80 characters", 2018015)
+            if not element.keys() - {"title"}:
+                raise Refusal(100, "an element needs more than its title", 2018015)
+            _check_buttons(element.get("buttons", ()), least=0)
+
+
+def _check_buttons(buttons: Sequence[Mapping[str, Any]], least: int) -> None:
+    if not least <= len(buttons) <= 3:
+        raise Refusal(100, "1 to 3 buttons", 2018040)
+    for button in buttons:
+        target = {"web_url": "url", "postback": "payload"}.get(str(button.get("type")), "")
+        if not 1 <= len(str(button.get("title", ""))) <= 20 or not button.get(target):
+            raise Refusal(100, "param buttons", 2018041)
+        if target == "payload" and len(button[target]) > 1000:
+            raise Refusal(100, "param buttons[payload]", 2018041)
 
 
 def check_file(kind: str, media_type: str, size: int, rules: Rules) -> None:

@@ -94,6 +94,7 @@ class FacebookPage(MetaPlatform):
         return web.json_response({"data": [{"participants": {"data": people}, "id": "t_1"}] if people else []})
 
     async def _node(self, request: web.Request) -> web.Response:
+        self._read()
         node = request.match_info["node"]
         if node == self.page_id:
             return web.json_response({"id": node, "name": "The Shop"})
@@ -130,10 +131,15 @@ class FacebookPage(MetaPlatform):
 
     # --- what people and the platform do ------------------------------------------------------------------------------
 
-    async def customer_comments(self, customer: Customer, text: str, post: str, parent: str = "", **more: Any) -> str:
-        """A comment below a post or a comment; its id. `more` joins what the change tells."""
+    async def customer_comments(
+        self, customer: Customer, text: str, post: str, parent: str = "", *,
+        attachment: Mapping[str, Any] | None = None, **more: Any,
+    ) -> str:  # fmt: skip
+        """A comment below a post or a comment; its id. `more` joins what the change tells; of an `attachment` (a
+        sticker, a GIF) only a look-up tells."""
         self.add_customer(customer)
         made = self._keep(_author(customer), text, post, parent or post)
+        made.attachment = attachment or {}
         change = self._change(made, "comment", "add")
         change["value"] |= more
         await self.post(changes=[change])
@@ -199,6 +205,6 @@ def _shown(comment: Comment, name: str) -> dict[str, Any]:
     """A comment as the API shows it when asked."""
     shown = {
         "id": comment.id, "message": comment.text, "from": {"id": comment.author, "name": name},
-        "created_time": iso(comment.at),
+        "created_time": iso(comment.at), "permalink_url": f"https://facebook.example/{comment.id}",
     }  # fmt: skip
     return shown | ({"attachment": dict(comment.attachment)} if comment.attachment else {})

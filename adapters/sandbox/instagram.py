@@ -141,6 +141,7 @@ class InstagramAccount(MetaPlatform):
         return web.json_response({"data": [{"id": "t_1", "messages": {"data": talk[::-1]}}] if talk else []})
 
     async def _node(self, request: web.Request) -> web.Response:
+        self._read()
         node, fields = request.match_info["node"], request.query.get("fields", "")
         if mentioned := _MENTIONED.fullmatch(fields):
             found = self.mentions.get(mentioned[2])
@@ -196,7 +197,7 @@ class InstagramAccount(MetaPlatform):
         return await self.post(messaging=[self._item(customer, {"message": {"mid": mid, "is_deleted": True}})])
 
     async def customer_comments(
-        self, customer: Customer, text: str, post: str, parent: str = "", *, live: bool = False, **more: Any
+        self, customer: Customer, text: str, /, post: str, parent: str = "", *, live: bool = False, **more: Any
     ) -> str:
         """A comment below our media or a comment; its id. `more` joins what the change tells."""
         self.add_customer(customer)

@@ -88,7 +88,7 @@ def _file(ctx: Context, row: EventRow, event: Event) -> tuple[str, str]:
         case CallEvent():
             return _call(ctx, row, event)
         case ThreadControl():
-            return "ignored", "kept: no ticket follows from it"
+            return _control(ctx, row, event)
         case Ignored():
             return "ignored", event.reason
         case Unreadable():
@@ -130,7 +130,12 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     visibility = "note" if quiet else "public" if channel is not None and not channel.private else "private"
     message = inbound_row(ctx, row, event, identity, conversation, ticket, at, visibility, flags)
     ctx.changes.messages.append(message)
-    ctx.changes.attachments += attachment_rows(ctx, message["id"], event.attachments)
+    ctx.changes.attachments += attachment_rows(ctx.new_id, message["id"], event.attachments)
+    if event.lookup:
+        ctx.changes.lookups.append(
+            {"message_id": message["id"], "event_id": row.id, "account": account, "not_before": ctx.now,
+             "created_at": ctx.now}
+        )  # fmt: skip
     _refer(ctx, row, event, message)
     ctx.snapshot.messages[message["id"]] = known_of(message)
     ticket.entries.append(Entry("message.received", actor, {"message_id": message["id"], "kind": event.kind}))
@@ -322,9 +327,11 @@ def _engagement(ctx: Context, row: EventRow, event: Engagement) -> tuple[str, st
     identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
     declared = ctx.rules.channel(row.account, event.channel)
     window = declared.window if declared is not None else None
+    at = min(micros(event.at), row.received_at + AHEAD_MAX)
+    if declared is not None and event.kind in declared.invited_by:
+        _open_window(identity, at, opens=True, private=declared.private)
     if declared is None or window is None:
         return "done", event.kind
-    at = min(micros(event.at), row.received_at + AHEAD_MAX)
     if event.kind in window.opened_by:
         _open_window(identity, at, opens=True, private=declared.private)
     elif (allowance := window.allowances.get(event.kind)) is not None:
@@ -342,6 +349,15 @@ def _call(ctx: Context, row: EventRow, event: CallEvent) -> tuple[str, str]:
     identity = people.resolve(ctx, event.person, event.channel, row.account, at)
     _open_window(identity, at, opens=True, private=declared.private)
     return "done", event.status
+
+
+def _control(ctx: Context, row: EventRow, event: ThreadControl) -> tuple[str, str]:
+    """Handed to us (who is told of that is who gets it): what somebody else held is ours to answer from now on."""
+    known = people.lookup(ctx, event.person.addresses, event.channel, row.account) if event.person else None
+    if event.action != "pass" or known is None:
+        return "ignored", "kept: no ticket follows from it"
+    ctx.changes.handed_over.append(known)
+    return "done", event.action
 
 
 def _echo(ctx: Context, row: EventRow, event: Echo) -> tuple[str, str]:
@@ -373,7 +389,7 @@ def _echo(ctx: Context, row: EventRow, event: Echo) -> tuple[str, str]:
         ticket.entries.append(Entry("ticket.created", actor, {"via": event.channel, "why": "the business wrote first"}))
     message = echo_row(ctx, row, event, identity, conversation, ticket, at)
     ctx.changes.messages.append(message)
-    ctx.changes.attachments += attachment_rows(ctx, message["id"], event.attachments)
+    ctx.changes.attachments += attachment_rows(ctx.new_id, message["id"], event.attachments)
     ctx.snapshot.refs[row.account, event.id] = message["id"]
     ctx.snapshot.messages[message["id"]] = known_of(message)
     ctx.changes.refs.append({"account": row.account, "ref": event.id, "message_id": message["id"], "outbox_id": None})

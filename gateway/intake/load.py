@@ -50,6 +50,7 @@ from normalizers.model import (
     MessageEdited,
     Reaction,
     Thread,
+    ThreadControl,
 )
 
 _decode = msgspec.json.decode
@@ -117,7 +118,7 @@ def _people_of(event: Event) -> Iterable[Address]:
             return event.sender.addresses
         case Echo():
             return event.recipient.addresses if event.recipient else ()
-        case ConsentChange() | Engagement() | CallEvent():
+        case ConsentChange() | Engagement() | CallEvent() | ThreadControl():
             return event.person.addresses if event.person else ()
         case IdentityChange():
             return (*event.old, *event.new)

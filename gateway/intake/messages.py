@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,8 @@ _encode = msgspec.json.Encoder().encode
 _EMPTY = MessageContext()
 
 
-def _json(value: Content | MessageContext | None) -> str | None:
+def as_json(value: Content | MessageContext | None) -> str | None:
+    """Content or context as the store keeps it; None for what says nothing."""
     return None if value is None or value == _EMPTY else _encode(value).decode()
 
 
@@ -48,8 +49,8 @@ def _row(
         "text": event.text,
         "html": event.html,
         "full_text": "",
-        "content": _json(event.content),
-        "context": _json(context),
+        "content": as_json(event.content),
+        "context": as_json(context),
         "in_reply_to": answered,
         "purpose": "",
         "automatic": "",
@@ -110,11 +111,13 @@ def echo_row(
     return message
 
 
-def attachment_rows(ctx: Context, message_id: str, attachments: Sequence[Attachment]) -> list[dict[str, Any]]:
+def attachment_rows(
+    new_id: Callable[[], str], message_id: str, attachments: Sequence[Attachment]
+) -> list[dict[str, Any]]:
     """The files of a message, to be fetched; what must not be stored stays a link."""
     return [
         {
-            "id": ctx.new_id(),
+            "id": new_id(),
             "message_id": message_id,
             "position": position,
             "kind": attachment.kind,

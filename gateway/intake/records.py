@@ -209,6 +209,8 @@ class Changes:
     messages: list[dict[str, Any]] = field(default_factory=list)  # rows
     attachments: list[dict[str, Any]] = field(default_factory=list)  # rows
     refs: list[dict[str, Any]] = field(default_factory=list)  # rows
+    lookups: list[dict[str, Any]] = field(default_factory=list)  # rows
+    handed_over: list[Identity] = field(default_factory=list)  # whose conversations nobody else holds any more
     edits: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # message id -> columns
     deletions: list[tuple[Known, int]] = field(default_factory=list)
     reactions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)

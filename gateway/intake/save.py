@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, Update, bindparam, case, literal_column, select, text, update
+from sqlalchemy import Connection, Integer, Update, bindparam, case, func, literal_column, select, text, update
 
 from gateway.ids import new_id
 from gateway.intake.context import Rules
@@ -26,6 +26,7 @@ from gateway.store.schema import (
     deliveries,
     events,
     identities,
+    lookups,
     message_refs,
     messages,
     ticket_events,
@@ -266,6 +267,7 @@ _REACT = update(messages).where(messages.c.id == bindparam("message")).values(re
 def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
     insert_many(connection, messages, changes.messages)
     insert_many(connection, attachments, changes.attachments)
+    insert_many(connection, lookups, changes.lookups)
     insert_ignore(connection, message_refs, changes.refs)
     _update(
         connection,
@@ -274,6 +276,15 @@ def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
     )
     for message_id, columns in changes.edits:
         connection.execute(update(messages).where(messages.c.id == message_id).values(**columns))
+    for identity in changes.handed_over:
+        connection.execute(
+            update(messages)
+            .where(
+                messages.c.contact_id == identity.contact_id, messages.c.identity_id == identity.id,
+                messages.c.flags.contains('"standby"'),
+            )
+            .values(flags=func.replace(messages.c.flags, '"standby"', '"was_standby"'))
+        )  # fmt: skip
     for known, at in changes.deletions:
         redact(connection, known, at)
     catalogue.learn(connection, changes.templates)

@@ -243,6 +243,8 @@ class IntakeWorker:
         core.bus.publish(LiveEvent(kind, data, account) for kind, data, account in changes.live)
         if changes.attachments:
             core.bus.wake("media")
+        if changes.lookups:
+            core.bus.wake("lookups")
         if changes.templates:
             core.bus.wake("templates")
         core.bus.wake("outbox")

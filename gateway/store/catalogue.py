@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, select
 
 from gateway.store.dialect import upsert
 from gateway.store.schema import templates
-from normalizers.model import TemplateState
+from normalizers.model import Template, TemplateState
 
 _KEY = ("account", "name", "language")
 _TOLD = ("status", "category", "parameters")
@@ -26,6 +26,12 @@ _drop = delete(templates).where(
         templates.c.at < bindparam("b_at"),
     )
 )
+
+
+def told(account: str, template: Template, status: str, at: int) -> dict[str, Any]:
+    """A row that tells the status of a template alone."""
+    return {"account": account, "name": template.name, "language": template.language, "status": status,
+            "category": "", "parameters": None, "at": at}  # fmt: skip
 
 
 def learn(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -18,7 +18,7 @@ from gateway.store.dialect import insert_ignore
 from gateway.store.schema import attachments, idempotency, message_refs, messages, outbox
 from gateway.store.tickets import to_json
 from gateway.tickets import Actor
-from normalizers.model import ContactCards, Location, OutboundMessage
+from normalizers.model import ContactCards, Interactive, Link, Location, OutboundMessage
 from outbox.judge import Judgment
 
 _encode = msgspec.json.Encoder().encode
@@ -85,6 +85,12 @@ def _content_text(message: OutboundMessage) -> str:
             return ", ".join(filter(None, (place.name, place.address))) or f"{place.latitude}, {place.longitude}"
         case ContactCards() as cards:
             return ", ".join(card.name for card in cards.contacts if card.name)
+        case Link() as link:
+            return " ".join(filter(None, (link.title, link.url)))
+        case Interactive() as offer:
+            shown = offer.values.get("cards") or ()
+            titles = [str(card.get("title", "")) for card in shown if isinstance(card, dict)]
+            return " | ".join(filter(None, titles))
         case _:
             return ""
 

@@ -225,6 +225,7 @@ class FactSource:
             ping_pong=ping_pong,
             human=subject.human and not subject.automatic,
             answered=subject.answered,
+            last=right.last,
             answered_automatic=right.answered_automatic,
             private_reply=channel.private_reply if channel is not None and is_private_reply(subject.message) else None,
             private_used=right.private_used,

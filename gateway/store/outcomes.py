@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, insert, null, select, text, update
 
 from adapters import ErrorClass, Sent
 from gateway.ids import micros, new_id, rfc3339
-from gateway.store import outcome_news, pauses, states
+from gateway.store import catalogue, outcome_news, pauses, states
 from gateway.store.dialect import among_bound, insert_ignore, run_many
 from gateway.store.people import set_consent
 from gateway.store.schema import (
@@ -143,6 +143,7 @@ def _follow_up(connection: Connection, effective: Sequence[Outcome], now: int) -
     changed = states.refresh(connection, [outcome.parcel.message_id for outcome in effective], now)
     _people(connection, effective, now)
     changed += outcome_news.tell(connection, effective, now)
+    _templates(connection, effective, now)
     states.promote(connection, [o.parcel.conversation_id for o in effective if o.state in _FINISHED], now)
     reached = [
         (outcome.parcel.message_id, address)
@@ -229,6 +230,16 @@ def _learned(telling: Sequence[Outcome], identity_of: dict[str, str], now: int) 
         for address in outcome.sent.addresses
         if all((address.kind, address.value) != (known.kind, known.value) for known in outcome.parcel.message.to)
     ]  # fmt: skip
+
+
+def _templates(connection: Connection, effective: Sequence[Outcome], now: int) -> None:
+    """What refusals tell of the templates that were sent, so that the next is refused here."""
+    told = [
+        catalogue.told(outcome.parcel.account, outcome.parcel.message.template, outcome.template, now)
+        for outcome in effective
+        if outcome.template and outcome.parcel.message.template is not None
+    ]
+    catalogue.learn(connection, told)
 
 
 def _bury(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, exists, insert, or_, se
 
 from adapters import Channel, ErrorRule, rule_of
 from gateway.ids import micros, moment, new_id
-from gateway.store import states, suppressions
+from gateway.store import catalogue, states, suppressions
 from gateway.store.dialect import insert_ignore
 from gateway.store.outcomes import dead_letter
 from gateway.store.people import set_consent
@@ -112,7 +112,8 @@ class _Batch:
         self._receipts: list[dict[str, Any]] = []
         self._refs: list[dict[str, Any]] = []
         self._letters: list[dict[str, Any]] = []
-        self._optouts: list[str] = []  # message ids
+        self._optouts: dict[str, str] = {}  # message id -> scope
+        self._templates: list[dict[str, Any]] = []
         self.aliases: list[tuple[str, Address]] = []
         self._failed: list[Failed] = []
         self._strays: dict[str, list[tuple[str, DeliveryUpdate]]] = {}
@@ -257,9 +258,13 @@ class _Batch:
         """Whether a failure is about somebody who only got a copy (mail): the message itself has arrived."""
         if receipt.recipient is None:
             return False
-        payload = self._connection.execute(select(outbox.c.payload).where(outbox.c.id == outbox_id)).scalar()
-        mail = _decode(payload).mail if payload else None
+        sent = self._sent(outbox_id)
+        mail = sent.mail if sent is not None else None
         return mail is not None and receipt.recipient.value.casefold() in {copy.casefold() for copy in mail.cc}
+
+    def _sent(self, outbox_id: str) -> OutboundMessage | None:
+        payload = self._connection.execute(select(outbox.c.payload).where(outbox.c.id == outbox_id)).scalar()
+        return _decode(payload) if payload else None
 
     def _fail(self, part: _Part, receipt: DeliveryUpdate) -> None:
         """A failure that was reported later. Sent again only where the platform says that this is safe."""
@@ -269,7 +274,9 @@ class _Batch:
         failure = Failure(error.code if error else "", rule.error_class, words)
         part.error = to_json(failure)
         if rule.error_class == "opted-out":
-            self._optouts.append(row.message_id)
+            self._optouts[row.message_id] = optout_scope(self._channel, failure.code)
+        if rule.template and (sent := self._sent(row.id)) is not None and sent.template is not None:
+            self._templates.append(catalogue.told(self._account, sent.template, rule.template, self._now))
         if rule.resend_safe and (again := self._again(part, rule)) is not None:
             part.state, part.not_before = "queued", again
             return
@@ -301,6 +308,7 @@ class _Batch:
         states.promote(self._connection, freed, self._now)
         self._consent()
         suppressions.failed(self._connection, self._failed, self._now)
+        catalogue.learn(self._connection, self._templates)
         self._log_strays()
         applied = [part.row.message_id for part in moved if part.state != part.before]
         return list(dict.fromkeys(applied)), [change.live for change in changed]
@@ -308,9 +316,9 @@ class _Batch:
     def _consent(self) -> None:
         if not self._optouts:
             return
-        statement = select(messages.c.identity_id).where(messages.c.id.in_(self._optouts)).distinct()
-        for identity in self._connection.execute(statement).scalars().all():
-            set_consent(self._connection, identity, "opted_out", optout_scope(self._channel), self._now)
+        statement = select(messages.c.id, messages.c.identity_id).where(messages.c.id.in_(list(self._optouts)))
+        for row in self._connection.execute(statement).all():
+            set_consent(self._connection, row.identity_id, "opted_out", self._optouts[row.id], self._now)
 
     def _log_strays(self) -> None:
         if not self._strays:

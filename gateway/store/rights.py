@@ -17,6 +17,7 @@ from gateway.ids import micros, moment
 from gateway.store.schema import messages, outbox
 from gateway.store.states import is_open
 from normalizers.model import OutboundMessage
+from outbox.facts import Answered
 from outbox.ports import is_private_reply
 from outbox.rules.repeats import words_key
 
@@ -38,6 +39,7 @@ class Rights(msgspec.Struct, frozen=True):
     said_again: bool = False
     reply_token: str = ""
     reply_token_until: datetime | None = None
+    last: Answered | None = None
 
 
 _NOTHING = Rights()
@@ -70,6 +72,7 @@ def _counts_nothing(channel: Channel) -> bool:
         and channel.private_reply is None
         and channel.automatic_per_message is None
         and channel.repeats is None
+        and not channel.answer_rules
     )
 
 
@@ -138,6 +141,34 @@ def _answers(connection: Connection, chosen: Sequence[_Asked], now: datetime) ->
 
 def _by_machine(row: Any) -> bool:
     return bool(row.automatic) or msgspec.json.decode(row.author).get("type") != "agent"
+
+
+# --- a conversation somebody else may hold ---
+
+
+def _may_be_held(subject: Subject, channel: Channel) -> bool:
+    return bool(channel.answer_rules) and subject.message.thread.kind != "public"
+
+
+def _last(connection: Connection, chosen: Sequence[_Asked], now: datetime) -> _Found:
+    """The customer's last message of each conversation."""
+    newest = (
+        select(func.max(messages.c.id))
+        .where(
+            messages.c.conversation_id.in_(_conversations(chosen)),
+            messages.c.direction == "inbound",
+            messages.c.visibility != "note",
+        )
+        .group_by(messages.c.conversation_id)
+    )
+    statement = select(messages.c.id, messages.c.conversation_id, messages.c.sent_at, messages.c.flags).where(
+        messages.c.id.in_(newest)
+    )
+    found = {row.conversation_id: row for row in connection.execute(statement)}
+    for index, subject, _ in chosen:
+        if (row := found.get(subject.conversation_id)) is not None:
+            flags = frozenset(msgspec.json.decode(row.flags))
+            yield index, {"last": Answered(row.id, moment(row.sent_at or 0), flags)}
 
 
 # --- the same words ---------------------------------------------------------------------------------------------------
@@ -265,6 +296,7 @@ _KINDS: tuple[
 ] = (
     (_counted, _waiting),
     (_answers_count, _answers),
+    (_may_be_held, _last),
     (_repeats_count, _repeated),
     (_may_be_said_again, _said_again),
     (_has_tokens, _tokens),

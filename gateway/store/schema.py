@@ -480,6 +480,22 @@ attachments = Table(
     ),
 )
 
+# Messages whose delivery was only a pointer, until the platform has told what they say; `event_id` is how they came.
+# `not_before` is the lease too: who asks puts it off first. `attempts` tells an old lease from a new one.
+lookups = Table(
+    "lookups",
+    metadata,
+    _id("message_id", primary_key=True),
+    _id("event_id", nullable=False),
+    _text("account", 64),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),  # those that count
+    _moment("not_before", nullable=False),
+    _text("reason"),  # why it is not done yet
+    _moment("created_at", nullable=False),
+    Index("ix_lookups_not_before", "not_before"),
+)
+
 # --- out --------------------------------------------------------------------------------------------------------------
 
 # One row per part of a message that leaves: a long text and three pictures are four rows of one message. Id order is

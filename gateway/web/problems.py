@@ -40,6 +40,7 @@ PROBLEMS: dict[str, Kind] = {
     "not_retryable": Kind(409, "Only a failed or unknown message is sent again"),
     "not_unknown": Kind(409, "Only an unknown message can be left as it is"),
     "not_cancellable": Kind(409, "Only a queued or held message can be cancelled"),
+    "not_moderatable": Kind(409, "Only a public message that is still there can be moderated"),
     "idempotency_conflict": Kind(409, "The Idempotency-Key was used with another body"),
     "conflict": Kind(409, "The request contradicts what is stored"),
     "already_merged": Kind(409, "The contact was merged away"),
@@ -73,6 +74,7 @@ PROBLEMS: dict[str, Kind] = {
     "outbox_denied": Kind(422, "The rules refuse this message"),
     "rate_limited": Kind(429, "Too many requests"),
     "internal": Kind(500, "Our fault"),
+    "platform_refused": Kind(502, "The platform did not do it"),
     "unavailable": Kind(503, "Not possible at the moment"),
 }
 

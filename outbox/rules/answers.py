@@ -13,13 +13,16 @@ from outbox.verdict import ALLOW, Change, Verdict, change, deny
 
 @declared("deny", source="the adapter's answer rules", kept="the platform refuses other answers")
 def answerable(message: OutboundMessage, facts: Facts) -> Verdict:
-    """A public post or comment that is still there, and that the platform lets us answer."""
-    answered = facts.answered
-    if message.thread.kind != "public" or answered is None:
+    """What it answers is there and ours to answer: a public post or comment, or a private conversation."""
+    public = message.thread.kind == "public"
+    answered = facts.answered if public else facts.last
+    if answered is None:
         return ALLOW
-    if answered.deleted:
+    if public and answered.deleted:
         return deny("answerable", "what it answers was deleted", "wait until the person writes again")
     for rule in facts.channel.answer_rules:
+        if (rule.automatic_only and facts.human) or (rule.lapses and facts.now - answered.at >= rule.lapses):
+            continue
         if (rule.flag in answered.flags) == rule.absent:
             return deny("answerable", rule.reason, rule.remedy, source=rule.source)
     return ALLOW

@@ -109,6 +109,11 @@ def parts(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     limits, files = facts.channel.limits, files_of(message)
     if not files:
         return ALLOW
+    if message.template is not None:  # in parts it would leave once for each
+        if len(files) == 1:
+            arranged = _carrying(message, files, message.text, 1)
+            return ALLOW if arranged == message else Change(ALLOW, (arranged,))
+        return deny("parts", "a template takes one file at most, for its header", "send the other files after it")
     most = max(limits.files_per_message, 1)
     caption = message.text if _carries(message.text, files[0], facts) else ""
     groups = [files[start : start + most] for start in range(0, len(files), most)]
@@ -147,7 +152,7 @@ def text_length(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     if message.template is not None or not message.text or measure.fits(message.text, limits):
         return ALLOW
     size = measure.length(message.text, limits.text_unit)
-    if not limits.split:
+    if not limits.split or message.content is not None:  # in parts, the content would leave once for each
         reason = f"the text has {size} characters; {facts.channel.title} takes {limits.text_max}"
         return deny("text_length", reason, f"shorten it by {size - limits.text_max}", source=limits.source)
     texts = split(message.text, limits, counter=facts.policy.of(TextLengthSettings).counter)

@@ -571,6 +571,19 @@ BODIES: dict[str, tuple[OutboundMessage, dict[str, Any]]] = {
             "template_type": "button", "text": "Tomorrow.",
             "buttons": [{"type": "web_url", "url": "https://x.example", "title": "Track"}]}}),
     ),
+    "buttons": (
+        out(content=Interactive(values={"actions": [{"id": "b", "title": "Blue"}]})),
+        said(attachment={"type": "template", "payload": {
+            "template_type": "button", "text": "Tomorrow.",
+            "buttons": [{"type": "postback", "title": "Blue", "payload": "b"}]}}),
+    ),
+    "cards": (
+        out(text="", content=Interactive(values={"cards": [
+            {"title": "Blue", "text": "24", "image": "https://x.example/b.png", "actions": ["Take"]}]})),
+        said(attachment={"type": "template", "payload": {"template_type": "generic", "elements": [
+            {"title": "Blue", "subtitle": "24", "image_url": "https://x.example/b.png",
+             "buttons": [{"type": "postback", "title": "Take", "payload": "Take"}]}]}}),
+    ),
     "a reaction": (
         out(text="", reaction="❤️", context=Context(reply_to="m_1")),
         {"recipient": {"id": "9988776655"}, "sender_action": "react",
@@ -612,6 +625,14 @@ UNSAYABLE = {
     "choices without a text": (out(text="", content=Interactive(values={"buttons": ["a"]})), "interactive"),
     "too many choices": (out(content=Interactive(values={"rows": ["a"] * 14})), "interactive"),
     "a form": (out(content=Interactive(values={"form": 1})), "interactive"),
+    "four buttons": (out(content=Interactive(values={"actions": ["a"] * 4})), "interactive"),
+    "a text of 641 above buttons": (out(text="x" * 641, content=Interactive(values={"actions": ["a"]})), "interactive"),
+    "a card that is a title only": (
+        out(text="", content=Interactive(values={"cards": [{"title": "a"}]})), "interactive",
+    ),
+    "a text beside cards": (
+        out(content=Interactive(values={"cards": [{"title": "a", "text": "b"}]})), "interactive",
+    ),
     "a reaction nobody knows": (out(text="", reaction="🦑", context=Context(reply_to="m")), "reaction"),
     "a reaction to nothing": (out(text="", reaction="❤"), "reaction"),
     "a private reply to nothing": (out(thread=Thread(kind="public")), "no-comment"),

@@ -441,6 +441,10 @@ def given(kind: str, media_type: str, name: str = "f", **fields: Any) -> Outboun
     return OutboundFile(**values | fields)
 
 
+def postback(data: str, title: str) -> dict[str, Any]:
+    return {"type": "postback", "label": title, "data": data, "displayText": title}
+
+
 def quick(*choices: tuple[str, str]) -> dict[str, Any]:
     return {"items": [
         {"type": "action", "action": {"type": "postback", "label": title, "data": data, "displayText": title}}
@@ -515,6 +519,27 @@ OBJECTS: dict[str, tuple[OutboundMessage, list[dict[str, Any]]]] = {
          {"type": "template", "altText": "x" * 161, "template": {
              "type": "buttons", "text": "Track", "actions": [{"type": "uri", "label": "Track", "uri": URL}]}}],
     ),
+    "buttons with a title": (
+        out(content=Interactive(values={"actions": ["Blue", {"url": URL, "title": "Look"}], "title": "Colours"})),
+        [{"type": "template", "altText": "Tomorrow.", "template": {
+            "type": "buttons", "title": "Colours", "text": "Tomorrow.",
+            "actions": [postback("Blue", "Blue"), {"type": "uri", "label": "Look", "uri": URL}]}}],
+    ),
+    "yes or no": (
+        out(content=Interactive(values={"confirm": [{"id": "y", "title": "Yes"}, "No"]})),
+        [{"type": "template", "altText": "Tomorrow.", "template": {
+            "type": "confirm", "text": "Tomorrow.", "actions": [postback("y", "Yes"), postback("No", "No")]}}],
+    ),
+    "cards": (
+        out(text="", content=Interactive(values={"cards": [
+            {"title": "Blue", "text": "24", "image": URL, "actions": [{"id": "b", "title": "Take"}]}]})),
+        [{"type": "template", "altText": "Blue", "template": {"type": "carousel", "columns": [
+            {"text": "24", "title": "Blue", "thumbnailImageUrl": URL, "actions": [postback("b", "Take")]}]}}],
+    ),
+    "a flex message": (
+        out(content=Interactive(values={"flex": {"type": "bubble"}})),
+        [{"type": "flex", "altText": "Tomorrow.", "contents": {"type": "bubble"}}],
+    ),
     "LINE's own object": (
         out(text="", content=Interactive(values={"object": {
             "type": "flex", "altText": "a", "contents": {"type": "bubble"}}})),
@@ -550,6 +575,20 @@ UNSAYABLE = {
     "choices without text": (out(text="", content=Interactive(values={"buttons": ["a"]})), "interactive"),
     "no choices": (out(content=Interactive()), "interactive"),
     "too many choices": (out(content=Interactive(values={"buttons": ["a"] * 14})), "interactive"),
+    "a label of 21 characters": (out(content=Interactive(values={"buttons": ["x" * 21]})), "interactive"),
+    "five buttons": (out(content=Interactive(values={"actions": ["a"] * 5})), "interactive"),
+    "a long text below a title": (
+        out(text="x" * 61, content=Interactive(values={"actions": ["a"], "title": "t"})), "interactive",
+    ),
+    "cards that differ": (
+        out(text="", content=Interactive(values={"cards": [
+            {"text": "1", "actions": ["a"]}, {"text": "2", "actions": ["a", "b"]}]})), "interactive",
+    ),
+    "three answers to yes or no": (out(content=Interactive(values={"confirm": ["a", "b", "c"]})), "interactive"),
+    "a picture by http": (
+        out(content=Interactive(values={"actions": ["a"], "image": "http://x.test/a"})), "interactive",
+    ),
+    "half a sticker": (out(content=Sticker(id="1")), "content"),
 }  # fmt: skip
 
 

@@ -3,72 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapters._load import find
-from adapters.sandbox._base import Platform
 from adapters.sandbox.facebook import Customer, FacebookPage
 from adapters.sandbox.line import LineSimulator
 from adapters.sandbox.line import User as LineUser
 from adapters.sandbox.wechat import Follower, WeChatSimulator
 from adapters.sandbox.x import User as XUser
 from adapters.sandbox.x import XSimulator
-from config import settings as configuration
-from gateway.control import create_key
-from gateway.loading import settings_types
-from gateway.runtime import Gateway
 from tests.support.api import Api
-from tests.support.world import TestClock, eventually
+from tests.support.single import Single as World
+from tests.support.single import open_world
+from tests.support.world import eventually
 
 PERSON: dict[str, Any] = {"author": {"type": "agent", "id": "7", "name": "Kim"}}
 BOT: dict[str, Any] = {"author": {"type": "bot", "id": "9", "name": "Robo"}}
-
-
-@dataclass(slots=True)
-class World:
-    """A gateway with one account on one simulated platform."""
-
-    platform: Any
-    clock: TestClock
-    gateway: Gateway
-    api: Api
-
-    def later(self, by: timedelta) -> None:
-        """Let time pass for both sides."""
-        self.clock.ahead += by
-        self.platform.clock_ahead_s += by.total_seconds()
-
-
-@asynccontextmanager
-async def open_world(directory: Path, platform: Platform, hook: str, **account: Any) -> AsyncIterator[World]:
-    """The gateway and the platform, up; `hook` is the platform's setting that says where the gateway listens."""
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(platform)
-        found, clock = find(), TestClock()
-        tree = {
-            "gateway": {"listen": "127.0.0.1:0", "public_url": "https://support.shop.test", "data_dir": "var"},
-            "media": {"allow_private_networks": True},
-            "accounts": [{"id": "main"} | {name: _value(value) for name, value in account.items()}],
-        }
-        settings = configuration.parse(tree, settings_types(found), base_dir=directory)
-        gateway = Gateway(settings, found=found, clock=clock)
-        await gateway.start()
-        stack.push_async_callback(gateway.stop)
-        setattr(platform, hook, f"{gateway.address}/webhooks/main")
-        api = Api(gateway.address, (await create_key(gateway.core, {"name": "tests", "scope": "admin"}))["key"])
-        stack.push_async_callback(api.close)
-        yield World(platform, clock, gateway, api)
-
-
-def _value(value: Any) -> Any:
-    """Addresses of a platform are known once it listens."""
-    return value() if callable(value) else value
 
 
 # --- a Facebook Page --------------------------------------------------------------------------------------------------

@@ -357,7 +357,16 @@ async def test_content_that_cannot_go_is_refused_with_its_field(world: World) ->
             "attachments",
         ),
         ({"text": "Hi", "in_reply_to": "0" * 32}, "in_reply_to"),
-        ({"content": {"kind": "sticker"}}, "content.kind"),
+        ({"content": {"kind": "sticker"}}, "content"),
+        ({"content": {"kind": "order"}}, "content.kind"),
+        (
+            {"text": "Well?", "content": {"kind": "interactive", "values": {"buttons": ["a", "b", "c", "d"]}}},
+            "content.values.buttons",
+        ),
+        (
+            {"text": "Well?", "content": {"kind": "interactive", "values": {"rows": ["a", {"title": "x" * 25}]}}},
+            "content.values.rows[1].title",
+        ),
     )
     for body, field in asked:
         answer = await world.api.call("POST", f"tickets/{ticket['id']}/replies", json=body)
@@ -368,3 +377,17 @@ async def test_content_that_cannot_go_is_refused_with_its_field(world: World) ->
         answer = await world.api.call("POST", f"tickets/{text_ticket['id']}/replies", json=more)
         assert (answer.status, answer.json["field"]) == (422, field), more
     assert world.whatsapp.calls == world.twilio.calls == 0
+
+
+async def test_a_template_the_platform_paused_is_not_tried_again(world: World) -> None:
+    """Known from the refusal itself, before any list or webhook tells."""
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    template = {"name": "order_update", "language": "en", "parameters": ["Ann", "12"]}
+    await world.api.settled(await world.api.replied(ticket, template=template), "delivered")
+    world.whatsapp.add_template(Approved("order_update", "en", parameters=2, status="PAUSED"))
+    failed = await world.api.settled(await world.api.replied(ticket, template=template), "failed")
+    assert failed["error"]["code"] == "132015"
+    refused = await world.api.reply(ticket, template=template)
+    assert (refused.status, refused.rules[0]) == (422, "template")
+    assert "paused" in refused.json["verdicts"][0]["reason"]

@@ -131,3 +131,16 @@ async def test_one_messaging_service_for_both_channels_posts_to_one_address(worl
     await world.twilio.customer_writes("By text", sender="+15550100001")
     found = {one["channel"]: one["account"] for one in await world.api.items("tickets", 2)}
     assert found == {"whatsapp": "wa-twilio", "sms": "sms-us"}
+
+
+async def test_an_opt_out_told_by_twilio_covers_everything(world: World) -> None:
+    """Unlike the person's own STOP: Twilio lets nothing more through."""
+    person = ann()
+    await world.twilio.person_writes(person, "Hello")
+    ticket = await world.api.ticket()
+    world.twilio.opted_out.add((f"whatsapp:{WHATSAPP_NUMBER}", f"whatsapp:{person.number}"))
+    detail = await world.api.settled(await world.api.replied(ticket, "Hello"), "failed")
+    assert detail["error"]["code"] == "21610"
+    contact = await world.api.get(f"contacts/{ticket['contact_id']}")
+    assert contact["identities"][0]["state"] == "opted_out"
+    assert (await world.api.reply(ticket, "And now?")).rules[0] == "opt_out"

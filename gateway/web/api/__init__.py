@@ -10,6 +10,7 @@ from gateway.web.api import (
     files,
     gateway,
     messages,
+    moderation,
     queues,
     suppressions,
     suspended,
@@ -22,6 +23,7 @@ from gateway.web.routes import Route
 ROUTES: tuple[Route, ...] = (
     *tickets.ROUTES,
     *messages.ROUTES,
+    *moderation.ROUTES,
     *contacts.ROUTES,
     *attributes.ROUTES,
     *files.ROUTES,

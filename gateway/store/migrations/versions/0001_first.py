@@ -30,6 +30,7 @@ TABLES = (
     "groups",
     "idempotency",
     "identities",
+    "lookups",
     "mailboxes",
     "merges",
     "message_refs",
@@ -407,6 +408,19 @@ def upgrade() -> None:
         sqlite_where=sa.text("name = '' AND profile_at IS NULL"),
         postgresql_where=sa.text("name = '' AND profile_at IS NULL"),
     )
+    op.create_table(
+        "lookups",
+        sa.Column("message_id", sa.String(length=32), nullable=False),
+        sa.Column("event_id", sa.String(length=32), nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id", name=op.f("pk_lookups")),
+    )
+    op.create_index("ix_lookups_not_before", "lookups", ["not_before"], unique=False)
     op.create_table(
         "mailboxes",
         sa.Column("account", sa.String(length=64), nullable=False),

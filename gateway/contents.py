@@ -1,0 +1,76 @@
+"""Structured content and quotes of what agents write: whether the channel takes them, and in this form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from adapters import Channel, ContentCheck, ContentRefused, SendError
+from gateway.core import Core
+from gateway.requests import ContentRequest, RequestError
+from gateway.store.schema import messages
+from normalizers.model import Context, OutboundMessage
+from outbox import measure
+
+if TYPE_CHECKING:  # it asks here
+    from gateway.drafts import Place, Words
+
+_read_context = msgspec.json.Decoder(Context).decode
+
+
+def of(words: Words, channel: Channel | None) -> ContentRequest | None:
+    """Structured content, where the channel can send it. Raises `RequestError`."""
+    content = words.content
+    if content is None:
+        return None
+    kind = content.__struct_config__.tag
+    if words.visibility == "note" or channel is None or kind not in channel.contents:
+        name = "a note" if words.visibility == "note" or channel is None else channel.title
+        raise RequestError(422, "invalid", f"{name} takes no content of kind {kind}", "content")
+    if words.attachments or words.template is not None:
+        raise RequestError(422, "invalid", "content goes alone or beside a text", "content")
+    limits = channel.limits
+    most = limits.caption_max or limits.text_max
+    if measure.length(words.text, limits.text_unit) > most or not measure.fits(words.text, limits):
+        unit = "bytes" if limits.text_unit == "bytes" else "characters"
+        raise RequestError(422, "invalid", f"the text beside content has at most {most} {unit}", "text")
+    return content
+
+
+def check(core: Core, message: OutboundMessage) -> None:
+    """What only the adapter knows of its platform: how many buttons, how long their titles. Raises `RequestError`."""
+    account = core.accounts.get(message.account)
+    adapter: object = account.adapter if account is not None else None
+    if not isinstance(adapter, ContentCheck):
+        return
+    try:
+        adapter.check_content(message)
+    except ContentRefused as error:
+        raise RequestError(422, "invalid", error.problem, error.field) from None
+    except SendError as error:
+        raise RequestError(422, "invalid", error.detail or error.code, "content") from None
+
+
+def quoted(connection: Connection, place: Place, channel: Channel | None, message_id: str) -> tuple[str, str]:
+    """The platform's id of a message of this conversation, and its token where one is needed to quote it.
+
+    Raises `RequestError`.
+    """
+    if channel is None or not channel.quotes:
+        name = channel.title if channel is not None else "the channel"
+        raise RequestError(422, "invalid", f"{name} does not quote messages", "in_reply_to")
+    found = connection.execute(
+        select(messages.c.external_id, messages.c.context).where(
+            messages.c.id == message_id, messages.c.conversation_id == place.conversation["id"]
+        )
+    ).first()
+    if found is None or not found.external_id:
+        raise RequestError(422, "invalid", "the conversation has no such message", "in_reply_to")
+    if not channel.quote_tokens:
+        return found.external_id, ""
+    token = _read_context(found.context).quote_token if found.context else ""
+    if not token:
+        raise RequestError(422, "invalid", f"{channel.title} gave no right to quote this message", "in_reply_to")
+    return found.external_id, token
