@@ -208,6 +208,18 @@ def contended(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in ("40P01", "40001")
 
 
+PEOPLE = 0x6964656E74697479  # the name of the lock on who is whose, as PostgreSQL wants names: a number
+
+
+def exclusive(connection: Connection, lock: int) -> None:
+    """Nobody else goes on past here with the same lock before the transaction ends. With one writer that is so anyway.
+
+    Take it first in a transaction: who holds rows already and then waits here may be waited for in turn.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(lock)))
+
+
 def unavailable(error: BaseException) -> bool:
     """Whether the error is the store's own trouble and no fault of the statement."""
     if isinstance(error, OperationalError | InterfaceError | StoreUnavailable | OSError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.ids import new_id
-from gateway.store import people
+from gateway.store import merging
 from gateway.store.dialect import insert_ignore
 from gateway.store.redact import without
 from gateway.store.schema import (
@@ -44,9 +44,9 @@ def erase(
 ) -> list[str]:
     """Remove a contact with all that belongs to it; the blob paths left to be removed from disk.
 
-    Raises `people.PeopleError` "not_found".
+    Raises `merging.PeopleError` "not_found".
     """
-    people.load(connection, contact_id)
+    merging.load(connection, contact_id)
     everybody = [
         contact_id,
         *connection.execute(select(contacts.c.id).where(contacts.c.merged_into == contact_id)).scalars(),

@@ -158,6 +158,7 @@ def store_attribute(connection: Connection, entry: Mapping[str, Any]) -> None:
 def remove_attribute(connection: Connection, name: str) -> None:
     """Remove a custom attribute, and what contacts had for it."""
     connection.execute(delete(attributes).where(attributes.c.name == name))
+    connection.execute(delete(contact_values).where(contact_values.c.attribute == name))
     key = msgspec.json.encode(name).decode() + ":"
     having = select(contacts.c.id, contacts.c.attributes).where(contacts.c.attributes.contains(key, autoescape=True))
     changed = [

@@ -157,10 +157,4 @@ class Memory:
         for records in (self.snapshot.identities, self.snapshot.contacts, self.snapshot.conversations_by_id):
             for record in records.values():
                 record.new = record.dirty = False
-        for address in changes.addresses:
-            if address.scope == "platform":
-                contact = self.snapshot.identities[address.identity_id].contact_id
-                known = self.snapshot.platform.setdefault((address.channel, address.kind, address.value), [])
-                if contact not in known:
-                    known.append(contact)
         self.messages += changes.messages

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping
 
 from gateway.bus import LiveEvent
-from gateway.store import erasure, people
+from gateway.store import erasure, merging, people
 from gateway.store import people_views as views
 from gateway.web import asks, cursors, show, types
 from gateway.web.problems import PROBLEMS, Problem
@@ -141,7 +141,7 @@ async def merge_contact(call: Call) -> Reply:
             raise Problem("not_found", "there is no such contact", field="into")
         _own(connection, call, request.into)
         with people_problems():
-            people.merge(connection, call.id, request.into, call.key.actor, request.reason, call.now)
+            merging.merge(connection, call.id, request.into, call.key.actor, request.reason, call.now)
         return _one(connection, call, request.into)
 
     contact = await call.write(job)
@@ -156,7 +156,7 @@ async def unmerge_contact(call: Call) -> Reply:
     def job(connection: Connection) -> types.Unmerged:
         contact_id = _own(connection, call, call.id)["id"]
         with people_problems():
-            target = people.unmerge(connection, contact_id, request.identity, call.key.actor, call.now)
+            target = merging.unmerge(connection, contact_id, request.identity, call.key.actor, call.now)
         return types.Unmerged(contact_id=target, contact=_one(connection, call, target))
 
     found = await call.write(job)
