@@ -41,6 +41,7 @@ PROBLEMS: dict[str, Kind] = {
     "not_unknown": Kind(409, "Only an unknown message can be left as it is"),
     "not_cancellable": Kind(409, "Only a queued or held message can be cancelled"),
     "idempotency_conflict": Kind(409, "The Idempotency-Key was used with another body"),
+    "conflict_decided": Kind(409, "The conflict was decided"),
     "conflict": Kind(409, "The request contradicts what is stored"),
     "already_merged": Kind(409, "The contact was merged away"),
     "last_identity": Kind(409, "It is the contact's only identity"),
