@@ -55,6 +55,7 @@ def decide(rows: Sequence[EventRow], snapshot: Snapshot, rules: Rules, now: int,
         event = row.event
         if snapshot.erased and rules.tokens.keyed_hash(f"{row.account}:{event.id}") in snapshot.erased:
             ctx.changes.outcomes[row.id] = ("ignored", "erased")
+            ctx.changes.erased.append(row)
             continue
         ctx.changes.outcomes[row.id] = _file(ctx, row, event)
     return ctx.changes

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Integer, Update, bindparam, case, literal_col
 from gateway.ids import new_id
 from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
-from gateway.store import catalogue, merging, receipts, suppressions, suspended
+from gateway.store import catalogue, erasure, merging, receipts, suppressions, suspended
 from gateway.store.dialect import among, insert_ignore, insert_many, run_many, upsert
 from gateway.store.private_replies import link_private_answer
 from gateway.store.redact import redact
@@ -57,6 +57,7 @@ def save(
     suppressions.add(connection, changes.suppressions, now)
     _settle(connection, rows, changes, now, settled=settled)
     _wake_parked(connection, changes)
+    erasure.forget(connection, changes.erased)
 
 
 def _update(connection: Connection, statement: Update, rows: Sequence[dict[str, Any]]) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
 from sqlalchemy import Connection, RowMapping
 
+from gateway import erasure
 from gateway.bus import LiveEvent
-from gateway.store import erasure, merging, people
+from gateway.store import merging, people
 from gateway.store import people_views as views
 from gateway.store.linking import Linked
 from gateway.web import asks, cursors, show, types
 from gateway.web.problems import PROBLEMS, Problem
 from gateway.web.routes import PAGED, Call, Param, Reply, Route
 from gateway.web.windows import window_of
-
-log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -113,24 +111,16 @@ async def patch_contact(call: Call) -> Reply:
 
 
 async def delete_contact(call: Call) -> Reply:
-    """Erase a contact with all that was said. Who deleted it, and when, stays."""
+    """Erase a contact with all that was said. Who deleted it, and when, stays, with a receipt of what was removed."""
 
-    def job(connection: Connection) -> tuple[types.Contact, list[str]]:
-        contact_id = own_contact(connection, call, call.id)["id"]
-        contact = _one(connection, call, contact_id)
-        with people_problems():
-            keyed_hash = call.core.tokens.keyed_hash
-            paths = erasure.erase(connection, contact_id, call.key.name, call.now, keyed_hash)
-        return contact, paths
+    def job(connection: Connection) -> types.Contact:
+        return _one(connection, call, own_contact(connection, call, call.id)["id"])
 
-    contact, paths = await call.core.database.bulk(job)
-    for path in paths:
-        try:
-            call.core.blobs.remove(path)
-        except (OSError, ValueError) as error:
-            log.error("contact.file_left", extra={"contact": contact.id, "error": type(error).__name__})
+    contact = await call.read(job)
+    with people_problems():
+        await erasure.erase(call.core, contact.id, call.key.name)
     _tell(call, "contact.deleted", contact)
-    return Reply(status=204)
+    return Reply(status=204, headers={"Location": f"/api/v1/deletions/{contact.id}"})
 
 
 async def merge_contact(call: Call) -> Reply:
