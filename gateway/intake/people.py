@@ -27,9 +27,12 @@ def resolve(ctx: Context, person: Person, channel: str, account: str, seen_at: i
         _refresh(identity, person)
     else:
         identity = _create(ctx, person, addresses[0], channel, account, seen_at)
+    attested = [address for address in addresses if address.evidence == "attested"]
+    same = [one for one in _known(ctx, attested, channel, account) if one in found]  # by the platform's word, no claim
     fresh = [address for address in addresses if _attach(ctx, identity, address, channel, account, seen_at)]
-    for other in found[1:]:
-        join(ctx, identity, other)
+    if identity in same:
+        for other in same:
+            join(ctx, identity, other)
     if fresh:
         _remember_values(ctx, identity, fresh, channel, account, seen_at)
         _link(ctx, identity, fresh, channel, account)

@@ -10,6 +10,7 @@ from typing import Any
 
 from adapters import Channel, Limits, Pace
 from adapters._whatsapp_facts import CHANNEL as WHATSAPP
+from adapters.api import CHANNEL as API
 from adapters.email import CHANNEL as EMAIL
 from adapters.sms import CHANNEL as SMS
 from config.secret import Secret
@@ -29,6 +30,7 @@ CHANNELS: Mapping[str, tuple[Channel, ...]] = {  # by account
     "sms": (SMS,),
     "mail": (EMAIL,),
     "mail-2": (EMAIL,),
+    "api": (API,),
     "square": (SQUARE,),
     "square-2": (SQUARE,),
 }
