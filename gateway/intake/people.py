@@ -27,8 +27,10 @@ def resolve(ctx: Context, person: Person, channel: str, account: str, seen_at: i
         _refresh(identity, person)
     else:
         identity = _create(ctx, person, addresses[0], channel, account, seen_at)
-    attested = [address for address in addresses if address.evidence == "attested"]
-    same = [one for one in _known(ctx, attested, channel, account) if one in found]  # by the platform's word, no claim
+    same: list[Identity] = []
+    if len(found) > 1:  # who is one person by the platform's word, not by a claim
+        attested = [address for address in addresses if address.evidence == "attested"]
+        same = [one for one in _known(ctx, attested, channel, account) if one in found]
     fresh = [address for address in addresses if _attach(ctx, identity, address, channel, account, seen_at)]
     if identity in same:
         for other in same:
@@ -100,14 +102,13 @@ def _attach(ctx: Context, identity: Identity, address: Address, channel: str, ac
     space = address.channel or channel
     key = (space, account, address.kind, address.value)
     row = ctx.snapshot.addresses.get(key)
-    unique = rules.unique_keys((address,), channel, account)
     if row is None:
         row = AddressRow(
             ctx.new_id(), identity.id, space, account, address.kind, address.value, address.scope, address.evidence, now
         )
         ctx.snapshot.addresses[key] = row
         ctx.changes.addresses.append(row)
-        ctx.facts(identity.contact_id).keys |= unique
+        ctx.facts(identity.contact_id).keys |= rules.unique_keys((address,), channel, account)
         return True
     better = address.evidence != "claimed" and row.evidence == "claimed"
     if row.identity_id == identity.id and not better:
@@ -118,7 +119,7 @@ def _attach(ctx: Context, identity: Identity, address: Address, channel: str, ac
         _doubt(ctx, row, address, channel, account)
     row.identity_id, row.evidence, row.attested_at = identity.id, address.evidence, now
     ctx.changes.moved_addresses.append(row)
-    ctx.facts(identity.contact_id).keys |= unique
+    ctx.facts(identity.contact_id).keys |= rules.unique_keys((address,), channel, account)
     return True
 
 
