@@ -22,7 +22,7 @@ async def run(parsed: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
         return 0
     for entry in found["contacts"]:
-        why = ", ".join(f"{attribute} {value}" for attribute, value in entry["because"])
+        why = ", ".join(f"{shared['attribute']} {shared['value']}" for shared in entry["because"])
         print(f"merge     {' '.join(entry['contacts'])} into {entry['into']}: {why}")
     for entry in found["contradictions"]:
         pair = f"{entry['contact_id']} and {entry['other_contact_id']}"

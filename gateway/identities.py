@@ -31,12 +31,19 @@ class UnknownAttribute(ValueError):
     """No such attribute: the message names it."""
 
 
+class Shared(msgspec.Struct, frozen=True):
+    """A value of an attribute that several contacts have."""
+
+    attribute: str
+    value: str
+
+
 class Becoming(msgspec.Struct):
     """A contact that others go into."""
 
     into: str
     contacts: list[str]
-    because: list[tuple[str, str]]  # (attribute, value)
+    because: list[Shared]
 
 
 class Contradicting(msgspec.Struct):
@@ -90,7 +97,7 @@ async def preview(core: Core, names: Sequence[str], limit: int = LISTED) -> Prev
 def _preview(connection: Connection, names: Sequence[str], limit: int) -> Preview:
     linker = Linker()
     anchored: dict[str, str] = {}
-    because: dict[str, list[tuple[str, str]]] = {}
+    because: dict[str, list[Shared]] = {}
     found = Preview(list(names))
     for part in _chunks(connection, names):
         fresh = {contact for _, _, contacts in part for contact in contacts} - set(anchored)
@@ -104,7 +111,7 @@ def _preview(connection: Connection, names: Sequence[str], limit: int) -> Previe
                 if isinstance(step, Match):
                     found.merges += 1
                     reasons = because.pop(step.loser, [])
-                    because.setdefault(step.winner, []).extend([*reasons, (attribute, value)])
+                    because.setdefault(step.winner, []).extend([*reasons, Shared(attribute, value)])
                 else:
                     found.conflicts += 1
                     if len(found.contradictions) < limit:

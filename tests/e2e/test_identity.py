@@ -104,7 +104,8 @@ async def test_a_changed_rule_is_previewed_and_then_applied(tmp_path: Path) -> N
         one, other = sorted(contact["id"] for contact in await world.api.items("contacts", 2))
         told = await world.api.get("identities/preview", attribute="phone,email")
         assert (told["attributes"], told["merges"], told["conflicts"]) == (["phone", "email"], 1, 0)
-        assert told["contacts"] == [{"into": one, "contacts": [other], "because": [["phone", ANN]]}]
+        because = {"attribute": "phone", "value": ANN}
+        assert told["contacts"] == [{"into": one, "contacts": [other], "because": [because]}]
         assert (await world.api.get("identities/preview"))["merges"] == 0  # no rule, nothing to do
         unknown = await world.api.call("GET", "identities/preview", params={"attribute": "shoe"})
         assert (unknown.status, unknown.json["code"], unknown.json["field"]) == (422, "unknown_attribute", "attribute")
