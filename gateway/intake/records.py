@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.store.suppressions import Entry as Suppression
 from gateway.linking import Facts, Pair
+from gateway.store.suppressions import Entry as Suppression
 from gateway.tickets import Entry
 from normalizers.model import Address, Event
 

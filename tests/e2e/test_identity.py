@@ -126,3 +126,11 @@ async def test_a_changed_rule_is_previewed_and_then_applied(tmp_path: Path) -> N
         (contact,) = await world.api.items("contacts", 1)
         (entry,) = (await world.api.get(f"contacts/{contact['id']}/merges"))["items"]
         assert (entry["by"], entry["reason"]) == ("command line", "the same phone, by the rule as it was applied")
+
+
+async def test_writing_to_a_contact_that_was_merged_away_reaches_the_one_it_is_part_of(world: World) -> None:
+    sms, mail = await two(world)
+    await world.api.post(f"contacts/{mail}/merge", {"into": sms})
+    sent = await world.api.post("messages", {"channel": "sms", "contact": mail, "text": "Hello to both of you"})
+    assert sent["contact_id"] == sms
+    await world.api.items("contacts", 1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from gateway.deadletters import drop, open_letters
+from gateway.deadletters import drop
 from gateway.retention import Retention
 from gateway.store.schema import dead_letters, deliveries, events, messages
-from tests.intake.test_worker import Intake, change, intake, wrote
+from tests.intake.test_worker import KIM, Intake, change, intake, open_letters, wrote
 
 __all__ = ["intake"]
 
@@ -23,8 +23,8 @@ async def test_old_payloads_go_and_what_waits_for_a_decision_stays(intake: Intak
     assert [payload == "{}" for (payload,) in await intake.rows(events.c.payload)] == [True, False, True]
     assert len(await intake.rows(deliveries.c.id)) == 1
     assert await intake.rows(messages.c.external_id) == [("m1",)]
-    (letter,) = await open_letters(intake.core)
-    await drop(intake.core, letter["id"])
+    (letter,) = await open_letters(intake)
+    await drop(intake.core, letter["id"], KIM)
     await Retention(intake.core).step()
     assert await intake.rows(deliveries.c.id) == []
     assert [payload for (payload,) in await intake.rows(events.c.payload)] == ["{}"] * 3

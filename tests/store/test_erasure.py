@@ -42,7 +42,9 @@ NOBODYS = {
     "api_keys": "who calls", "users": "who works here", "roles": "what they may", "groups": "who works here",
     "group_members": "who works here", "sessions": "who works here", "counters": "numbers", "attributes": "names",
     "templates": "what the platform approved", "platform_tokens": "ours, sealed", "erased": "keyed hashes",
-    "deletions": "that it was done", "account_states": "planted by hand below",
+    "deletions": "that it was done", "mailboxes": "how far they are read",
+    "paces": "hashed keys and numbers", "dead_jobs": "orders of those who work here",
+    "account_states": "planted by hand below",
 }  # fmt: skip
 KEPT = {  # cells a canary in which would change who or what a row is, or how it is read
     "addresses": {"channel", "account", "kind", "scope", "evidence", "value"},
@@ -50,6 +52,7 @@ KEPT = {  # cells a canary in which would change who or what a row is, or how it
     "deliveries": {"url"},  # our own path
     "message_refs": {"account", "ref"},
     "idempotency": {"response", "key"},
+    "suspended": {"sender"},
 }
 NAMES_OF_OURS = frozenset(
     {"id", "channel", "account", "kind", "state", "status", "priority", "via", "updated_via", "conversation_state",
@@ -74,6 +77,7 @@ def places(contact: str) -> Mapping[str, Any]:
         "merges": schema.merges.c.winner == contact,
         "conflicts": or_(schema.conflicts.c.identity_id.in_(mine), schema.conflicts.c.other_identity_id.in_(mine)),
         "idempotency": schema.idempotency.c.response != "",
+        "suspended": schema.suspended.c.sender == f"annabel@{CANARY}.test",
         "uploads": schema.uploads.c.path.in_(files),
     }
     for table, column, owned in (
@@ -174,6 +178,9 @@ def add_rare(connection: Connection, contact: str) -> None:
     connection.execute(
         insert(schema.dead_letters).values(id=new_id(), direction="outbound", account="sms-us", **letter)
     )
+    held = {"delivery_id": new_id(), "sender": f"annabel@{CANARY}.test", "subject": CANARY, "account": "mail"}
+    moments = {"received_at": 1, "created_at": 1, "expires_at": 1}
+    connection.execute(insert(schema.suspended).values(id=new_id(), **held, **moments))
     waits = {"scope": f"to:+{NUMBER}", "reason": CANARY, "paused_until": 1, "at": 1}
     connection.execute(insert(schema.account_states).values(account="sms-us", **waits))
 
@@ -194,7 +201,7 @@ async def test_nothing_of_an_erased_person_is_left_anywhere(world: World) -> Non
     receipt = await world.api.get(f"deletions/{contact}")
     assert receipt["channels"] == ["email", "sms", "whatsapp"]
     kinds = "messages tickets identities events payloads attachments blobs outbox conflicts dead_letters merges"
-    for kind in (kinds + " idempotency account_states contact_values uploads").split():
+    for kind in (kinds + " idempotency account_states contact_values uploads suspended").split():
         assert receipt["removed"][kind] > 0, kind
     for file in (world.directory / "var").rglob("*"):
         if file.is_file() and file.suffix != ".sock":
