@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from sqlalchemy import Connection
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from gateway.core import Core
 from gateway.ids import micros
 from gateway.intake import events as stage
-from gateway.store import erasure
+from gateway.store import erasure, merging
 from gateway.store.erasure import Person, Receipt
 from normalizers.model import (
     Address,
@@ -74,8 +74,11 @@ def _people_of(event: Event) -> Iterable[Address] | None:
             return None
 
 
-async def erase(core: Core, contact_id: str, deleted_by: str) -> Receipt:
-    """Remove a person with everything of theirs, files too; what was removed. Raises `PeopleError` "not_found".
+async def erase(
+    core: Core, contact_id: str, deleted_by: str, check: Callable[[Connection], object] = lambda connection: None
+) -> Receipt:
+    """Remove a person with everything of theirs, files too; what was removed. `check` has the last word, by raising,
+    when nobody can change any more whose the contact is. Raises `PeopleError` "not_found".
 
     What is accepted and not filed yet counts as written afterwards: by somebody new.
     """
@@ -95,6 +98,8 @@ async def erase(core: Core, contact_id: str, deleted_by: str) -> Receipt:
         scanned_to = place
 
     def job(connection: Connection) -> Receipt:
+        merging.alone(connection)
+        check(connection)
         now, keyed_hash = micros(core.clock()), core.tokens.keyed_hash
         return erasure.erase(connection, contact_id, found, scanned_to, concerns, deleted_by, now, keyed_hash)
 

@@ -14,11 +14,10 @@ import msgspec
 from sqlalchemy import Connection, Table, delete, func, insert, or_, select, update
 
 from gateway.ids import new_id
-from gateway.store import merging
+from gateway.store import merging, traces
 from gateway.store.dialect import among, insert_ignore
 from gateway.store.redact import without, without_naming
 from gateway.store.schema import (
-    account_states,
     addresses,
     attachments,
     attempts,
@@ -31,7 +30,6 @@ from gateway.store.schema import (
     deliveries,
     erased,
     events,
-    idempotency,
     identities,
     merges,
     message_refs,
@@ -45,9 +43,9 @@ from gateway.store.schema import (
     uploads,
 )
 from gateway.store.tickets import to_json
+from gateway.store.traces import NAMED_MIN
 
 SCANNED = 2000  # events looked at in one go
-NAMED_MIN = 4  # characters a name or address must have to be looked for within other words
 _decode = msgspec.json.decode
 
 Concerns = Callable[[str, "Person"], bool]
@@ -135,8 +133,7 @@ def erase(
     deleted_by: str, now: int, keyed_hash: Callable[[str], str],
 ) -> Receipt:  # fmt: skip
     """Remove a contact with all that belongs to it. `event_ids` are of the events found up to `scanned_to`; those that
-    came since are looked at here. Raises `merging.PeopleError` "not_found"."""
-    merging.alone(connection)
+    came since are looked at here. The caller holds `merging.alone`. Raises `merging.PeopleError` "not_found"."""
     who = person(connection, contact_id)
     receipt = Receipt(contact_id)
     theirs = set(event_ids)
@@ -148,7 +145,7 @@ def erase(
     _erase_raw(connection, receipt, who, theirs, now, keyed_hash)
     _erase_files(connection, receipt, who)
     _erase_rows(connection, receipt, who)
-    _erase_traces(connection, receipt, who)
+    traces.erase_beside_others(connection, receipt, who)
     connection.execute(
         update(contacts)
         .where(contacts.c.id.in_(who.contacts))
@@ -297,7 +294,7 @@ def _erase_rows(connection: Connection, receipt: Receipt, who: Person) -> None:
     remove(dead_letters, dead_letters.c.ref, _queued(connection, who))
     for table in (message_refs, outbox, attempts, receipts, dead_letters):
         remove(table, table.c.message_id, who.messages)
-    _erase_among_others(connection, receipt, who)
+    traces.erase_among_others(connection, receipt, who)
     for table in (ticket_tags, ticket_events):
         remove(table, table.c.ticket_id, who.tickets)
     remove(messages, messages.c.id, who.messages)
@@ -315,61 +312,3 @@ def _erase_rows(connection: Connection, receipt: Receipt, who: Person) -> None:
 
 def _queued(connection: Connection, who: Person) -> list[str]:
     return _ids(connection, select(outbox.c.id).where(among(connection, outbox.c.message_id, who.messages)))
-
-
-def _erase_among_others(connection: Connection, receipt: Receipt, who: Person) -> None:
-    """What they left on other people's tickets: their part in the log, reactions, answers to what they wrote."""
-    elsewhere = select(messages.c.ticket_id).where(
-        among(connection, messages.c.id, who.messages), messages.c.ticket_id.not_in(who.tickets)
-    )
-    mine = set(who.contacts)
-    for ticket_id in sorted(set(_ids(connection, elsewhere))):
-        log = select(ticket_events.c.id, ticket_events.c.actor).where(ticket_events.c.ticket_id == ticket_id)
-        for event_id, actor in connection.execute(log).all():
-            if _decode(actor).get("id") in mine:
-                nameless = {"actor": to_json({"type": "customer", "id": "", "name": ""}), "data": "{}"}
-                connection.execute(update(ticket_events).where(ticket_events.c.id == event_id).values(**nameless))
-                receipt.count("ticket_events", 1)
-    answers = update(messages).where(among(connection, messages.c.in_reply_to, who.messages))
-    connection.execute(answers.values(in_reply_to=None))
-    reacted = select(messages.c.id, messages.c.reactions).where(
-        messages.c.reactions != "[]", or_(*(messages.c.reactions.contains(one) for one in who.identities))
-    )
-    for message_id, found in connection.execute(reacted).all() if who.identities else ():
-        left = [entry for entry in _decode(found) if entry.get("identity_id") not in who.identities]
-        connection.execute(update(messages).where(messages.c.id == message_id).values(reactions=to_json(left)))
-        receipt.count("reactions", 1)
-
-
-def _erase_traces(connection: Connection, receipt: Receipt, who: Person) -> None:
-    """Where an address of theirs stands beside other things: who may write in a thread, who must wait, who was
-    answered what under an Idempotency-Key."""
-    values = {value for _, value in who.addresses}
-    open_to = select(conversations.c.id, conversations.c.participants).where(conversations.c.participants != "[]")
-    for conversation_id, found in connection.execute(open_to).all():
-        left = [entry for entry in _decode(found) if entry not in values]
-        if len(left) < len(_decode(found)):
-            changed = update(conversations).where(conversations.c.id == conversation_id)
-            connection.execute(changed.values(participants=to_json(left)))
-            receipt.count("participants", 1)
-    waiting = [account_states.c.account, account_states.c.scope, account_states.c.reason]
-    for account, scope, reason in connection.execute(select(*waiting).where(account_states.c.scope != "")).all():
-        if any(value in scope or value in reason for value in who.values):
-            here = account_states.c.account == account, account_states.c.scope == scope
-            receipt.count("account_states", connection.execute(delete(account_states).where(*here)).rowcount)
-    ids = {*who.messages, *who.tickets, *who.contacts, *who.identities}
-    answered = select(idempotency.c.scope, idempotency.c.key, idempotency.c.response).where(
-        idempotency.c.response != ""
-    )
-    for scope, key, response in connection.execute(answered).all():
-        if _mentions(_decode(response), ids):
-            here = idempotency.c.scope == scope, idempotency.c.key == key
-            receipt.count("idempotency", connection.execute(delete(idempotency).where(*here)).rowcount)
-
-
-def _mentions(value: Any, ids: Collection[str]) -> bool:
-    if isinstance(value, dict):
-        return any(_mentions(item, ids) for item in value.values())
-    if isinstance(value, list):
-        return any(_mentions(item, ids) for item in value)
-    return isinstance(value, str) and value in ids

@@ -118,7 +118,9 @@ async def delete_contact(call: Call) -> Reply:
 
     contact = await call.read(job)
     with people_problems():
-        await erasure.erase(call.core, contact.id, call.key.name)
+        await erasure.erase(
+            call.core, contact.id, call.key.name, lambda connection: own_contact(connection, call, contact.id)
+        )
     _tell(call, "contact.deleted", contact)
     return Reply(status=204, headers={"Location": f"/api/v1/deletions/{contact.id}"})
 
