@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, delete, or_, select, update
 
 from gateway.store.dialect import among
-from gateway.store.schema import account_states, conversations, idempotency, messages, ticket_events
+from gateway.store.schema import account_states, conversations, idempotency, messages, suppressions, ticket_events
 from gateway.store.tickets import to_json
 
 if TYPE_CHECKING:  # erasure imports this module
@@ -45,8 +45,8 @@ def erase_among_others(connection: Connection, receipt: Receipt, who: Person) ->
 
 
 def erase_beside_others(connection: Connection, receipt: Receipt, who: Person) -> None:
-    """Where an address of theirs stands beside other things: who may write in a thread, who must wait, who was
-    answered what under an Idempotency-Key."""
+    """Where an address of theirs stands beside other things: who may write in a thread, who must wait, to whom
+    nothing goes, who was answered what under an Idempotency-Key."""
     values = {value for _, value in who.addresses}
     open_to = select(conversations.c.id, conversations.c.participants).where(conversations.c.participants != "[]")
     for conversation_id, found in connection.execute(open_to).all():
@@ -61,6 +61,8 @@ def erase_beside_others(connection: Connection, receipt: Receipt, who: Person) -
         if told or scope.removeprefix("to:").removeprefix("+") in who.values:
             here = account_states.c.account == account, account_states.c.scope == scope
             receipt.count("account_states", connection.execute(delete(account_states).where(*here)).rowcount)
+    silenced = suppressions.c.address.in_({value.casefold() for value in values})
+    receipt.count("suppressions", connection.execute(delete(suppressions).where(silenced)).rowcount)
     ids = {*who.messages, *who.tickets, *who.contacts, *who.identities}
     answered = select(idempotency.c.scope, idempotency.c.key, idempotency.c.response).where(
         idempotency.c.response != ""

@@ -53,12 +53,13 @@ KEPT = {  # cells a canary in which would change who or what a row is, or how it
     "message_refs": {"account", "ref"},
     "idempotency": {"response", "key"},
     "suspended": {"sender"},
+    "suppressions": {"address"},
 }
 NAMES_OF_OURS = frozenset(
     {"id", "channel", "account", "kind", "state", "status", "priority", "via", "updated_via", "conversation_state",
      "direction", "visibility", "purpose", "automatic", "decision", "evidence", "attribute", "error_class", "outcome",
      "source", "path", "key", "owner", "sha256", "fingerprint", "words", "deleted_by", "actor", "undone_by",
-     "decided_by", "assignee", "group_name", "scope"}
+     "decided_by", "created_by", "assignee", "group_name", "scope"}
 )  # fmt: skip
 
 
@@ -78,6 +79,7 @@ def places(contact: str) -> Mapping[str, Any]:
         "conflicts": or_(schema.conflicts.c.identity_id.in_(mine), schema.conflicts.c.other_identity_id.in_(mine)),
         "idempotency": schema.idempotency.c.response != "",
         "suspended": schema.suspended.c.sender == f"annabel@{CANARY}.test",
+        "suppressions": schema.suppressions.c.address == f"annabel@{CANARY}.test",
         "uploads": schema.uploads.c.path.in_(files),
     }
     for table, column, owned in (
@@ -181,6 +183,8 @@ def add_rare(connection: Connection, contact: str) -> None:
     held = {"delivery_id": new_id(), "sender": f"annabel@{CANARY}.test", "subject": CANARY, "account": "mail"}
     moments = {"received_at": 1, "created_at": 1, "expires_at": 1}
     connection.execute(insert(schema.suspended).values(id=new_id(), **held, **moments))
+    silent = {"channel": "email", "address": f"annabel@{CANARY}.test", "scope": "all", "detail": CANARY}
+    connection.execute(insert(schema.suppressions).values(id=new_id(), created_at=1, **silent))
     waits = {"scope": f"to:+{NUMBER}", "reason": CANARY, "paused_until": 1, "at": 1}
     connection.execute(insert(schema.account_states).values(account="sms-us", **waits))
 
@@ -201,7 +205,7 @@ async def test_nothing_of_an_erased_person_is_left_anywhere(world: World) -> Non
     receipt = await world.api.get(f"deletions/{contact}")
     assert receipt["channels"] == ["email", "sms", "whatsapp"]
     kinds = "messages tickets identities events payloads attachments blobs outbox conflicts dead_letters merges"
-    for kind in (kinds + " idempotency account_states contact_values uploads suspended").split():
+    for kind in (kinds + " idempotency account_states contact_values uploads suspended suppressions").split():
         assert receipt["removed"][kind] > 0, kind
     for file in (world.directory / "var").rglob("*"):
         if file.is_file() and file.suffix != ".sock":
