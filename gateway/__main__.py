@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.settings import ConfigError
-from gateway import cli, cli_dead
+from gateway import cli, cli_dead, cli_identities
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -116,7 +116,22 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=lambda parsed: asyncio_run(cli.suspended(parsed)), action=action)
         _config(sub)
     _suppressions(commands)
+    _identities(commands)
     return top
+
+
+def _identities(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    people = commands.add_parser("identities", help="who is who").add_subparsers(required=True, metavar="ACTION")
+    preview = people.add_parser("preview", help="what a matching rule would merge; changes nothing")
+    preview.add_argument(
+        "--attribute", action="append", default=[], metavar="A[,B]", help="in order; none: the configured ones"
+    )
+    preview.add_argument("--limit", type=int, default=1000, metavar="N", help="list so many of each; default: 1000")
+    preview.add_argument("--json", action="store_true")
+    apply = people.add_parser("apply", help="merge by the configured rule what was there before it")
+    for action, sub in (("preview", preview), ("apply", apply)):
+        sub.set_defaults(run=lambda parsed: asyncio_run(cli_identities.run(parsed)), action=action)
+        _config(sub)
 
 
 def _suppressions(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

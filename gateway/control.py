@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from gateway import deadletters, passwords, suppressions
+from gateway import deadletters, identities, passwords, suppressions
 from gateway.core import Core
 from gateway.ids import micros
 from gateway.intake.worker import TOPIC
@@ -197,6 +197,27 @@ async def _decide(
     return {"done": sorted(done), "failed": [f"{i}: not there, or decided before" for i in ids if i not in done]}
 
 
+async def preview_identities(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a rule would merge: `attributes` in order (none: the configured ones), `limit` of what is listed."""
+    found: dict[str, Any] = msgspec.to_builtins(
+        await identities.preview(core, await _rule(core, arguments), int(arguments.get("limit", identities.LISTED)))
+    )
+    return found
+
+
+async def apply_identities(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge by the configured rule what was there before it."""
+    done: dict[str, Any] = msgspec.to_builtins(await identities.apply(core, await _rule(core, {}), OPERATOR))
+    return done
+
+
+async def _rule(core: Core, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    try:
+        return await identities.check(core, arguments.get("attributes") or core.settings.gateway.matching_attribute)
+    except identities.UnknownAttribute as error:
+        raise CommandError(str(error)) from None
+
+
 async def _each(arguments: Mapping[str, Any], work: Callable[[str], Awaitable[object]]) -> dict[str, Any]:
     done, failed = [], []
     for letter in arguments["ids"]:
@@ -263,6 +284,8 @@ COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]
     "suppressions.list": list_suppressions,
     "suppressions.add": add_suppression,
     "suppressions.drop": drop_suppression,
+    "identities.preview": preview_identities,
+    "identities.apply": apply_identities,
 }
 
 
@@ -305,7 +328,8 @@ async def ask_running(data_dir: Path, command: str, arguments: Mapping[str, Any]
     if not path.exists():
         return None
     connector = aiohttp.UnixConnector(str(path))
-    async with aiohttp.ClientSession(connector=connector) as session:
+    patient = aiohttp.ClientTimeout(total=None)  # a rule applied to a large store takes its time
+    async with aiohttp.ClientSession(connector=connector, timeout=patient) as session:
         with contextlib.suppress(aiohttp.ClientConnectorError):
             async with session.post(f"http://gateway/{command}", data=msgspec.json.encode(dict(arguments))) as answer:
                 result: dict[str, Any] = await answer.json()

@@ -7,6 +7,7 @@ contacts that match but contradict each other in what must be unique stay apart.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Sequence
 
 import phonenumbers
@@ -43,32 +44,53 @@ def email(value: str) -> str:
     return f"{local.casefold()}@{domain.lower().rstrip('.')}"
 
 
-_KINDS = {"phone": phone, "email": email}
+VALUE_MAX = 512  # characters; a longer text identifies nobody and is not compared
+SEVERAL = frozenset({"email", "phone"})  # a person may have several of these; everything else attested is unique
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+
+Key = tuple[str, str, str, str]
+"""(channel, account, kind, value) of an attested platform id, or ("", "", attribute, value) of a unique attribute."""
 
 
 def normalise(attribute: str, value: str, region: str = "") -> str:
-    """A value of an attribute made comparable; "" when it is not of that kind."""
+    """A value of an attribute made comparable; "" when it is not of that kind.
+
+    Phone numbers become E.164 (one of a range nobody knows yet stays as it is), mail addresses are folded, all else is
+    trimmed and folded: " AB-12 " and "ab-12" are one customer number.
+    """
     if attribute == "phone":
-        return phone(value, region) or (value.strip() if value.strip().isalnum() else "")
+        return phone(value, region) or (value.strip() if _E164.fullmatch(value.strip()) else "")
     if attribute == "email":
         return email(value)
-    return value.strip()
+    folded = " ".join(value.split()).casefold()
+    return folded if len(folded) <= VALUE_MAX else ""
 
 
-def contradicts(ours: Iterable[tuple[str, str, str, str]], theirs: Sequence[Address], account: str) -> bool:
-    """Whether an identity's platform ids rule out that it belongs to a contact.
+def unique_keys(addresses: Iterable[Address], channel: str, account: str) -> set[Key]:
+    """What of these addresses only one person can have: ids the platform attests, but phones and mail addresses."""
+    return {
+        (address.channel or channel, account, address.kind, address.value)
+        for address in addresses
+        if address.kind not in SEVERAL and address.evidence == "attested"
+    }
 
-    `ours` are the contact's address keys. Ids are unique within an account: where both sides have some of one kind on
-    the same channel and account, one must be common to both. Phone numbers and mail addresses may be several.
+
+def contradiction(ours: Iterable[Key], theirs: Iterable[Key]) -> str:
+    """Why two sets of keys cannot be one person's, in words; "" when they can.
+
+    Keys are unique within channel, account and kind: where both sides have some, one must be common to both.
     """
-    unique: dict[tuple[str, str, str], set[str]] = {}
-    for address in theirs:
-        if address.kind not in _KINDS and address.evidence == "attested":
-            unique.setdefault((address.channel, account, address.kind), set()).add(address.value)
     known: dict[tuple[str, str, str], set[str]] = {}
-    for channel, acc, kind, value in ours:
-        known.setdefault((channel, acc, kind), set()).add(value)
-    return any(key in known and not values & known[key] for key, values in unique.items())
+    for channel, account, kind, value in ours:
+        known.setdefault((channel, account, kind), set()).add(value)
+    other: dict[tuple[str, str, str], set[str]] = {}
+    for channel, account, kind, value in theirs:
+        other.setdefault((channel, account, kind), set()).add(value)
+    for place in sorted(known.keys() & other.keys()):
+        if not known[place] & other[place]:
+            channel, account, kind = place
+            return f"two values of {kind}" + (f" of {channel} on {account}" if channel else "")
+    return ""
 
 
 def consent(state: str, optouts: Sequence[str], change: str, scope: str) -> tuple[str, list[str]]:

@@ -65,13 +65,12 @@ class MediaWorker:
             values = {"state": "failed", "reason": str(error)}
         except OSError as error:
             values = self._later(row, f"cannot be stored: {error.strerror}", retryable=True)
-        await self._core.database.write(
-            lambda connection: connection.execute(
-                update(attachments)
-                .where(attachments.c.id == row["id"], attachments.c.state == "pending")
-                .values(**values)
-            )
-        )
+        changed = update(attachments).where(attachments.c.id == row["id"], attachments.c.state == "pending")
+        kept = await self._core.database.write(lambda connection: connection.execute(changed.values(**values)).rowcount)
+        if not kept:  # erased or unsent while it was fetched
+            if values.get("path") and not row["ref"].startswith(UPLOAD):
+                self._core.blobs.remove(values["path"])
+            return
         if values["state"] != "pending":
             data = {"ticket_id": row["ticket_id"], "message_id": row["message_id"]}
             self._core.bus.publish([LiveEvent("message.updated", data, row["account"])])

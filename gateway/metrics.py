@@ -30,6 +30,12 @@ class Metrics:
             "gateway_refusals_total", "Messages refused or held by rule", ["channel", "rule"], registry=registry
         )
         self.dead_letters = Counter("gateway_dead_letters_total", "Dead letters made", ["direction"], registry=registry)
+        self.conflicts = Counter(
+            "gateway_conflicts_total", "Contacts that match and contradict each other, found", registry=registry
+        )
+        self.conflicts_open = Gauge(
+            "gateway_conflicts_open", "Conflicts between contacts that nobody has decided", registry=registry
+        )
         self.commit_seconds = Histogram(
             "gateway_commit_seconds", "From handing a delivery to the store until it is durable", registry=registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),

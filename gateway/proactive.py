@@ -108,11 +108,12 @@ def recipient(
     """The identity to write to, made where it is new. Raises `RequestError`."""
     if bool(request.to) == bool(request.contact):
         raise RequestError(422, "invalid", 'exactly one of "to" and "contact" must be given', "to")
-    found = _known(connection, request.contact, account, channel) if request.contact else None
+    contact = _living(connection, request.contact) if request.contact else ""
+    found = _known(connection, contact, account, channel) if contact else None
     if found is None:
-        value = request.to or _value_of(connection, request.contact, channel)
+        value = request.to or _value_of(connection, contact, channel)
         address = address_of(core, value, account, channel)
-        return identity_at(connection, core, address, account, channel, now, request.contact, request.name)
+        return identity_at(connection, core, address, account, channel, now, contact, request.name)
     return connection.execute(select(identities).where(identities.c.id == found)).mappings().one()
 
 
@@ -143,13 +144,17 @@ def _give_to(connection: Connection, identity: RowMapping, contact_id: str) -> N
         )
 
 
+def _living(connection: Connection, contact_id: str) -> str:
+    """The contact, or the one it is part of by now. Raises `RequestError` for one nobody has or that was deleted."""
+    columns = contacts.c.id, contacts.c.deleted_at, contacts.c.merged_into
+    row = connection.execute(select(*columns).where(contacts.c.id == contact_id)).first()
+    if row is None or row.deleted_at is not None:
+        raise RequestError(422, "unknown_contact", "there is no such contact", "contact")
+    return str(row.merged_into or row.id)
+
+
 def _known(connection: Connection, contact_id: str, account: str, channel: Channel) -> str | None:
     """The identity by which a contact was last heard on the account."""
-    contact = connection.execute(
-        select(contacts.c.id, contacts.c.deleted_at).where(contacts.c.id == contact_id)
-    ).first()
-    if contact is None or contact.deleted_at is not None:
-        raise RequestError(422, "unknown_contact", "there is no such contact", "contact")
     return connection.execute(
         select(identities.c.id)
         .where(

@@ -6,13 +6,13 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy import Connection, delete, exists, func, select, update
 
 from gateway.core import Core
 from gateway.ids import micros
 from gateway.store import suppressions, suspended
 from gateway.store.dialect import StoreUnavailable
-from gateway.store.schema import attachments, deliveries, events, idempotency, tickets, uploads
+from gateway.store.schema import attachments, dead_letters, deliveries, events, idempotency, tickets, uploads
 from gateway.store.tickets import change
 from gateway.tickets import SYSTEM, Patch
 
@@ -47,6 +47,9 @@ class Retention:
         dropped = CHUNK
         while dropped == CHUNK:  # a little at a time, so that nobody waits long for the store
             dropped = await self._core.database.write(lambda connection: _drop_raw(connection, raw_before))
+        dropped = CHUNK
+        while dropped == CHUNK:
+            dropped = await self._core.database.write(lambda connection: _drop_letters(connection, raw_before))
         await self._close_solved(now)
         await self._suspended(now, raw_before)
         await self._core.database.write(lambda connection: suppressions.expire(connection, now))
@@ -90,19 +93,31 @@ def _close(connection: Connection, before: int, now: int) -> int:
 
 
 def _drop_raw(connection: Connection, before: int) -> int:
-    """Old raw payloads go; their events keep the dedupe keys and lose what they said. What is dead is kept."""
-    old = select(deliveries.c.id).where(deliveries.c.received_at < before, deliveries.c.state == "done").limit(CHUNK)
+    """Old raw payloads go; their events keep the dedupe keys and lose what they said. What a dead letter or a
+    suspended message waits for is kept until somebody has decided."""
+    waiting = dead_letters.c.replayed_at.is_(None), dead_letters.c.dropped_at.is_(None)
+    unread = exists().where(dead_letters.c.ref == deliveries.c.id, *waiting)
+    unfiled = exists().where(events.c.delivery_id == deliveries.c.id, dead_letters.c.ref == events.c.id, *waiting)
+    held = exists().where(events.c.delivery_id == deliveries.c.id, events.c.state == "suspended")
+    done = deliveries.c.received_at < before, deliveries.c.state.in_(("done", "dead"))
+    old = select(deliveries.c.id).where(*done, ~unread, ~unfiled, ~held).limit(CHUNK)
     ids = list(connection.execute(old).scalars())
     if ids:
-        connection.execute(
-            update(events)
-            .where(events.c.delivery_id.in_(ids), events.c.state.in_(("done", "ignored")))
-            .values(payload="{}")
-        )
-        open_events = exists().where(
-            events.c.delivery_id == deliveries.c.id, events.c.state.in_(("dead", "unroutable", "suspended"))
-        )
-        connection.execute(delete(deliveries).where(deliveries.c.id.in_(ids), ~open_events))
+        settled = events.c.state.in_(("done", "ignored", "unroutable", "dead"))
+        connection.execute(update(events).where(events.c.delivery_id.in_(ids), settled).values(payload="{}"))
+        connection.execute(delete(deliveries).where(deliveries.c.id.in_(ids)))
+    return len(ids)
+
+
+def _drop_letters(connection: Connection, before: int) -> int:
+    """Dead letters that somebody settled long ago go: their words may be a customer's."""
+    old = (
+        select(dead_letters.c.id)
+        .where(func.coalesce(dead_letters.c.replayed_at, dead_letters.c.dropped_at) < before)
+        .limit(CHUNK)
+    )
+    ids = list(connection.execute(old).scalars())
+    connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(ids)))
     return len(ids)
 
 

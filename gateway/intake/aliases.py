@@ -14,9 +14,9 @@ from sqlalchemy import Connection, select, update
 from gateway.ids import new_id
 from gateway.intake import people
 from gateway.intake.context import Context, Rules
-from gateway.intake.load import load_keys, load_people
+from gateway.intake.load import load_candidates, load_people
 from gateway.intake.save import save_people
-from gateway.store.people import record_merge
+from gateway.store.merging import record_merge
 from gateway.store.private_replies import link_private_answer
 from gateway.store.schema import addresses, conversations, identities, messages
 from normalizers.model import Address, Person
@@ -53,8 +53,8 @@ def _link(
     name = commenter.name if commenter is not None else ""
     identity = people.resolve(ctx, Person((address,), name=name), address.channel, account, now)
     if commenter is not None:
-        load_keys(connection, snapshot, (commenter.contact_id, identity.contact_id))
-        people.unite(ctx, identity, commenter, (address,), known, account)
+        load_candidates(connection, snapshot, {commenter.contact_id, identity.contact_id} - set(snapshot.facts))
+        people.join(ctx, identity, commenter)
     for merge in ctx.changes.merges:
         record_merge(connection, merge, now)
     save_people(connection, snapshot, ctx.changes, now)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from adapters import Channel
 from gateway.intake.records import Changes, Identity, Snapshot
 from gateway.intake.suspension import OPEN, Screen
+from gateway.linking import Facts, Pair, renamed
 from gateway.tickets import Policy
 
 
@@ -62,16 +63,33 @@ class Context:
         declared = self.rules.channel(account, channel)
         return declared.attribute_of.get(kind, "") if declared else ""
 
-    def conflict(self, identity: Identity, contact: str, attribute: str, value: str) -> None:
-        """Two contacts match but contradict each other: a person must decide."""
-        self.changes.conflicts.append(
-            {"identity_id": identity.id, "contact_id": identity.contact_id, "other_contact_id": contact,
-             "attribute": attribute, "value": value}
-        )  # fmt: skip
+    def facts(self, contact: str) -> Facts:
+        """What could contradict that the contact is somebody's."""
+        return self.snapshot.facts.setdefault(contact, Facts())
+
+    def conflict(self, identity: Identity, other: str, attribute: str, value: str, why: str) -> None:
+        """Two contacts match but contradict each other: a person must decide, once."""
+        pair, anchor = Pair((identity.contact_id, other)), self.facts(other).anchor
+        if not anchor or pair in self.snapshot.apart or pair in self.snapshot.disputed:
+            return
+        self.snapshot.disputed.add(pair)
+        first, second = sorted((identity.id, anchor))
+        row = {
+            "id": self.new_id(), "identity_id": first, "other_identity_id": second, "attribute": attribute,
+            "value": value, "reason": why, "at": self.now,
+        }  # fmt: skip
+        self.changes.conflicts.append(row)
+        data = {"conflict_id": row["id"], "attribute": attribute, "reason": why}
+        self.tell("contact.conflict", data | {"contact_ids": sorted(pair)}, identity.account)
 
     def tell(self, kind: str, data: dict[str, Any], account: str) -> None:
         """A live event, published once the batch is durable."""
         self.changes.live.append((kind, data, account))
+
+    def is_stored(self, contact: str) -> bool:
+        """Whether a contact was there before this batch."""
+        known = self.snapshot.contacts.get(contact)
+        return known is None or not known.new
 
     def rename_contact(self, gone: str, winner: str) -> None:
         """All that this batch knows of one contact now belongs to another."""
@@ -79,6 +97,9 @@ class Context:
         for identity in snapshot.identities.values():
             if identity.contact_id == gone:
                 identity.contact_id, identity.dirty = winner, True
+        for merge in changes.merges:
+            if merge.winner == gone and not self.is_stored(gone):
+                merge.winner = winner
         for value in changes.values:
             if value.contact_id == gone:
                 value.contact_id = winner
@@ -88,10 +109,13 @@ class Context:
         for row in changes.messages:
             if row["contact_id"] == gone:
                 row["contact_id"] = winner
-        for entries in snapshot.values.values():
-            entries[:] = list(
-                {winner if contact == gone else contact: evidence for contact, evidence in entries}.items()
-            )
-        for contacts in snapshot.platform.values():
-            contacts[:] = list(dict.fromkeys(winner if contact == gone else contact for contact in contacts))
-        snapshot.keys_of.setdefault(winner, set()).update(snapshot.keys_of.pop(gone, set()))
+        for entries in (*snapshot.values.values(), *snapshot.platform.values()):
+            if any(contact == gone for contact, _ in entries):
+                entries[:] = dict.fromkeys((winner if who == gone else who, evidence) for who, evidence in entries)
+        mine, theirs = self.facts(winner), snapshot.facts.pop(gone, Facts())
+        mine.keys |= theirs.keys
+        mine.anchor = min(filter(None, (mine.anchor, theirs.anchor)), default="")
+        mine.pinned = mine.pinned or theirs.pinned
+        snapshot.apart, snapshot.disputed = (
+            renamed(pairs, {gone: winner}) for pairs in (snapshot.apart, snapshot.disputed)
+        )

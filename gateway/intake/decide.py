@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any, assert_never
 
 import msgspec
 
-from adapters import Allowance, Channel, Window
 from gateway.automatic.manners import objection
-from gateway.identity import consent
 from gateway.ids import micros
-from gateway.intake import echoes, filing, people
+from gateway.intake import echoes, filing, people, standing
 from gateway.intake.context import Context, Rules
 from gateway.intake.messages import attachment_rows, echo_row, external_id, inbound_row, known_of
 from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot, Ticket
 from gateway.intake.screening import put_aside
-from gateway.store.suppressions import Entry as Suppression
+from gateway.intake.standing import AHEAD_MAX, open_window
 from gateway.tickets import Actor, Entry, subject_of
 from normalizers.model import (
     AccountEvent,
@@ -38,8 +35,6 @@ from normalizers.model import (
     Unreadable,
 )
 
-_MICROSECOND = timedelta(microseconds=1)
-AHEAD_MAX = timedelta(minutes=1) // _MICROSECOND  # a platform's clock may run ahead by this much
 REFERENCES_KEPT = 20  # of a mail, so that siblings find each other
 PLATFORM = Actor("platform")
 
@@ -55,6 +50,7 @@ def decide(rows: Sequence[EventRow], snapshot: Snapshot, rules: Rules, now: int,
         event = row.event
         if snapshot.erased and rules.tokens.keyed_hash(f"{row.account}:{event.id}") in snapshot.erased:
             ctx.changes.outcomes[row.id] = ("ignored", "erased")
+            ctx.changes.erased.append(row)
             continue
         ctx.changes.outcomes[row.id] = _file(ctx, row, event)
     return ctx.changes
@@ -78,17 +74,17 @@ def _file(ctx: Context, row: EventRow, event: Event) -> tuple[str, str]:
         case Reaction():
             return _reaction(ctx, row, event)
         case ConsentChange():
-            return _consent(ctx, row, event)
+            return standing.consent_change(ctx, row, event)
         case IdentityChange():
             return _identity_change(ctx, row, event)
         case Engagement():
-            return _engagement(ctx, row, event)
+            return standing.engagement(ctx, row, event)
         case AccountEvent():
             return _account_event(ctx, row, event)
         case CallEvent():
-            return _call(ctx, row, event)
+            return standing.call(ctx, row, event)
         case ThreadControl():
-            return _control(ctx, row, event)
+            return standing.control(ctx, row, event)
         case Ignored():
             return "ignored", event.reason
         case Unreadable():
@@ -123,8 +119,8 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     if admitted:
         filing.admit(ctx, conversation, identity, event)
     if channel is not None:
-        flags += _keywords(ctx, channel, identity, event)
-    _open_window(identity, at, opens=event.opens_window, private=channel is None or channel.private)
+        flags += standing.keywords(ctx, channel, identity, event)
+    open_window(identity, at, opens=event.opens_window, private=channel is None or channel.private)
     if channel is None or channel.private:
         _answers_private_reply(ctx, identity, ticket)
     visibility = "note" if quiet else "public" if channel is not None and not channel.private else "private"
@@ -171,59 +167,12 @@ def _refer(ctx: Context, row: EventRow, event: InboundMessage, message: dict[str
             ctx.changes.refs.append({"account": account, "ref": ref, "message_id": message["id"], "outbox_id": None})
 
 
-def _open_window(identity: Identity, at: int, *, opens: bool, private: bool) -> None:
-    if identity.last_inbound_at is None or at > identity.last_inbound_at:
-        identity.last_inbound_at, identity.dirty = at, True
-    if opens and (identity.opened_at is None or at >= identity.opened_at):
-        more = identity.window_used < 0 and at < (identity.allowed_until or 0)  # an allowance that gives more still
-        identity.opened_at, identity.window_used = at, identity.window_used if more else 0
-        identity.opened = identity.dirty = True
-    if identity.state == "blocked" and private:  # who blocks us cannot write to us
-        identity.state, identity.dirty = "active", True
-
-
-def _allow(identity: Identity, at: int, window: Window, allowance: Allowance) -> None:
-    """A smaller right than a window's: at least so many messages for so long. It refreshes what is left, and adds
-    nothing to it. One older than what opened the window gives nothing that the window does not."""
-    if window.max_messages is None or (identity.opened_at is not None and at < identity.opened_at):
-        return
-    ends = [identity.allowed_until or 0]
-    if identity.opened_at is not None:
-        ends.append(identity.opened_at + window.duration // _MICROSECOND)
-    used = window.max_messages - allowance.messages
-    identity.window_used = min(identity.window_used, used) if at < max(ends) else used
-    identity.allowed_until = max(ends[0], at + allowance.duration // _MICROSECOND)
-    identity.opened = identity.dirty = True
-
-
 def _answers_private_reply(ctx: Context, identity: Identity, ticket: Ticket) -> None:
     """The first word of a person who got a private answer to something public: the two tickets name each other."""
     if identity.private_reply_ticket is None:
         return
     ctx.changes.linked.append((identity, ticket, identity.private_reply_ticket))
     identity.private_reply_ticket = None
-
-
-def _keywords(ctx: Context, channel: Channel, identity: Identity, event: InboundMessage) -> list[str]:
-    """Words that alone in a message change consent; the message stays visible and says what it did."""
-    word = event.text.strip().strip(".!").casefold()
-    if not word or len(word) > 40 or event.kind not in ("text", "interactive"):
-        return []
-    keywords = channel.keywords
-    opted_out = identity.state == "opted_out" or keywords.scope in identity.optouts
-    if word in keywords.stop:
-        _set_consent(identity, "opted_out", keywords.scope)
-        return ["opt_out"]
-    ordinary = keywords.start_only_if_opted_out
-    if (opted_out and word in ordinary) or word in keywords.start - ordinary:
-        _set_consent(identity, "opted_in", keywords.scope)
-        return ["opt_in"]
-    return ["help"] if word in keywords.help else []
-
-
-def _set_consent(identity: Identity, change: str, scope: str) -> None:
-    identity.state, identity.optouts = consent(identity.state, identity.optouts, change, scope)
-    identity.dirty = True
 
 
 def _target(ctx: Context, account: str, ref: str) -> Known | None:
@@ -269,47 +218,9 @@ def _reaction(ctx: Context, row: EventRow, event: Reaction) -> tuple[str, str]:
     ctx.changes.reactions[known.id] = known.reactions
     declared = ctx.rules.channel(row.account, event.channel)
     if declared and declared.window and "reaction" in declared.window.opened_by:
-        _open_window(identity, min(micros(event.at), row.received_at + AHEAD_MAX), opens=True, private=declared.private)
+        open_window(identity, min(micros(event.at), row.received_at + AHEAD_MAX), opens=True, private=declared.private)
     ctx.tell("message.updated", {"ticket_id": known.ticket_id, "message_id": known.id}, row.account)
     return "done", ""
-
-
-def _consent(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[str, str]:
-    if event.person is None:
-        return "ignored", "no person named"
-    if event.source == "complaint" and not people.lookup(ctx, event.person.addresses, event.channel, row.account):
-        return "ignored", "a complaint of nobody we know"  # anybody could send one, about anybody
-    identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
-    if not event.topic:  # what concerns one topic is logged, and changes nothing else
-        _set_consent(identity, event.state, event.scope)
-    if event.source == "complaint":
-        _leave_alone(ctx, event)
-    newest = ctx.snapshot.tickets.get(_private_conversation(ctx, identity, row.account, event.channel))
-    if newest is not None:
-        actor = Actor("customer", identity.contact_id)
-        newest.entries.append(
-            Entry(
-                "consent.changed",
-                actor,
-                {"state": event.state, "scope": event.scope, "source": event.source, "topic": event.topic},
-            )
-        )
-        newest.dirty = True
-    ctx.tell("contact.updated", {"contact_id": identity.contact_id}, row.account)
-    return "done", ""
-
-
-def _leave_alone(ctx: Context, event: ConsentChange) -> None:
-    """Who complained gets no automatic message and no marketing any more, from none of our accounts."""
-    address = event.person.addresses[0].value if event.person is not None else ""
-    for scope in ("automatic", "marketing"):
-        entry = Suppression(channel=event.channel, address=address, scope=scope, reason="complaint", detail=event.id)
-        ctx.changes.suppressions.append(entry)
-
-
-def _private_conversation(ctx: Context, identity: Identity, account: str, channel: str) -> str:
-    conversation = ctx.snapshot.conversations.get((account, channel, identity.id))
-    return conversation.id if conversation else ""
 
 
 def _identity_change(ctx: Context, row: EventRow, event: IdentityChange) -> tuple[str, str]:
@@ -319,45 +230,6 @@ def _identity_change(ctx: Context, row: EventRow, event: IdentityChange) -> tupl
     people.resolve(ctx, Person((*event.old, *event.new), event.name), event.channel, row.account, micros(event.at))
     ctx.tell("contact.updated", {"contact_id": known.contact_id}, row.account)
     return "done", ""
-
-
-def _engagement(ctx: Context, row: EventRow, event: Engagement) -> tuple[str, str]:
-    if event.person is None:
-        return "ignored", "no person named"
-    identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
-    declared = ctx.rules.channel(row.account, event.channel)
-    window = declared.window if declared is not None else None
-    at = min(micros(event.at), row.received_at + AHEAD_MAX)
-    if declared is not None and event.kind in declared.invited_by:
-        _open_window(identity, at, opens=True, private=declared.private)
-    if declared is None or window is None:
-        return "done", event.kind
-    if event.kind in window.opened_by:
-        _open_window(identity, at, opens=True, private=declared.private)
-    elif (allowance := window.allowances.get(event.kind)) is not None:
-        _allow(identity, at, window, allowance)
-    return "done", event.kind
-
-
-def _call(ctx: Context, row: EventRow, event: CallEvent) -> tuple[str, str]:
-    """A customer's call opens the window where the channel says so."""
-    declared = ctx.rules.channel(row.account, event.channel)
-    opens = declared is not None and declared.window is not None and "call" in declared.window.opened_by
-    if event.person is None or event.direction != "inbound" or declared is None or not opens:
-        return "ignored", "kept: no ticket follows from it"
-    at = min(micros(event.at), row.received_at + AHEAD_MAX)
-    identity = people.resolve(ctx, event.person, event.channel, row.account, at)
-    _open_window(identity, at, opens=True, private=declared.private)
-    return "done", event.status
-
-
-def _control(ctx: Context, row: EventRow, event: ThreadControl) -> tuple[str, str]:
-    """Handed to us (who is told of that is who gets it): what somebody else held is ours to answer from now on."""
-    known = people.lookup(ctx, event.person.addresses, event.channel, row.account) if event.person else None
-    if event.action != "pass" or known is None:
-        return "ignored", "kept: no ticket follows from it"
-    ctx.changes.handed_over.append(known)
-    return "done", event.action
 
 
 def _echo(ctx: Context, row: EventRow, event: Echo) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from gateway.intake.records import (
     Snapshot,
     Ticket,
 )
+from gateway.store import linking
 from gateway.store.dialect import among
 from gateway.store.schema import (
     addresses,
@@ -62,6 +63,7 @@ class _Wanted:
     """What the events of a batch name."""
 
     addresses: dict[AddressKey, Address] = field(default_factory=dict)
+    groups: list[list[AddressKey]] = field(default_factory=list)  # of several addresses that one event gives a person
     surfaces: set[tuple[str, str]] = field(default_factory=set)  # (account, event channel)
     refs: set[str] = field(default_factory=set)
     numbers: set[int] = field(default_factory=set)
@@ -105,8 +107,7 @@ def load_people(
 ) -> Snapshot:
     """What is known of the people with these addresses."""
     wanted = _Wanted(surfaces={(account, channel)})
-    for address in persons:
-        wanted.addresses[address.channel or channel, account, address.kind, address.value] = address
+    _want_people(wanted, persons, channel, account)
     snapshot = Snapshot()
     _load_people(connection, snapshot, wanted, rules)
     return snapshot
@@ -130,8 +131,7 @@ def _people_of(event: Event) -> Iterable[Address]:
 
 def _want(wanted: _Wanted, account: str, event: Event, rules: Rules) -> None:
     wanted.surfaces.add((account, event.channel))
-    for address in _people_of(event):
-        wanted.addresses[address.channel or event.channel, account, address.kind, address.value] = address
+    _want_people(wanted, _people_of(event), event.channel, account)
     match event:
         case InboundMessage() | Echo():
             wanted.refs.add(event.id)
@@ -146,6 +146,16 @@ def _want(wanted: _Wanted, account: str, event: Event, rules: Rules) -> None:
             wanted.refs.add(event.target)
         case _:
             pass
+
+
+def _want_people(wanted: _Wanted, persons: Iterable[Address], channel: str, account: str) -> None:
+    keys = []
+    for address in persons:
+        key = (address.channel or channel, account, address.kind, address.value)
+        wanted.addresses[key] = address
+        keys.append(key)
+    if len(keys) > 1:
+        wanted.groups.append(keys)
 
 
 def _want_thread(wanted: _Wanted, thread: Thread, rules: Rules) -> None:
@@ -203,15 +213,13 @@ def _load_people(connection: Connection, snapshot: Snapshot, wanted: _Wanted, ru
     contact_ids = {identity.contact_id for identity in snapshot.identities.values()}
     for values in _rows(connection, _CONTACT_COLUMNS, contacts.c.id, contact_ids):
         snapshot.contacts[values.id] = Contact(*values)
-    _load_matches(connection, snapshot, wanted, rules, contact_ids)
+    _load_matches(connection, snapshot, wanted, rules)
 
 
-def _load_matches(
-    connection: Connection, snapshot: Snapshot, wanted: _Wanted, rules: Rules, known_contacts: set[str]
-) -> None:
+def _load_matches(connection: Connection, snapshot: Snapshot, wanted: _Wanted, rules: Rules) -> None:
     """Whom the addresses we do not know yet may belong to, and what could contradict it."""
-    fresh = {key: address for key, address in wanted.addresses.items() if key not in snapshot.addresses}
-    candidates = set(known_contacts) if len(known_contacts) > 1 or fresh else set()
+    fresh = {key: address for key, address in wanted.addresses.items() if _is_news(snapshot, key, address)}
+    candidates = _about_to_change(snapshot, wanted, fresh)
     names = set()
     for (_, account, kind, value), _address in fresh.items():
         for surface_account, surface in wanted.surfaces:
@@ -238,21 +246,36 @@ def _load_matches(
             )
         )
         for channel, kind, value, contact_id in connection.execute(statement).all():
-            snapshot.platform.setdefault((channel, kind, value), []).append(contact_id)
+            snapshot.platform.setdefault((channel, kind, value), []).append((contact_id, "attested"))
             candidates.add(contact_id)
-    if fresh and candidates:
-        load_keys(connection, snapshot, candidates)
+    if candidates:
+        load_candidates(connection, snapshot, candidates)
 
 
-def load_keys(connection: Connection, snapshot: Snapshot, contact_ids: Iterable[str]) -> None:
-    """The addresses of all identities of these contacts: what could contradict that they are one person."""
-    keys = (
-        select(identities.c.contact_id, addresses.c.channel, addresses.c.account, addresses.c.kind, addresses.c.value)
-        .join(identities, identities.c.id == addresses.c.identity_id)
-        .where(among(connection, identities.c.contact_id, contact_ids))
-    )
-    for contact_id, channel, account, kind, value in connection.execute(keys):
-        snapshot.keys_of.setdefault(contact_id, set()).add((channel, account, kind, value))
+def _about_to_change(snapshot: Snapshot, wanted: _Wanted, fresh: Container[AddressKey]) -> set[str]:
+    """The contacts we know of whom an event gives us a further address, or tells that they are one person."""
+    found: set[str] = set()
+    for keys in (*wanted.groups, *([key] for key in wanted.addresses if key in fresh)):
+        owners = {row.identity_id for key in keys if (row := snapshot.addresses.get(key)) is not None}
+        if len(owners) > 1 or (owners and any(key in fresh for key in keys)):
+            found |= {known.contact_id for owner in owners if (known := snapshot.identities.get(owner)) is not None}
+    return found
+
+
+def _is_news(snapshot: Snapshot, key: AddressKey, address: Address) -> bool:
+    """Whether an address may change who is whose: nobody has it yet, or only by a claim."""
+    known = snapshot.addresses.get(key)
+    return known is None or (known.evidence == "claimed" and address.evidence != "claimed")
+
+
+def load_candidates(connection: Connection, snapshot: Snapshot, contact_ids: Iterable[str]) -> None:
+    """What is known of contacts that may be somebody's, and what could contradict it."""
+    snapshot.facts |= linking.facts_of(connection, contact_ids)
+    apart, disputed = linking.pairs_among(connection, contact_ids)
+    snapshot.apart |= apart
+    snapshot.disputed |= disputed
+    for values in _rows(connection, _CONTACT_COLUMNS, contacts.c.id, set(contact_ids) - set(snapshot.contacts)):
+        snapshot.contacts[values.id] = Contact(*values)
 
 
 # --- messages, conversations, tickets ---

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from gateway import identity as rules
 from gateway.intake.context import Context
 from gateway.intake.records import AddressRow, Contact, ContactValue, Identity, Merge
+from gateway.linking import Facts, Pair
 from normalizers.model import Address, Person
 
 
@@ -19,15 +20,21 @@ def resolve(ctx: Context, person: Person, channel: str, account: str, seen_at: i
     addresses = person.addresses or (Address(channel, "anonymous", ctx.new_id(), evidence="claimed"),)
     found = _known(ctx, addresses, channel, account)
     if not _known(ctx, addresses[:1], channel, account):  # a number that changed hands: its owner has another id now
-        found = [one for one in found if not _contradicted(ctx, one, addresses, account)]
+        told = rules.unique_keys(addresses, channel, account)
+        found = [one for one in found if not rules.contradiction(ctx.facts(one.contact_id).keys, told)]
     if found:
         identity = found[0]
         _refresh(identity, person)
     else:
         identity = _create(ctx, person, addresses[0], channel, account, seen_at)
+    same: list[Identity] = []
+    if len(found) > 1:  # who is one person by the platform's word, not by a claim
+        attested = [address for address in addresses if address.evidence == "attested"]
+        same = [one for one in _known(ctx, attested, channel, account) if one in found]
     fresh = [address for address in addresses if _attach(ctx, identity, address, channel, account, seen_at)]
-    for other in found[1:]:
-        _join(ctx, identity, other, addresses, account)
+    if identity in same:
+        for other in same:
+            join(ctx, identity, other)
     if fresh:
         _remember_values(ctx, identity, fresh, channel, account, seen_at)
         _link(ctx, identity, fresh, channel, account)
@@ -62,10 +69,6 @@ def _known(ctx: Context, addresses: Iterable[Address], channel: str, account: st
     return found
 
 
-def _contradicted(ctx: Context, identity: Identity, addresses: Sequence[Address], account: str) -> bool:
-    return rules.contradicts(ctx.snapshot.keys_of.get(identity.contact_id, ()), addresses, account)
-
-
 def _create(ctx: Context, person: Person, first: Address, channel: str, account: str, now: int) -> Identity:
     contact = Contact(ctx.new_id(), person.name or person.handle, person.language, False, now, now, new=True)
     identity = Identity(
@@ -76,6 +79,7 @@ def _create(ctx: Context, person: Person, first: Address, channel: str, account:
     )  # fmt: skip
     ctx.snapshot.contacts[contact.id] = contact
     ctx.snapshot.identities[identity.id] = identity
+    ctx.snapshot.facts[contact.id] = Facts(anchor=identity.id)
     ctx.changes.contacts.append(contact)
     ctx.changes.identities.append(identity)
     return identity
@@ -104,42 +108,47 @@ def _attach(ctx: Context, identity: Identity, address: Address, channel: str, ac
         )
         ctx.snapshot.addresses[key] = row
         ctx.changes.addresses.append(row)
-        ctx.snapshot.keys_of.setdefault(identity.contact_id, set()).add(key)
+        ctx.facts(identity.contact_id).keys |= rules.unique_keys((address,), channel, account)
         return True
     better = address.evidence != "claimed" and row.evidence == "claimed"
     if row.identity_id == identity.id and not better:
         return False
-    if row.identity_id != identity.id and address.evidence != "attested":
-        return False  # a claim takes nothing from anybody
+    if row.identity_id != identity.id:
+        if address.evidence != "attested":
+            return False  # a claim takes nothing from anybody
+        _doubt(ctx, row, address, channel, account)
     row.identity_id, row.evidence, row.attested_at = identity.id, address.evidence, now
     ctx.changes.moved_addresses.append(row)
-    ctx.snapshot.keys_of.setdefault(identity.contact_id, set()).add(key)
+    ctx.facts(identity.contact_id).keys |= rules.unique_keys((address,), channel, account)
     return True
 
 
-def _join(ctx: Context, identity: Identity, other: Identity, addresses: Sequence[Address], account: str) -> None:
-    """The platform says that two identities are one person."""
+def _doubt(ctx: Context, row: AddressRow, address: Address, channel: str, account: str) -> None:
+    """An address goes to somebody else: that its former owner has the value is no more than a claim from now on."""
+    attribute = ctx.attribute_of(account, channel, address.kind)
+    value = rules.normalise(attribute, address.value, ctx.region(account)) if attribute else ""
+    if not value:
+        return
+    ctx.changes.doubted.append((row.identity_id, attribute, value))
+    for known in ctx.changes.values:
+        if (known.identity_id, known.attribute, known.value) == (row.identity_id, attribute, value):
+            known.evidence = "claimed"
+
+
+def join(ctx: Context, identity: Identity, other: Identity) -> None:
+    """The platform says that two identities are one person: their contacts become one, unless the unique ids of
+    either contradict the other's."""
     if other.contact_id == identity.contact_id or other.pinned or identity.pinned:
         return
-    theirs = {key for key in ctx.snapshot.keys_of.get(other.contact_id, ()) if key[2] not in ("phone", "email")}
-    if rules.contradicts(theirs, addresses, account):
-        ctx.conflict(identity, other.contact_id, "identity", identity.external_id)
+    if Pair((identity.contact_id, other.contact_id)) in ctx.snapshot.apart:
+        return
+    ours, theirs = ctx.facts(identity.contact_id).keys, ctx.facts(other.contact_id).keys
+    if why := rules.contradiction(ours, theirs):
+        ctx.conflict(identity, other.contact_id, "identity", identity.external_id, why)
         return
     _merge(
         ctx, identity, other.contact_id, "", identity.external_id, "attested", "the platform knows them as one person"
     )
-
-
-def unite(
-    ctx: Context, identity: Identity, other: Identity, addresses: Sequence[Address], others: Sequence[Address],
-    account: str,
-) -> None:  # fmt: skip
-    """The platform says that two identities of different surfaces are one person: their contacts become one, unless
-    the unique ids of either contradict the other's."""
-    if rules.contradicts(ctx.snapshot.keys_of.get(identity.contact_id, ()), others, account):
-        ctx.conflict(identity, other.contact_id, "identity", identity.external_id)
-        return
-    _join(ctx, identity, other, addresses, account)
 
 
 def _remember_values(
@@ -156,58 +165,50 @@ def _remember_values(
 
 
 def _link(ctx: Context, identity: Identity, addresses: Sequence[Address], channel: str, account: str) -> None:
-    """Link the identity to the contact its new addresses match, by platform ids or the matching attributes."""
-    if not identity.pinned:
-        for attribute, value, evidence, candidates in _matches(ctx, addresses, channel, account):
-            others = [contact for contact in candidates if contact != identity.contact_id]
-            if others:
-                _decide(ctx, identity, others, attribute, value, evidence, addresses, account)
-                break
-    for attribute, value, evidence in _comparable(ctx, addresses, channel, account):
-        if evidence in rules.LINKING:
-            entries = ctx.snapshot.values.setdefault((attribute, value), [])
-            if all(contact != identity.contact_id for contact, _ in entries):
-                entries.append((identity.contact_id, evidence))
-
-
-def _comparable(
-    ctx: Context, addresses: Iterable[Address], channel: str, account: str
-) -> Iterable[tuple[str, str, str]]:
-    """(attribute, value, evidence) of the addresses that hold a matching attribute, in the order of the attributes."""
-    by_attribute = [(ctx.attribute_of(account, channel, address.kind), address) for address in addresses]
-    for wanted in ctx.matching:
-        for attribute, address in by_attribute:
-            if attribute == wanted:
-                value = rules.normalise(attribute, address.value, ctx.region(account))
-                if value:
-                    yield attribute, value, address.evidence
+    """Link the identity to the contacts its new addresses match, by platform ids or the matching attributes."""
+    for attribute, value, evidence, known in _matches(ctx, addresses, channel, account):
+        others = {contact for contact, theirs in known if theirs in rules.LINKING and contact != identity.contact_id}
+        if others and not identity.pinned:
+            _decide(ctx, identity, sorted(others), attribute, value, evidence)
+        if all(contact != identity.contact_id for contact, _ in known):
+            known.append((identity.contact_id, evidence))
 
 
 def _matches(
     ctx: Context, addresses: Sequence[Address], channel: str, account: str
-) -> Iterable[tuple[str, str, str, list[str]]]:
+) -> Iterable[tuple[str, str, str, list[tuple[str, str]]]]:
+    """(attribute, value, evidence, who has it too) of all that may link: platform ids, then the matching attributes
+    in their order."""
     for address in addresses:
         if address.scope == "platform" and address.evidence in rules.LINKING:
             space = address.channel or channel
-            contacts = ctx.snapshot.platform.get((space, address.kind, address.value), [])
-            yield f"{space} {address.kind}", address.value, address.evidence, contacts
-    for attribute, value, evidence in _comparable(ctx, addresses, channel, account):
-        if evidence in rules.LINKING:
-            entries = ctx.snapshot.values.get((attribute, value), [])
-            yield attribute, value, evidence, [contact for contact, theirs in entries if theirs in rules.LINKING]
+            known = ctx.snapshot.platform.setdefault((space, address.kind, address.value), [])
+            yield f"{space} {address.kind}", address.value, address.evidence, known
+    by_attribute = [(ctx.attribute_of(account, channel, address.kind), address) for address in addresses]
+    for wanted in ctx.matching:
+        for attribute, address in by_attribute:
+            if attribute == wanted and address.evidence in rules.LINKING:
+                value = rules.normalise(attribute, address.value, ctx.region(account))
+                if value:
+                    yield attribute, value, address.evidence, ctx.snapshot.values.setdefault((attribute, value), [])
 
 
 def _decide(
-    ctx: Context, identity: Identity, candidates: Sequence[str], attribute: str, value: str, evidence: str,
-    addresses: Sequence[Address], account: str,
-) -> None:  # fmt: skip
-    """Link to the oldest contact that matches; one whose unique ids contradict makes a conflict instead."""
-    for candidate in sorted(set(candidates)):
-        keys = ctx.snapshot.keys_of.get(candidate, set())
-        if rules.contradicts(keys, addresses, account):
-            ctx.conflict(identity, candidate, attribute, value)
+    ctx: Context, identity: Identity, candidates: Sequence[str], attribute: str, value: str, evidence: str
+) -> None:
+    """Link to all who match, the oldest first; with one whose unique ids contradict there is a conflict instead."""
+    contradicting: list[tuple[str, str]] = []
+    for candidate in candidates:
+        mine = identity.contact_id
+        pinned = ctx.facts(mine).pinned or (ctx.facts(candidate).pinned and ctx.is_stored(mine))
+        if pinned or Pair((mine, candidate)) in ctx.snapshot.apart:
+            continue
+        if why := rules.contradiction(ctx.facts(mine).keys, ctx.facts(candidate).keys):
+            contradicting.append((candidate, why))
         else:
             _merge(ctx, identity, candidate, attribute, value, evidence, f"the same {attribute}")
+    for candidate, why in contradicting:
+        ctx.conflict(identity, candidate, attribute, value, why)
 
 
 def _merge(
@@ -215,16 +216,17 @@ def _merge(
 ) -> None:
     """One contact of two: the older wins. A contact that this batch has just made is simply not made."""
     mine = identity.contact_id
-    if mine == other:
-        return
-    contact = ctx.snapshot.contacts.get(mine)
-    if contact is not None and contact.new and identity.new:
-        ctx.changes.contacts.remove(contact)
-        del ctx.snapshot.contacts[mine]
-        winner, loser = other, ""
-    else:
-        winner, loser = sorted((mine, other))
-    ctx.changes.merges.append(Merge(winner, loser, identity.id, attribute, value, evidence, reason))
-    gone = loser or mine
+    winner, gone = sorted((mine, other), key=lambda contact: (not ctx.is_stored(contact), contact))
+    moved = tuple(known.id for known in ctx.snapshot.identities.values() if known.contact_id == gone)
+    stored = ctx.is_stored(gone)
     ctx.rename_contact(gone, winner)
+    if not stored:
+        unmade = ctx.snapshot.contacts.pop(gone)
+        ctx.changes.contacts.remove(unmade)
+        heir = ctx.snapshot.contacts.get(winner)
+        if heir is not None and unmade.last_seen_at > heir.last_seen_at:
+            heir.last_seen_at, heir.dirty = unmade.last_seen_at, True
+    ctx.changes.merges.append(
+        Merge(winner, gone if stored else "", identity.id, attribute, value, evidence, reason, () if stored else moved)
+    )
     ctx.tell("contact.merged", {"contact_id": winner, "merged_id": gone, "attribute": attribute}, identity.account)

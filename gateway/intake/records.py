@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.linking import Facts, Pair
 from gateway.store.suppressions import Entry as Suppression
 from gateway.tickets import Entry
 from normalizers.model import Address, Event
@@ -161,7 +162,8 @@ class OnItsWay:
 
 @dataclass(slots=True)
 class Merge:
-    """A merge to be carried out and written into the journal. `loser` empty: a new identity was linked at once."""
+    """A merge to be carried out and written into the journal. `loser` empty: the identities `moved`, new like their
+    contact, were linked at once."""
 
     winner: str
     loser: str
@@ -170,6 +172,7 @@ class Merge:
     value: str
     evidence: str
     reason: str
+    moved: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -178,10 +181,12 @@ class Snapshot:
 
     identities: dict[str, Identity] = field(default_factory=dict)
     addresses: dict[AddressKey, AddressRow] = field(default_factory=dict)
-    platform: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)  # (channel, kind, value) -> contacts
+    platform: dict[tuple[str, str, str], list[tuple[str, str]]] = field(default_factory=dict)  # -> (contact, evidence)
     contacts: dict[str, Contact] = field(default_factory=dict)
     values: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)  # -> (contact, evidence)
-    keys_of: dict[str, set[tuple[str, str, str, str]]] = field(default_factory=dict)  # contact -> its address keys
+    facts: dict[str, Facts] = field(default_factory=dict)  # contact -> what could contradict that it is somebody's
+    apart: set[Pair] = field(default_factory=set)  # contacts a person keeps apart
+    disputed: set[Pair] = field(default_factory=set)  # contacts between which a conflict is open
     conversations: dict[tuple[str, str, str], Conversation] = field(default_factory=dict)
     conversations_by_id: dict[str, Conversation] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)  # conversation id -> its newest ticket
@@ -202,8 +207,10 @@ class Changes:
     moved_addresses: list[AddressRow] = field(default_factory=list)
     contacts: list[Contact] = field(default_factory=list)
     values: list[ContactValue] = field(default_factory=list)
+    doubted: list[tuple[str, str, str]] = field(default_factory=list)  # identity, attribute, value it no longer has
     merges: list[Merge] = field(default_factory=list)
-    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    conflicts: list[dict[str, Any]] = field(default_factory=list)  # rows
+    erased: list[EventRow] = field(default_factory=list)  # of people who were erased, delivered again
     conversations: list[Conversation] = field(default_factory=list)
     tickets: list[Ticket] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)  # rows

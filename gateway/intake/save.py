@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Integer, Update, bindparam, case, func, liter
 from gateway.ids import new_id
 from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
-from gateway.store import catalogue, people, receipts, suppressions, suspended
-from gateway.store.dialect import among, insert_ignore, insert_many, run_many
+from gateway.store import catalogue, erasure, merging, receipts, suppressions, suspended
+from gateway.store.dialect import among, insert_ignore, insert_many, run_many, upsert
 from gateway.store.private_replies import link_private_answer
 from gateway.store.redact import redact
 from gateway.store.schema import (
@@ -45,10 +45,10 @@ def save(
 ) -> None:  # fmt: skip
     """Write a batch, all of it in the caller's transaction. `settled`: its events stand as done already."""
     for merge in changes.merges:
-        people.record_merge(connection, merge, now)
+        merging.record_merge(connection, merge, now)
         linked = snapshot.identities.get(merge.identity_id)
         if not merge.loser and linked is not None:
-            people.name_if_nameless(connection, merge.winner, linked.name or linked.handle)
+            merging.name_if_nameless(connection, merge.winner, linked.name or linked.handle)
     save_people(connection, snapshot, changes, now)
     _save_tickets(connection, snapshot, changes, now)
     _link_private_answers(connection, changes, now)
@@ -58,6 +58,7 @@ def save(
     suppressions.add(connection, changes.suppressions, now)
     _settle(connection, rows, changes, now, settled=settled)
     _wake_parked(connection, changes)
+    erasure.forget(connection, changes.erased)
 
 
 def _update(connection: Connection, statement: Update, rows: Sequence[dict[str, Any]]) -> None:
@@ -118,8 +119,8 @@ def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, no
     insert_many(connection, contacts, [_columns(contact, *_CONTACT) for contact in changes.contacts])
     insert_many(connection, identities, [_identity_row(identity) for identity in changes.identities])
     insert_many(connection, addresses, [_columns(address, *_ADDRESS) for address in changes.addresses])
-    insert_ignore(connection, contact_values, [_columns(value, *_VALUE) for value in changes.values])
-    insert_ignore(connection, conflicts, [{"id": new_id(), "at": now} | conflict for conflict in changes.conflicts])
+    _save_values(connection, snapshot, changes)
+    insert_ignore(connection, conflicts, changes.conflicts)
     moved = [
         {"key": row.id, "owner": row.identity_id, "proof": row.evidence, "moment": row.attested_at}
         for row in changes.moved_addresses
@@ -154,6 +155,27 @@ def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, no
             for identity in dirty
         ],
     )
+
+
+def _save_values(connection: Connection, snapshot: Snapshot, changes: Changes) -> None:
+    """A value that was claimed and is attested now counts as attested; never the other way round."""
+    for identity_id, attribute, value in changes.doubted:
+        connection.execute(
+            update(contact_values)
+            .where(
+                contact_values.c.identity_id == identity_id,
+                contact_values.c.attribute == attribute,
+                contact_values.c.value == value,
+            )
+            .values(evidence="claimed")
+        )
+    better = [
+        value for value in changes.values
+        if value.evidence != "claimed" and not snapshot.identities[value.identity_id].new
+    ]  # fmt: skip
+    insert_ignore(connection, contact_values, [_columns(value, *_VALUE) for value in changes.values])
+    keys = ("attribute", "value", "contact_id", "identity_id")
+    upsert(connection, contact_values, [_columns(value, *_VALUE) for value in better], keys, ("evidence", "at"))
 
 
 def _identity_row(identity: Identity) -> dict[str, Any]:

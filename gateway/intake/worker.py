@@ -25,6 +25,7 @@ from gateway.intake.load import load
 from gateway.intake.records import Changes, EventRow
 from gateway.intake.save import dead_letter, mark_deliveries, save
 from gateway.intake.suspension import OPEN, Screen
+from gateway.store import conflicts, merging
 from gateway.store.dialect import StoreUnavailable, among, insert_ignore
 from gateway.store.schema import dead_letters, deliveries, events, message_refs
 from gateway.tickets import Policy
@@ -201,6 +202,7 @@ class IntakeWorker:
         self._tell(rows, changes)
 
     def _work(self, connection: Connection, rows: Sequence[EventRow], now: int, *, settled: bool = False) -> Changes:
+        merging.alone(connection)  # one batch at a time decides who is whose, whichever process files it
         snapshot = load(connection, rows, self._rules)
         changes = decide(rows, snapshot, self._rules, now, new_id)
         save(connection, rows, snapshot, changes, self._rules, now, settled=settled)
@@ -240,6 +242,7 @@ class IntakeWorker:
         for row in rows:
             if changes.outcomes[row.id][0] == "dead":
                 log.error("intake.dead_letter", extra={"event_id": row.id, "account": row.account})
+        core.metrics.conflicts.inc(len(changes.conflicts))
         core.bus.publish(LiveEvent(kind, data, account) for kind, data, account in changes.live)
         if changes.attachments:
             core.bus.wake("media")
@@ -260,6 +263,7 @@ class IntakeWorker:
         now = micros(self._core.clock())
         await self._core.database.write(lambda connection: _give_up_parked(connection, now))
         oldest = await self._core.database.read(_oldest)
+        self._core.metrics.conflicts_open.set(await self._core.database.read(conflicts.count_open))
         self._core.metrics.oldest_inbound.set(max(0.0, (now - oldest) / 1e6) if oldest else 0.0)
 
 

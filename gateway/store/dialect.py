@@ -93,6 +93,7 @@ def _prepare_sqlite_writer(connection: sqlite3.Connection, _record: object) -> N
         ("busy_timeout = 5000", ("busy_timeout", 5000)),
         ("foreign_keys = ON", ("foreign_keys", 1)),
         ("temp_store = MEMORY", ("temp_store", 2)),
+        ("secure_delete = ON", ("secure_delete", 1)),  # what is removed is overwritten, not only forgotten
         ("cache_size = -65536", ("cache_size", -65536)),  # KiB
         ("wal_autocheckpoint = 4000", ("wal_autocheckpoint", 4000)),  # pages
     ):
@@ -254,6 +255,32 @@ def for_claim(connection: Connection, statement: Select[Any]) -> Select[Any]:
 def contended(error: BaseException) -> bool:
     """Whether the store undid a transaction for another one's sake (deadlock): it may be tried again."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in ("40P01", "40001")
+
+
+def scrub(engine: Engine) -> None:
+    """Bring the embedded store's log into its file and empty it: with secure_delete nothing removed is left in either.
+
+    A reader at work may put it off to the next time. PostgreSQL does it by itself, in its own time (autovacuum).
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.close()
+
+
+PEOPLE = 0x6964656E74697479  # the name of the lock on who is whose, as PostgreSQL wants names: a number
+
+
+def exclusive(connection: Connection, lock: int) -> None:
+    """Nobody else goes on past here with the same lock before the transaction ends. With one writer that is so anyway.
+
+    Take it first in a transaction: who holds rows already and then waits here may be waited for in turn.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(lock)))
 
 
 def unavailable(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gateway.store import dialect
 from gateway.store.dialect import StoreUnavailable
@@ -122,6 +123,15 @@ class Database:
         """Run a long job in a transaction of its own; returns once it is durable."""
         result: T = await self._submit(self._bulk, job, None)
         return result
+
+    async def scrub(self) -> None:
+        """What was removed is gone from the store's own log too, as far as the store does that on request."""
+        try:
+            await asyncio.to_thread(dialect.scrub, self._writes)
+        except Exception as error:
+            if not dialect.unavailable(error) and not isinstance(error, PoolTimeout):
+                raise
+            log.warning("store.not_scrubbed", extra={"error": type(error).__name__})
 
     def keep(self, row: dict[str, Any]) -> asyncio.Future[None]:
         """Keep one delivery: the future is done once the row is durable. Raises `StoreUnavailable` when full."""

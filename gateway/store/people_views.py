@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, func, insert, or_, select, update
 
-from gateway.store.schema import attributes, contact_values, contacts, deletions, identities
+from gateway.store.schema import attributes, contact_values, contacts, deletions, identities, merges
 from gateway.store.search import Visible, attribute_equals, contacts_matching, seen
 from gateway.store.views import Rows
 
@@ -116,6 +116,22 @@ def values_of(connection: Connection, contact_ids: Sequence[str]) -> dict[str, l
     return found
 
 
+def merge_page(connection: Connection, contact_id: str, limit: int, before: str | None) -> Rows:
+    """The journal of a contact and of those that are part of it, the newest entry first."""
+    merged = select(contacts.c.id).where(contacts.c.merged_into == contact_id)
+    mine = or_(merges.c.winner == contact_id, merges.c.loser == contact_id, merges.c.winner.in_(merged))
+    statement = select(merges).where(mine).order_by(merges.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(merges.c.id < before)
+    return connection.execute(statement).mappings().all()
+
+
+def deletion(connection: Connection, contact_id: str) -> RowMapping | None:
+    """The deletion of a contact, or None."""
+    statement = select(deletions).where(deletions.c.contact_id == contact_id).order_by(deletions.c.id).limit(1)
+    return connection.execute(statement).mappings().first()
+
+
 def deletion_page(connection: Connection, limit: int, before: str | None) -> Rows:
     """Deleted contacts, the last deleted first."""
     statement = select(deletions).order_by(deletions.c.id.desc()).limit(limit)
@@ -158,6 +174,7 @@ def store_attribute(connection: Connection, entry: Mapping[str, Any]) -> None:
 def remove_attribute(connection: Connection, name: str) -> None:
     """Remove a custom attribute, and what contacts had for it."""
     connection.execute(delete(attributes).where(attributes.c.name == name))
+    connection.execute(delete(contact_values).where(contact_values.c.attribute == name))
     key = msgspec.json.encode(name).decode() + ":"
     having = select(contacts.c.id, contacts.c.attributes).where(contacts.c.attributes.contains(key, autoescape=True))
     changed = [

@@ -183,6 +183,7 @@ identities = Table(
     metadata,
     _id(primary_key=True),
     _id("contact_id", nullable=False),
+    _id("home_id"),  # the contact it was first of, and goes back to when it is taken out of another
     _text("channel", 32),
     _text("account", 64),
     _text("external_id"),  # the address the platform keys by
@@ -243,11 +244,13 @@ contact_values = Table(
     Index("ix_contact_values_contact_id", "contact_id"),
 )
 
-# The journal of merges: who went into whom, why, on what evidence. Undone by moving `identities` back.
+# The journal of merges: who went into whom, why, on what evidence, and what the winner took over of the loser's.
+# One that is undone says when and by whom. An identity taken out alone is an entry of kind "unmerge".
 merges = Table(
     "merges",
     metadata,
     _id(primary_key=True),
+    Column("kind", String(8), nullable=False, server_default="merge"),  # merge, unmerge
     _id("winner", nullable=False),
     _id("loser", nullable=False),
     _text("attribute", 64),
@@ -257,25 +260,31 @@ merges = Table(
     _text("actor"),
     _json("identities", "[]"),
     _json("loser_before"),
+    _json("gained"),
     _moment("at", nullable=False),
     _moment("undone_at"),
+    _text("undone_by"),
     Index("ix_merges_winner", "winner"),
     Index("ix_merges_loser", "loser"),
 )
 
-# Two contacts that match but contradict each other: a person decides.
+# Two contacts that match but contradict each other, each named by one identity of it, so that the question follows
+# them wherever they go. A person decides; those who are kept apart are never linked again by themselves.
 conflicts = Table(
     "conflicts",
     metadata,
     _id(primary_key=True),
-    _id("identity_id", nullable=False),
-    _id("contact_id", nullable=False),
-    _id("other_contact_id", nullable=False),
+    _id("identity_id", nullable=False),  # the smaller id of the two
+    _id("other_identity_id", nullable=False),
     _text("attribute", 64),
     _text("value"),
+    _text("reason"),
     _moment("at", nullable=False),
+    _text("decision", 12),  # "", merged, kept_apart
+    _text("decided_by"),
     _moment("decided_at"),
-    UniqueConstraint("contact_id", "other_contact_id", "attribute", "value"),
+    UniqueConstraint("identity_id", "other_identity_id"),
+    Index("ix_conflicts_other_identity_id", "other_identity_id"),
 )
 
 # Addresses nothing is sent to. `active` false: failures are only counted yet. One row for each scope of an address.
@@ -796,6 +805,8 @@ deletions = Table(
     _text("deleted_by"),
     _moment("deleted_at", nullable=False),
     _json("channels", "[]"),
+    _json("removed"),  # how much of what
+    Index("ix_deletions_contact_id", "contact_id"),
 )
 
 # Keyed hashes of dedupe ids whose messages were erased: a late redelivery does not bring them back.

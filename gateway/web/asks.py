@@ -85,6 +85,13 @@ class UnmergeRequest(In):
     identity: Id
 
 
+class ConflictMerge(In):
+    """The two contacts of a conflict are one person. `into`: which of them stays; the older unless it is said."""
+
+    into: Id | Literal[""] = ""
+    reason: Annotated[str, Meta(max_length=500)] = ""
+
+
 Choices = Annotated[list[Annotated[str, Meta(min_length=1, max_length=200)]], Meta(max_length=500)]
 
 

@@ -42,6 +42,7 @@ PROBLEMS: dict[str, Kind] = {
     "not_cancellable": Kind(409, "Only a queued or held message can be cancelled"),
     "not_moderatable": Kind(409, "Only a public message that is still there can be moderated"),
     "idempotency_conflict": Kind(409, "The Idempotency-Key was used with another body"),
+    "conflict_decided": Kind(409, "The conflict was decided"),
     "conflict": Kind(409, "The request contradicts what is stored"),
     "already_merged": Kind(409, "The contact was merged away"),
     "last_identity": Kind(409, "It is the contact's only identity"),

@@ -366,4 +366,5 @@ def deletion(row: RowMapping) -> types.Deletion:
         deleted_by=row["deleted_by"],
         deleted_at=moment(row["deleted_at"]),
         channels=_decode(row["channels"]),
+        removed=_decode(row["removed"]),
     )

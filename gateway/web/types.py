@@ -346,13 +346,51 @@ class Unmerged(Out):
     contact: Contact
 
 
+class MergeEntry(Out):
+    """An entry of the journal. `merge`: `other_contact_id` went into `contact_id` (null: a new identity was linked at
+    once); `unmerge`: the identity was taken out of `contact_id`, into `other_contact_id`. `before` is what the other
+    one had of its own, `gained` what was taken over of it."""
+
+    id: Id
+    kind: Literal["merge", "unmerge"]
+    contact_id: Id
+    other_contact_id: Id | None
+    identities: list[Id]
+    attribute: str
+    value: str
+    evidence: str
+    reason: str
+    by: str
+    at: Moment
+    before: dict[str, Any]
+    gained: dict[str, Any]
+    undone_at: Moment | None
+    undone_by: str
+
+
+class Conflict(Out):
+    """Two contacts that share a value of a matching attribute and contradict each other in what must be unique."""
+
+    id: Id
+    state: Literal["open", "merged", "kept_apart"]
+    contact_ids: list[Id]
+    identity_ids: list[Id]
+    attribute: str
+    value: str
+    reason: str
+    at: Moment
+    decided_by: str
+    decided_at: Moment | None
+
+
 class Deletion(Out):
-    """Who deleted which contact, and when."""
+    """Who deleted which contact, and when. `removed`: how much of what went, by kind."""
 
     contact_id: Id
     deleted_by: str
     deleted_at: Moment
     channels: list[str]
+    removed: dict[str, int]
 
 
 class Attribute(Out):

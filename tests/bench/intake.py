@@ -42,6 +42,7 @@ class Size:
     contacts: int
     directory: Path
     messages: int
+    matching: tuple[str, ...] = ("phone",)
     core: Core = field(init=False)
     worker: IntakeWorker = field(init=False)
     number: int = 0  # of the last message
@@ -53,13 +54,13 @@ class Size:
     async def fill(self) -> None:
         """File `SEEDS` customers, copy them until there are `contacts`, and make the raw side's copy."""
         self.directory.mkdir(parents=True)
-        self.core = make_core(self.directory)
+        self.core = make_core(self.directory, matching=self.matching)
         await keep_all(self.core, [message_body(number, number) for number in range(SEEDS)])
         await IntakeWorker(self.core).drain()
         await self.core.database.stop()
         await asyncio.to_thread(self._multiply)
         self.number = self.newest = self.contacts
-        self.core = make_core(self.directory)
+        self.core = make_core(self.directory, matching=self.matching)
         self.worker = IntakeWorker(self.core)
 
     def _multiply(self) -> None:
@@ -159,15 +160,17 @@ async def run(plan: Plan, directory: Path) -> Report:
     many = 10_000 if plan.quick else 100_000
     messages = 1000 if plan.quick else 2000
     few, much = Size("few", SEEDS, directory / "few", messages), Size("many", many, directory / "many", messages)
+    unmatched = Size("unmatched", SEEDS, directory / "unmatched", messages, matching=())
+    sizes = (few, much, unmatched)
     started = time.monotonic()
-    for size in (few, much):
+    for size in sizes:
         await size.fill()
     filled = time.monotonic() - started
-    sides: dict[str, Side] = {size.name: size.measure for size in (few, much)}
+    sides: dict[str, Side] = {size.name: size.measure for size in sizes}
     try:
         found = await play(Plan(min(plan.rounds, 4), plan.quick, plan.order), sides)
     finally:
-        for size in (few, much):
+        for size in sizes:
             await size.core.database.stop()
     report = Report(f"intake: kept deliveries to tickets, {messages} messages a round, {NEW_IN_A_HUNDRED} % new people")
     report.rows = [
@@ -176,10 +179,12 @@ async def run(plan: Plan, directory: Path) -> Report:
         Row(f"filed at {many:,}, by CPU", f"filed at {SEEDS:,}", ratios(much.per_cpu, few.per_cpu), ">= 0.6"),
         Row(f"filed at {SEEDS:,} contacts", "the clock", found["few"], unit="/s"),
         Row(f"filed at {many:,} contacts", "the clock", found["many"], unit="/s"),
+        Row("matching on", "matching off", ratios(found["few"], found["unmatched"]), ">= 0.8"),
+        Row("matching on, by CPU", "matching off", ratios(few.per_cpu, unmatched.per_cpu), ">= 0.8"),
         Row(f"filed at {SEEDS:,}", "raw inserts of its rows", ratios(found["few"], few.raw_per_second)),
         Row(f"filed at {many:,}", "raw inserts of its rows", ratios(found["many"], much.raw_per_second)),
         Row(f"raw at {many:,}", f"raw at {SEEDS:,}", ratios(much.raw_per_second, few.raw_per_second)),
     ]
-    checked = "every message stood in its ticket" if few.checked and much.checked else "MESSAGES ARE MISSING"
+    checked = "every message stood in its ticket" if all(size.checked for size in sizes) else "MESSAGES ARE MISSING"
     report.notes = [f"{checked}; {median(few.raw_per_second):,.0f} messages a second raw; filling took {filled:.0f} s"]
     return report

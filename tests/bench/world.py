@@ -33,8 +33,9 @@ STORE = "gateway.db"
 
 
 def make_core(
-    directory: Path, *, api_base: str = "http://127.0.0.1:9", http: Http | None = None, database: str = ""
-) -> Core:
+    directory: Path, *, api_base: str = "http://127.0.0.1:9", http: Http | None = None, database: str = "",
+    matching: tuple[str, ...] = ("phone",),
+) -> Core:  # fmt: skip
     """A core with its store started: a file in `directory`, or an empty `database`. Rate limits are lifted: they are
     not what is measured."""
     url = dialect.url_of(database, str(directory / STORE))
@@ -49,7 +50,7 @@ def make_core(
     )  # fmt: skip
     adapter = WhatsAppAdapter(Account(ACCOUNT, "whatsapp"), options, http)  # type: ignore[arg-type] # hearing needs none
     settings = Settings(
-        gateway=GatewaySettings(matching_attribute=("phone",), data_dir="."),
+        gateway=GatewaySettings(matching_attribute=matching, data_dir="."),
         limits=LimitSettings(webhook_per_minute_per_ip=10**9, api_per_minute=10**9),
         base_dir=directory,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from adapters import Channel, Limits, Pace
 from adapters._whatsapp_facts import CHANNEL as WHATSAPP
+from adapters.api import CHANNEL as API
 from adapters.email import CHANNEL as EMAIL
 from adapters.sms import CHANNEL as SMS
 from config.secret import Secret
@@ -29,6 +30,7 @@ CHANNELS: Mapping[str, tuple[Channel, ...]] = {  # by account
     "sms": (SMS,),
     "mail": (EMAIL,),
     "mail-2": (EMAIL,),
+    "api": (API,),
     "square": (SQUARE,),
     "square-2": (SQUARE,),
 }
@@ -157,10 +159,4 @@ class Memory:
         for records in (self.snapshot.identities, self.snapshot.contacts, self.snapshot.conversations_by_id):
             for record in records.values():
                 record.new = record.dirty = False
-        for address in changes.addresses:
-            if address.scope == "platform":
-                contact = self.snapshot.identities[address.identity_id].contact_id
-                known = self.snapshot.platform.setdefault((address.channel, address.kind, address.value), [])
-                if contact not in known:
-                    known.append(contact)
         self.messages += changes.messages

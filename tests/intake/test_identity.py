@@ -107,6 +107,17 @@ def test_two_known_ids_told_to_be_one_person_become_one_contact() -> None:
     assert {ticket.contact_id for ticket in memory.tickets} == {older}
 
 
+def test_what_somebody_claims_to_be_makes_no_two_contacts_one() -> None:
+    """A caller who names the number of one and the mail address of another has proven nothing."""
+    memory = Memory(rules("phone", "email"), account="api")
+    number, mail = phone(NUMBER, "claimed"), Address("api", "email", "bo@x.test", "everywhere", "claimed")
+    memory.file(wrote("a1", number, on="api"))
+    memory.file(wrote("a2", mail, on="api"))
+    changes = memory.file(wrote("a3", person(number, mail), on="api"))
+    assert changes.merges == []
+    assert memory.contact(NUMBER) != memory.contact("bo@x.test")
+
+
 CHANGE: dict[str, tuple[Sequence[Address], Sequence[Address], str]] = {
     "a new number": ([ANN], [phone("+4915112345699")], "+4915112345699"),
     "a new number and user id": ([ANN, bsuid("DE.1")], [phone("+4915112345699"), bsuid("DE.9")], "DE.9"),

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, func, insert, select, text, update
 
 from gateway.ids import micros, new_id
-from gateway.store import people, people_views, queue_views, tickets, views
+from gateway.store import merging, people_views, queue_views, tickets, views
 from gateway.store.dialect import StoreUnavailable, insert_ignore, unavailable, upsert
 from gateway.store.engine import Database
 from gateway.store.schema import account_states, addresses, contacts, counters, deliveries, identities, message_refs
@@ -191,15 +191,15 @@ async def test_a_merge_moves_everything_and_can_be_undone(database: Database) ->
         return somebody(c, "", "+15550100001", vip=True, tags='["a"]'), somebody(c, "Bo", "+15550100002", tags='["b"]')
 
     (one, first), (other, second) = await database.write(make)
-    await database.write(lambda c: people.merge(c, other, one, KIM, "", NOW))
-    row = await database.read(lambda c: people.load(c, one))
+    await database.write(lambda c: merging.merge(c, other, one, KIM, "", NOW))
+    row = await database.read(lambda c: merging.load(c, one))
     assert (row["name"], row["vip"], row["tags"]) == ("Bo", True, '["a","b"]')
     merged = await database.read(lambda c: people_views.contact(c, other, None))
     assert merged is not None
     assert merged["id"] == one
     owned = await database.read(lambda c: people_views.identities_of(c, [one], None))
     assert [identity["id"] for identity in owned[one]] == [first, second]
-    assert await database.write(lambda c: people.unmerge(c, one, second, KIM, NOW)) == other
+    assert await database.write(lambda c: merging.unmerge(c, one, second, KIM, NOW)) == other
     back = await database.read(lambda c: people_views.identities_of(c, [one, other], None))
     assert {contact: [row["pinned"] for row in rows] for contact, rows in back.items()} == {one: [False], other: [True]}
 
@@ -211,13 +211,13 @@ MERGE_FAULTS = {"into itself": ("a", "a", "merge_into_itself"), "nobody": ("a", 
 async def test_merges_that_cannot_be(database: Database, who: str, into: str, code: str) -> None:
     contact, _ = await database.write(lambda c: somebody(c, "Ann", "+15550100001"))
     names = {"a": contact, "x": new_id()}
-    with pytest.raises(people.PeopleError) as caught:
-        await database.write(lambda c: people.merge(c, names[who], names[into], KIM, "", NOW))
+    with pytest.raises(merging.PeopleError) as caught:
+        await database.write(lambda c: merging.merge(c, names[who], names[into], KIM, "", NOW))
     assert caught.value.code == code
 
 
 async def test_the_only_identity_cannot_be_taken_out(database: Database) -> None:
     contact, identity = await database.write(lambda c: somebody(c, "Ann", "+15550100001"))
-    with pytest.raises(people.PeopleError) as caught:
-        await database.write(lambda c: people.unmerge(c, contact, identity, KIM, NOW))
+    with pytest.raises(merging.PeopleError) as caught:
+        await database.write(lambda c: merging.unmerge(c, contact, identity, KIM, NOW))
     assert caught.value.code == "last_identity"

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
 from sqlalchemy import Connection, RowMapping
 
+from gateway import erasure
 from gateway.bus import LiveEvent
-from gateway.store import erasure, people
+from gateway.store import merging, people
 from gateway.store import people_views as views
+from gateway.store.linking import Linked
 from gateway.web import asks, cursors, show, types
 from gateway.web.problems import PROBLEMS, Problem
 from gateway.web.routes import PAGED, Call, Param, Reply, Route
 from gateway.web.windows import window_of
-
-log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -38,7 +37,7 @@ def visible_contact(connection: Connection, call: Call, contact_id: str) -> RowM
     return row
 
 
-def _own(connection: Connection, call: Call, contact_id: str) -> RowMapping:
+def own_contact(connection: Connection, call: Call, contact_id: str) -> RowMapping:
     """A contact that is known to no account the key may not see."""
     row = visible_contact(connection, call, contact_id)
     if views.hidden_identities(connection, row["id"], call.key.accounts):
@@ -96,39 +95,34 @@ async def patch_contact(call: Call) -> Reply:
     }
     gateway = call.core.settings.gateway
 
-    def job(connection: Connection) -> types.Contact:
+    def job(connection: Connection) -> tuple[types.Contact, Linked]:
         contact_id = visible_contact(connection, call, call.id)["id"]
         with people_problems():
-            people.edit_contact(
+            linked = people.edit_contact(
                 connection, contact_id, changes, call.key.actor, call.now,
                 matching=gateway.matching_attribute, region=gateway.region,
             )  # fmt: skip
-        return _one(connection, call, contact_id)
+        return _one(connection, call, contact_id), linked
 
-    contact = await call.write(job)
+    contact, linked = await call.core.database.bulk(job)
     _tell(call, "contact.updated", contact)
+    _tell_linked(call, contact, linked)
     return Reply(contact)
 
 
 async def delete_contact(call: Call) -> Reply:
-    """Erase a contact with all that was said. Who deleted it, and when, stays."""
+    """Erase a contact with all that was said. Who deleted it, and when, stays, with a receipt of what was removed."""
 
-    def job(connection: Connection) -> tuple[types.Contact, list[str]]:
-        contact_id = _own(connection, call, call.id)["id"]
-        contact = _one(connection, call, contact_id)
-        with people_problems():
-            keyed_hash = call.core.tokens.keyed_hash
-            paths = erasure.erase(connection, contact_id, call.key.name, call.now, keyed_hash)
-        return contact, paths
+    def job(connection: Connection) -> types.Contact:
+        return _one(connection, call, own_contact(connection, call, call.id)["id"])
 
-    contact, paths = await call.core.database.bulk(job)
-    for path in paths:
-        try:
-            call.core.blobs.remove(path)
-        except (OSError, ValueError) as error:
-            log.error("contact.file_left", extra={"contact": contact.id, "error": type(error).__name__})
+    contact = await call.read(job)
+    with people_problems():
+        await erasure.erase(
+            call.core, contact.id, call.key.name, lambda connection: own_contact(connection, call, contact.id)
+        )
     _tell(call, "contact.deleted", contact)
-    return Reply(status=204)
+    return Reply(status=204, headers={"Location": f"/api/v1/deletions/{contact.id}"})
 
 
 async def merge_contact(call: Call) -> Reply:
@@ -136,15 +130,16 @@ async def merge_contact(call: Call) -> Reply:
     request: asks.MergeRequest = call.body
 
     def job(connection: Connection) -> types.Contact:
-        _own(connection, call, call.id)
+        merging.alone(connection)
+        own_contact(connection, call, call.id)
         if views.contact(connection, request.into, call.key.accounts) is None:
             raise Problem("not_found", "there is no such contact", field="into")
-        _own(connection, call, request.into)
+        own_contact(connection, call, request.into)
         with people_problems():
-            people.merge(connection, call.id, request.into, call.key.actor, request.reason, call.now)
+            merging.merge(connection, call.id, request.into, call.key.actor, request.reason, call.now)
         return _one(connection, call, request.into)
 
-    contact = await call.write(job)
+    contact = await call.core.database.bulk(job)
     _tell(call, "contact.merged", contact, merged=call.id)
     return Reply(contact)
 
@@ -154,12 +149,13 @@ async def unmerge_contact(call: Call) -> Reply:
     request: asks.UnmergeRequest = call.body
 
     def job(connection: Connection) -> types.Unmerged:
-        contact_id = _own(connection, call, call.id)["id"]
+        merging.alone(connection)
+        contact_id = own_contact(connection, call, call.id)["id"]
         with people_problems():
-            target = people.unmerge(connection, contact_id, request.identity, call.key.actor, call.now)
+            target = merging.unmerge(connection, contact_id, request.identity, call.key.actor, call.now)
         return types.Unmerged(contact_id=target, contact=_one(connection, call, target))
 
-    found = await call.write(job)
+    found = await call.core.database.bulk(job)
     _tell(call, "contact.unmerged", found.contact, source=call.id)
     return Reply(found)
 
@@ -169,6 +165,15 @@ def _tell(call: Call, kind: str, contact: types.Contact, **more: str) -> None:
     accounts = dict.fromkeys(entry.account for entry in contact.identities) or [""]
     data = {"contact_id": contact.id, **more}
     call.core.bus.publish([LiveEvent(kind, data, account) for account in accounts])
+
+
+def _tell_linked(call: Call, contact: types.Contact, linked: Linked) -> None:
+    """What setting a value brought about: merges, and conflicts for a person to decide."""
+    for winner, loser in linked.merges:
+        _tell(call, "contact.merged", contact, contact_id=winner, merged_id=loser)
+    call.core.metrics.conflicts.inc(len(linked.conflicts))
+    for row in linked.conflicts:
+        _tell(call, "contact.conflict", contact, conflict_id=str(row["id"]), attribute=str(row["attribute"]))
 
 
 async def list_deletions(call: Call) -> Reply:
@@ -184,6 +189,14 @@ async def list_deletions(call: Call) -> Reply:
     if call.key.accounts is not None:
         return Reply(types.Page[types.Deletion](items=[]))
     return Reply(await call.read(job))
+
+
+async def get_deletion(call: Call) -> Reply:
+    """The receipt of a deletion, by the contact's id: what was removed, and how much of it."""
+    row = await call.read(lambda connection: views.deletion(connection, call.id))
+    if row is None:
+        raise Problem("not_found", "no contact with this id was deleted")
+    return Reply(show.deletion(row))
 
 
 _TAG = "Contacts"
@@ -228,5 +241,9 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/api/v1/deletions", list_deletions, "Contacts that were deleted, and by whom", _TAG,
         params=PAGED, answers={200: types.Page[types.Deletion]},
+    ),
+    Route(
+        "GET", "/api/v1/deletions/{id}", get_deletion, "The receipt of a deletion, by the contact's id", _TAG,
+        unlimited=True, answers={200: types.Deletion},
     ),
 )  # fmt: skip

@@ -157,21 +157,20 @@ def upgrade() -> None:
         "conflicts",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("identity_id", sa.String(length=32), nullable=False),
-        sa.Column("contact_id", sa.String(length=32), nullable=False),
-        sa.Column("other_contact_id", sa.String(length=32), nullable=False),
+        sa.Column("other_identity_id", sa.String(length=32), nullable=False),
         sa.Column("attribute", sa.String(length=64), server_default="", nullable=False),
         sa.Column("value", sa.Text(), server_default="", nullable=False),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("decision", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("decided_by", sa.Text(), server_default="", nullable=False),
         sa.Column("decided_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_conflicts")),
         sa.UniqueConstraint(
-            "contact_id",
-            "other_contact_id",
-            "attribute",
-            "value",
-            name=op.f("uq_conflicts_contact_id_other_contact_id_attribute_value"),
+            "identity_id", "other_identity_id", name=op.f("uq_conflicts_identity_id_other_identity_id")
         ),
     )
+    op.create_index("ix_conflicts_other_identity_id", "conflicts", ["other_identity_id"], unique=False)
     op.create_table(
         "contact_values",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -281,8 +280,10 @@ def upgrade() -> None:
         sa.Column("deleted_by", sa.Text(), server_default="", nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=False),
         sa.Column("channels", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("removed", sa.Text(), server_default="{}", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deletions")),
     )
+    op.create_index("ix_deletions_contact_id", "deletions", ["contact_id"], unique=False)
     op.create_table(
         "deliveries",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -380,6 +381,7 @@ def upgrade() -> None:
         "identities",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("contact_id", sa.String(length=32), nullable=False),
+        sa.Column("home_id", sa.String(length=32), nullable=True),
         sa.Column("channel", sa.String(length=32), server_default="", nullable=False),
         sa.Column("account", sa.String(length=64), server_default="", nullable=False),
         sa.Column("external_id", sa.Text(), server_default="", nullable=False),
@@ -439,6 +441,7 @@ def upgrade() -> None:
     op.create_table(
         "merges",
         sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("kind", sa.String(length=8), server_default="merge", nullable=False),
         sa.Column("winner", sa.String(length=32), nullable=False),
         sa.Column("loser", sa.String(length=32), nullable=False),
         sa.Column("attribute", sa.String(length=64), server_default="", nullable=False),
@@ -448,8 +451,10 @@ def upgrade() -> None:
         sa.Column("actor", sa.Text(), server_default="", nullable=False),
         sa.Column("identities", sa.Text(), server_default="[]", nullable=False),
         sa.Column("loser_before", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("gained", sa.Text(), server_default="{}", nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("undone_at", sa.BigInteger(), nullable=True),
+        sa.Column("undone_by", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_merges")),
     )
     op.create_index("ix_merges_loser", "merges", ["loser"], unique=False)
