@@ -15,6 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from config.outbox import FallbackSettings, RuleTables
+from config.people import CrmSettings, VipSettings
 from config.secret import Secret
 from config.values import ConfigError, Fault, Values
 
@@ -125,10 +126,12 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     tickets: TicketSettings = field(default_factory=TicketSettings)
+    vip: VipSettings = field(default_factory=VipSettings)
     accounts: tuple[AccountSettings, ...] = ()
     sinks: tuple[Mapping[str, Any], ...] = ()
     rules: RuleTables = field(default_factory=RuleTables)
     fallback: tuple[FallbackSettings, ...] = ()
+    crm: tuple[CrmSettings, ...] = ()
     base_dir: Path = Path()  # of the file; relative paths start here
 
     @property
@@ -148,6 +151,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "limits": LimitSettings,
     "retention": RetentionSettings,
     "tickets": TicketSettings,
+    "vip": VipSettings,
 }
 _SCREEN: dict[str, Any] = {
     "suspend": tuple[str, ...], "blocklist": tuple[str, ...], "allowlist": tuple[str, ...], "allowlist_only": bool,
@@ -177,7 +181,7 @@ def parse(
 ) -> Settings:
     """Settings from a decoded TOML tree. Raises `ConfigError` with every fault."""
     reader = _Reader(base_dir, os.environ if environ is None else environ)
-    known = {*_SECTIONS, "accounts", "sinks", "rules", "channels", "fallback"}
+    known = {*_SECTIONS, "accounts", "sinks", "rules", "channels", "fallback", "crm"}
     for name in tree:
         if name not in known:
             reader.fault(name, f"unknown section; known are {', '.join(sorted(known))}")
@@ -186,6 +190,8 @@ def parse(
     }
     accounts = reader.accounts(tree.get("accounts", []), adapters)
     sinks = reader.sinks(tree.get("sinks", []), {account.id for account in accounts})
+    taken = {account.id: "accounts" for account in accounts} | {str(sink.get("id")): "sinks" for sink in sinks}
+    crm = reader.crm(tree.get("crm", []), taken)
     tables = RuleTables(reader.table(tree.get("rules", {}), "rules"), reader.channel_rules(tree.get("channels", {})))
     blocks = reader.blocks(tree.get("fallback", []), "fallback")
     fallback = [reader.build(FallbackSettings, block, f"fallback[{index}]") for index, block in enumerate(blocks)]
@@ -198,7 +204,7 @@ def parse(
     if reader.faults:
         raise ConfigError(*reader.faults)
     return Settings(
-        **sections, accounts=accounts, sinks=sinks, rules=tables, fallback=tuple(fallback), base_dir=base_dir
+        **sections, accounts=accounts, sinks=sinks, rules=tables, fallback=tuple(fallback), crm=crm, base_dir=base_dir
     )
 
 
@@ -290,6 +296,21 @@ class _Reader(Values):
             if not isinstance(block.get("kind"), str):
                 self.fault(f"{where}.kind", "missing")
             found.append(types.MappingProxyType(dict(block)))
+        return tuple(found)
+
+    def crm(self, blocks: Any, taken: dict[str, str]) -> tuple[CrmSettings, ...]:
+        found: list[CrmSettings] = []
+        managed: dict[str, str] = {}
+        for index, block in enumerate(self.blocks(blocks, "crm")):
+            where = f"crm[{index}]"
+            taken[self._id(block, where, taken)] = where
+            built = self.build(CrmSettings, block | {"id": str(block.get("id", ""))}, where)
+            if built is None:
+                continue
+            for name in built.managed:
+                if (other := managed.setdefault(name, built.id)) != built.id:
+                    self.fault(f"{where}.attributes.{name}", f"is managed by {other!r} already")
+            found.append(built)
         return tuple(found)
 
     def table(self, value: Any, where: str) -> dict[str, Any]:

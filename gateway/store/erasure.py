@@ -20,10 +20,13 @@ from gateway.store.schema import (
     contact_values,
     contacts,
     conversations,
+    crm_edits,
+    crm_links,
     dead_letters,
     deletions,
     deliveries,
     erased,
+    errands,
     events,
     identities,
     merges,
@@ -71,8 +74,11 @@ def erase(
     connection.execute(
         update(contacts)
         .where(contacts.c.id.in_(everybody))
-        .values(name="", language="", organization="", tags="[]", attributes="{}", vip=False, deleted_at=now)
-    )
+        .values(
+            name="", language="", organization="", tags="[]", attributes="{}", attribute_origins="{}", vip=False,
+            deleted_at=now,
+        )
+    )  # fmt: skip
     connection.execute(
         insert(deletions).values(
             id=new_id(),
@@ -133,7 +139,11 @@ def _erase_rows(
     connection.execute(delete(conversations).where(conversations.c.identity_id.in_(identity_ids)))
     connection.execute(delete(addresses).where(addresses.c.identity_id.in_(identity_ids)))
     connection.execute(delete(identities).where(identities.c.id.in_(identity_ids)))
-    connection.execute(delete(contact_values).where(contact_values.c.contact_id.in_(contact_ids)))
+    for table in (contact_values, crm_edits, crm_links):
+        connection.execute(delete(table).where(table.c.contact_id.in_(contact_ids)))
+    errand_ids = select(errands.c.id).where(errands.c.subject.in_(contact_ids))
+    connection.execute(delete(dead_letters).where(dead_letters.c.kind == "errand", dead_letters.c.ref.in_(errand_ids)))
+    connection.execute(delete(errands).where(errands.c.subject.in_(contact_ids)))
     connection.execute(
         update(merges)
         .where(merges.c.winner.in_(contact_ids) | merges.c.loser.in_(contact_ids))

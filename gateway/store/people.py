@@ -11,9 +11,9 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from gateway import identity as rules
 from gateway.ids import new_id
 from gateway.store.dialect import insert_ignore
+from gateway.store.people_errors import PeopleError as PeopleError  # for whoever knows it by this module
 from gateway.store.schema import (
     addresses,
-    attributes,
     contact_values,
     contacts,
     identities,
@@ -24,15 +24,8 @@ from gateway.store.schema import (
 from gateway.store.tickets import to_json
 from gateway.tickets import Actor
 
+_OWN = ("name", "language", "organization", "tags", "vip", "attributes", "attribute_origins")
 VALUES = ("email", "phone")  # attributes that live in contact_values and may have several values
-
-
-class PeopleError(Exception):
-    """A change of a contact that cannot be made: a stable `code`, the `field` it concerns, and a sentence."""
-
-    def __init__(self, code: str, field: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code, self.field, self.detail = code, field, detail
 
 
 class MergeLike(Protocol):
@@ -64,7 +57,7 @@ def record_merge(connection: Connection, merge: MergeLike, now: int, actor: str 
     before: dict[str, Any] = {}
     if merge.loser:
         loser = connection.execute(select(contacts).where(contacts.c.id == merge.loser)).mappings().one()
-        before = {name: loser[name] for name in ("name", "language", "organization", "tags", "vip", "attributes")}
+        before = {name: loser[name] for name in _OWN}
         moved = list(
             connection.execute(select(identities.c.id).where(identities.c.contact_id == merge.loser)).scalars()
         )
@@ -104,6 +97,7 @@ def _fill(connection: Connection, winner_id: str, loser: RowMapping) -> None:
     winner = connection.execute(select(contacts).where(contacts.c.id == winner_id)).mappings().one()
     tags = list(dict.fromkeys([*msgspec.json.decode(winner["tags"]), *msgspec.json.decode(loser["tags"])]))
     mine, theirs = msgspec.json.decode(winner["attributes"]), msgspec.json.decode(loser["attributes"])
+    ours, whence = msgspec.json.decode(winner["attribute_origins"]), msgspec.json.decode(loser["attribute_origins"])
     connection.execute(
         update(contacts)
         .where(contacts.c.id == winner_id)
@@ -114,6 +108,7 @@ def _fill(connection: Connection, winner_id: str, loser: RowMapping) -> None:
             vip=winner["vip"] or loser["vip"],
             tags=to_json(tags),
             attributes=to_json(theirs | mine),
+            attribute_origins=to_json(whence | ours),
             last_seen_at=max(winner["last_seen_at"], loser["last_seen_at"]),
         )
     )
@@ -204,66 +199,13 @@ def _fresh(connection: Connection, identity: RowMapping, now: int) -> str:
     return contact_id
 
 
-# --- edit ---
+# --- values by hand ---
 
 
-def edit_contact(
-    connection: Connection,
-    contact_id: str,
-    changes: dict[str, Any],
-    actor: Actor,
-    now: int,
-    *,
-    matching: Sequence[str] = (),
-    region: str = "",
-) -> None:
-    """Change a contact: name, language, organization, tags, vip, attributes. What is not named stays.
-
-    An attribute set to None is removed. `email` and `phone` take a value or a list, are normalised, and cannot be
-    changed where a platform attested them; set so they match at once. Raises `PeopleError`.
-    """
-    row = load(connection, contact_id)
-    if row["merged_into"]:
-        raise PeopleError("already_merged", "id", f"this contact was merged into {row['merged_into']}")
-    values: dict[str, Any] = {
-        name: changes[name] for name in ("name", "language", "organization", "vip") if name in changes
-    }
-    if "tags" in changes:
-        values["tags"] = to_json(list(dict.fromkeys(changes["tags"])))
-    given = dict(changes.get("attributes") or {})
-    several = {name: given.pop(name) for name in VALUES if name in given}
-    if given:
-        values["attributes"] = to_json(_custom(connection, msgspec.json.decode(row["attributes"]), given))
-    if values:
-        connection.execute(update(contacts).where(contacts.c.id == contact_id).values(**values))
-    for name, value in several.items():
-        _set_values(connection, contact_id, name, value, actor, now, matching, region)
-
-
-def _custom(connection: Connection, current: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The custom attributes after a change, each held against its definition."""
-    statement = select(attributes).where(attributes.c.name.in_(given))
-    definitions = {row["name"]: row for row in connection.execute(statement).mappings()}
-    for name, value in given.items():
-        field, definition = f"attributes.{name}", definitions.get(name)
-        if definition is None:
-            raise PeopleError("unknown_attribute", field, f"there is no attribute {name!r}")
-        if definition["kind"] == "platform":
-            raise PeopleError("read_only_attribute", field, "a platform attribute cannot be edited")
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            raise PeopleError("wrong_type", field, "must be a text")
-        choices = msgspec.json.decode(definition["choices"])
-        if definition["type"] == "choice" and value not in choices:
-            raise PeopleError("unknown_choice", field, f"must be one of {', '.join(choices)}")
-    return {name: value for name, value in (current | given).items() if value is not None}
-
-
-def _set_values(
-    connection: Connection, contact_id: str, attribute: str, given: Any, actor: Actor, now: int,
-    matching: Sequence[str], region: str,
-) -> None:  # fmt: skip
+def set_values(
+    connection: Connection, contact_id: str, attribute: str, given: Any, now: int, region: str
+) -> bool:  # fmt: skip
+    """Set the phone numbers or mail addresses of a contact; whether that changed anything."""
     field = f"attributes.{attribute}"
     wanted = [] if given is None else given if isinstance(given, list) else [given]
     normal: list[str] = []
@@ -290,6 +232,7 @@ def _set_values(
             contact_values.c.identity_id == "",
         )
     )
+    by_hand = {row["value"] for row in rows if row["identity_id"] == ""}
     added = [value for value in dict.fromkeys(normal) if value not in attested]
     insert_ignore(
         connection,
@@ -300,13 +243,21 @@ def _set_values(
             for value in added
         ],
     )  # fmt: skip
-    if attribute in matching:
-        for value in added:
-            _match(connection, contact_id, attribute, value, actor, now)
+    return by_hand != set(added)
 
 
-def _match(connection: Connection, contact_id: str, attribute: str, value: str, actor: Actor, now: int) -> None:
-    """Link the contacts that have the same value, unless their unique ids contradict each other."""
+def match_all(connection: Connection, contact_id: str, attribute: str, actor: Actor, now: int) -> None:
+    """Link whoever has a value that was set by hand."""
+    set_here = select(contact_values.c.value).where(
+        contact_values.c.contact_id == contact_id, contact_values.c.attribute == attribute,
+        contact_values.c.identity_id == "",
+    )  # fmt: skip
+    for value in list(connection.execute(set_here).scalars()):
+        contact_id = _match(connection, contact_id, attribute, value, actor, now)
+
+
+def _match(connection: Connection, contact_id: str, attribute: str, value: str, actor: Actor, now: int) -> str:
+    """Link the contacts that have the same value, unless their unique ids contradict each other; whom it is then."""
     found = select(contact_values.c.contact_id).where(
         contact_values.c.attribute == attribute,
         contact_values.c.value == value,
@@ -324,6 +275,7 @@ def _match(connection: Connection, contact_id: str, attribute: str, value: str, 
             actor.name or actor.id,
         )
         contact_id = winner
+    return contact_id
 
 
 def _pinned(connection: Connection, contact_ids: Sequence[str]) -> bool:

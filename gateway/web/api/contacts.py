@@ -10,8 +10,11 @@ import msgspec
 from sqlalchemy import Connection, RowMapping
 
 from gateway.bus import LiveEvent
+from gateway.store import attributes as definitions
 from gateway.store import erasure, people
 from gateway.store import people_views as views
+from gateway.store.editing import Editing, edit_contact
+from gateway.vip import vip_policy
 from gateway.web import asks, cursors, show, types
 from gateway.web.problems import PROBLEMS, Problem
 from gateway.web.routes import PAGED, Call, Param, Reply, Route
@@ -51,11 +54,13 @@ def shown(connection: Connection, call: Call, rows: Sequence[RowMapping]) -> lis
     ids = [row["id"] for row in rows]
     identities = views.identities_of(connection, ids, call.key.accounts)
     values = views.values_of(connection, ids)
+    known = definitions.custom_names(connection, call.core.settings.crm)
     return [
         show.contact(
             row,
             values.get(row["id"], ()),
             [show.identity(entry, window_of(call.core, entry)) for entry in identities.get(row["id"], ())],
+            known,
         )
         for row in rows
     ]
@@ -94,14 +99,18 @@ async def patch_contact(call: Call) -> Reply:
     changes = {
         name: value for name in call.body.__struct_fields__ if (value := getattr(call.body, name)) is not msgspec.UNSET
     }
-    gateway = call.core.settings.gateway
+    settings = call.core.settings
+    source = changes.pop("source", "")
+    if source and call.key.user_id:
+        raise Problem("invalid_body", "what a user does is no automatic answer", field="source")
+    editing = Editing(source, crms=settings.crm, vip=vip_policy(settings))
 
     def job(connection: Connection) -> types.Contact:
         contact_id = visible_contact(connection, call, call.id)["id"]
         with people_problems():
-            people.edit_contact(
+            edit_contact(
                 connection, contact_id, changes, call.key.actor, call.now,
-                matching=gateway.matching_attribute, region=gateway.region,
+                matching=settings.gateway.matching_attribute, region=settings.gateway.region, editing=editing,
             )  # fmt: skip
         return _one(connection, call, contact_id)
 
@@ -195,6 +204,7 @@ _VALUES = (
     "invalid_value",
     "read_only_attribute",
     "attested_value",
+    "value_taken",
 )
 ROUTES: tuple[Route, ...] = (
     Route(
