@@ -65,6 +65,7 @@ PROBLEMS: dict[str, Kind] = {
     "read_only_attribute": Kind(422, "A platform or a CRM fills this attribute; it cannot be edited"),
     "value_taken": Kind(422, "The attribute is unique, and another contact has this value"),
     "attested_value": Kind(422, "A value the platform attested cannot be changed"),
+    "broken_file": Kind(422, "The file cannot be read as what it is said to be"),
     "unknown_user": Kind(422, "There is no such user"),
     "unknown_role": Kind(422, "There is no such role"),
     "unknown_group": Kind(422, "There is no such group"),

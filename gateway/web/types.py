@@ -365,6 +365,31 @@ class Unmerged(Out):
     contact: Contact
 
 
+class ImportedRow(Out):
+    """What became of a row of a file: `row` is its number there. A refused one names the field and the reason."""
+
+    row: int
+    outcome: Literal["created", "updated", "unchanged", "refused"]
+    contact_id: str = ""
+    field: str = ""
+    code: str = ""
+    reason: str = ""
+
+
+class ImportReport(Out):
+    """What became of a file, or would become of it (`dry_run`). `applied` false: nothing was written."""
+
+    dry_run: bool
+    mode: Literal["each", "all"]
+    applied: bool
+    rows: int
+    created: int
+    updated: int
+    unchanged: int
+    refused: int
+    items: list[ImportedRow]
+
+
 class Deletion(Out):
     """Who deleted which contact, and when."""
 

@@ -15,6 +15,7 @@ from gateway.web.api import (
     suspended,
     tickets,
     unsubscribe,
+    transfer,
     users,
 )
 from gateway.web.routes import Route
@@ -22,6 +23,7 @@ from gateway.web.routes import Route
 ROUTES: tuple[Route, ...] = (
     *tickets.ROUTES,
     *messages.ROUTES,
+    *transfer.ROUTES,
     *contacts.ROUTES,
     *attributes.ROUTES,
     *files.ROUTES,

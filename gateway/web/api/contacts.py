@@ -66,15 +66,20 @@ def shown(connection: Connection, call: Call, rows: Sequence[RowMapping]) -> lis
     ]
 
 
-async def list_contacts(call: Call) -> Reply:
-    """Contacts that pass every filter given. Those merged away or deleted are not among them."""
+def filter_of(call: Call) -> views.ContactFilter:
+    """The filters of a call (`FILTERS`)."""
     family = "attribute."
-    wanted = views.ContactFilter(
+    return views.ContactFilter(
         text=call.query.get("q", "").strip(),
         vip=call.query.get("vip"),
         attributes=tuple((n.removeprefix(family), v) for n, v in call.query.items() if n.startswith(family)),
         region=call.core.settings.gateway.region,
     )
+
+
+async def list_contacts(call: Call) -> Reply:
+    """Contacts that pass every filter given. Those merged away or deleted are not among them."""
+    wanted = filter_of(call)
     before = cursors.read_id(call.query.get("cursor"))
 
     def job(connection: Connection) -> types.Page[types.Contact]:
@@ -195,6 +200,11 @@ async def list_deletions(call: Call) -> Reply:
     return Reply(await call.read(job))
 
 
+FILTERS = (
+    Param("q", "phone number in any form, handle, name, profile, or a text they wrote"),
+    Param("vip", "whether they are VIPs", "bool"),
+    Param("attribute.", "attribute.NAME: the value of an attribute", prefix=True),
+)
 _TAG = "Contacts"
 _PATH = "/api/v1/contacts"
 _VALUES = (
@@ -209,12 +219,7 @@ _VALUES = (
 ROUTES: tuple[Route, ...] = (
     Route(
         "GET", _PATH, list_contacts, "List contacts, the newest first", _TAG,
-        params=(
-            Param("q", "phone number in any form, handle, name, profile, or a text they wrote"),
-            Param("vip", "whether they are VIPs", "bool"),
-            Param("attribute.", "attribute.NAME: the value of an attribute", prefix=True),
-            *PAGED,
-        ),
+        params=(*FILTERS, *PAGED),
         answers={200: types.Page[types.Contact]},
     ),
     Route("GET", f"{_PATH}/{{id}}", get_contact, "One contact", _TAG, answers={200: types.Contact}),
