@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.transfer.cells import cell_of, guarded, line_of, plain, values_of
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
-SHARP = st.sampled_from(["=", "+", "-", "@", "\t", "\r", "'", "''", "'=", "\"", ",", "\n", "["])
+SHARP = st.sampled_from(["=", "+", "-", "@", "\t", "\r", "'", "''", "'=", '"', ",", "\n", "["])
 NASTY = st.builds(str.__add__, SHARP, TEXT) | TEXT
 STARTS = tuple("=+-@\t\r\0")
 

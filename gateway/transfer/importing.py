@@ -172,7 +172,7 @@ def _apply(connection: Connection, file: _File, row: Row) -> tuple[Literal["crea
     known = _known(connection, file, said, keys)
     changes = differences(said, known, file.catalogue, file.region)
     contact_id = known.id if known is not None else ""
-    _once(file, row.number, [("id", contact_id)] if contact_id else keys)
+    _once(file, row.number, [*keys, *([("id", contact_id)] if contact_id else [])])
     if known is not None and not changes:
         return "unchanged", contact_id
     if known is None:

@@ -56,6 +56,8 @@ class _Server:
                 return web.Response(text="<html>", content_type="text/html")
             case "wrong shape":
                 return web.json_response({"matches": "one", "total": "one", "results": {}})
+            case "reset_after" | None:
+                pass
         if self.hold is not None:
             await self.hold.wait()
         answer = self.answer(request, raw)
@@ -116,7 +118,7 @@ class FakeHubSpot(_Server):
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return self._refused(401, "INVALID_AUTHENTICATION")
         base = "/crm/v3/objects/contacts"
-        body = json.loads(raw) if raw else None
+        body: Any = json.loads(raw) if raw else None
         self.calls.append((f"{request.method} {request.path}", body))
         if request.path == base and request.method == "GET":
             return web.json_response({"results": []})
