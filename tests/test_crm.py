@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -27,6 +29,7 @@ from gateway.ids import system_clock
 from gateway.standard_webhooks import headers
 from tests.support.crm import FakeCrm, FakeHubSpot
 from tests.support.signing import verify_standard_webhook
+from tests.web.schema import problems
 
 SECRET = "whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="
 MAIL = Key("email", "email", ("ann@example.com", "a@example.com"))
@@ -346,3 +349,33 @@ def test_ids_and_managed_attributes_are_told_apart() -> None:
     assert SECRET not in repr(settings)
     with pytest.raises(ConfigError, match=r"vip\.priority: must be one of"):
         parse({"vip": {"priority": "top"}}, {}, environ={})
+
+
+# --- the published schema ---
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "crm.schema.json").read_text("utf-8"))
+PAGE = (Path(__file__).parents[1] / "docs" / "crm.md").read_text("utf-8")
+
+
+def fits(value: Any, name: str) -> list[str]:
+    return problems(value, SCHEMA["$defs"][name], SCHEMA)
+
+
+async def test_what_is_sent_is_what_the_schema_says(session: aiohttp.ClientSession) -> None:
+    async with FakeCrm(records={"c-1": {"email": "a@example.com", "tier": "gold"}}) as crm:
+        speaker = client(session, generic(crm.url))
+        await speaker.lookup(question(MAIL, PHONE))
+        await speaker.write(question(MAIL, errand="e2"), "", {"tier": None}, "Kim")
+        await speaker.probe()
+        assert [fits(body, path.removeprefix("/")) for path, body in crm.calls] == [[], [], []]
+        assert [fits(answer, "answer") for answer in crm.seen.values()] == [[], [], []]
+
+
+def test_the_examples_of_the_page_fit_the_schema() -> None:
+    examples = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.S)]
+    kinds = [
+        {"contact.lookup": "lookup", "contact.upsert": "upsert"}.get(one.get("type"), "answer") for one in examples
+    ]
+    assert kinds == ["lookup", "answer", "upsert"]
+    assert [fits(one, kind) for one, kind in zip(examples, kinds, strict=True)] == [[], [], []]
+    assert fits({"matches": -1}, "answer")
