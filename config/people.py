@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from config.secret import Secret
@@ -88,6 +88,35 @@ class CrmSettings:
     def base(self) -> str:
         """The address requests go to, without a slash at its end."""
         return (self.url if self.kind == "http" else self.api_base).rstrip("/")
+
+
+class Reader(Protocol):
+    """What reads the file (`config.settings`)."""
+
+    def fault(self, key: str, problem: str) -> None: ...
+
+    def blocks(self, value: Any, where: str) -> list[dict[str, Any]]: ...
+
+    def id_of(self, block: Mapping[str, Any], where: str, taken: Mapping[str, str]) -> str: ...
+
+    def build(self, kind: type[Any], table: Any, where: str) -> Any: ...
+
+
+def read_crms(reader: Reader, blocks: Any, taken: dict[str, str]) -> tuple[CrmSettings, ...]:
+    """The `[[crm]]` blocks. `taken`: ids of others, and where they stand."""
+    found: list[CrmSettings] = []
+    managed: dict[str, str] = {}
+    for index, block in enumerate(reader.blocks(blocks, "crm")):
+        where = f"crm[{index}]"
+        taken[reader.id_of(block, where, taken)] = where
+        built = reader.build(CrmSettings, block | {"id": str(block.get("id", ""))}, where)
+        if built is None:
+            continue
+        for name in built.managed:
+            if (other := managed.setdefault(name, built.id)) != built.id:
+                reader.fault(f"{where}.attributes.{name}", f"is managed by {other!r} already")
+        found.append(built)
+    return tuple(found)
 
 
 def _check_secret(secret: Secret) -> None:

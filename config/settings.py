@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from config.outbox import FallbackSettings, RuleTables
-from config.people import CrmSettings, VipSettings
+from config.people import CrmSettings, VipSettings, read_crms
 from config.secret import Secret
 from config.values import ConfigError, Fault, Values
 
@@ -191,7 +191,7 @@ def parse(
     accounts = reader.accounts(tree.get("accounts", []), adapters)
     sinks = reader.sinks(tree.get("sinks", []), {account.id for account in accounts})
     taken = {account.id: "accounts" for account in accounts} | {str(sink.get("id")): "sinks" for sink in sinks}
-    crm = reader.crm(tree.get("crm", []), taken)
+    crm = read_crms(reader, tree.get("crm", []), taken)
     tables = RuleTables(reader.table(tree.get("rules", {}), "rules"), reader.channel_rules(tree.get("channels", {})))
     blocks = reader.blocks(tree.get("fallback", []), "fallback")
     fallback = [reader.build(FallbackSettings, block, f"fallback[{index}]") for index, block in enumerate(blocks)]
@@ -242,7 +242,7 @@ class _Reader(Values):
         found: list[AccountSettings] = []
         for index, block in enumerate(self.blocks(blocks, "accounts")):
             where = f"accounts[{index}]"
-            account_id = self._id(block, where, {account.id: f"accounts[{account.index}]" for account in found})
+            account_id = self.id_of(block, where, {account.id: f"accounts[{account.index}]" for account in found})
             name = self.build_value(str, block.get("adapter"), f"{where}.adapter") if "adapter" in block else None
             if name is None:
                 if "adapter" not in block:
@@ -291,26 +291,11 @@ class _Reader(Values):
         ids = dict.fromkeys(taken, "accounts")
         for index, block in enumerate(self.blocks(blocks, "sinks")):
             where = f"sinks[{index}]"
-            sink_id = self._id(block, where, ids)
+            sink_id = self.id_of(block, where, ids)
             ids[sink_id] = where
             if not isinstance(block.get("kind"), str):
                 self.fault(f"{where}.kind", "missing")
             found.append(types.MappingProxyType(dict(block)))
-        return tuple(found)
-
-    def crm(self, blocks: Any, taken: dict[str, str]) -> tuple[CrmSettings, ...]:
-        found: list[CrmSettings] = []
-        managed: dict[str, str] = {}
-        for index, block in enumerate(self.blocks(blocks, "crm")):
-            where = f"crm[{index}]"
-            taken[self._id(block, where, taken)] = where
-            built = self.build(CrmSettings, block | {"id": str(block.get("id", ""))}, where)
-            if built is None:
-                continue
-            for name in built.managed:
-                if (other := managed.setdefault(name, built.id)) != built.id:
-                    self.fault(f"{where}.attributes.{name}", f"is managed by {other!r} already")
-            found.append(built)
         return tuple(found)
 
     def table(self, value: Any, where: str) -> dict[str, Any]:
@@ -336,7 +321,7 @@ class _Reader(Values):
             return []
         return value
 
-    def _id(self, block: Mapping[str, Any], where: str, taken: Mapping[str, str]) -> str:
+    def id_of(self, block: Mapping[str, Any], where: str, taken: Mapping[str, str]) -> str:
         value = block.get("id")
         if not isinstance(value, str) or not value:
             self.fault(f"{where}.id", "missing" if value is None else "must be a text that is not empty")
