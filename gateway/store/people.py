@@ -232,7 +232,7 @@ def set_values(
             contact_values.c.identity_id == "",
         )
     )
-    by_hand = {row["value"] for row in rows if row["identity_id"] == ""}
+    before = {row["value"] for row in rows if row["identity_id"] == "" or row["evidence"] == "claimed"}
     added = [value for value in dict.fromkeys(normal) if value not in attested]
     insert_ignore(
         connection,
@@ -243,7 +243,7 @@ def set_values(
             for value in added
         ],
     )  # fmt: skip
-    return by_hand != set(added)
+    return before != set(added)
 
 
 def match_all(connection: Connection, contact_id: str, attribute: str, actor: Actor, now: int) -> None:

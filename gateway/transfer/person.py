@@ -130,14 +130,11 @@ def _same(value: Any, current: Any) -> bool:
 def _several(name: str, value: Any, known: types.Contact | None, region: str) -> list[str] | None:
     """Phone numbers or mail addresses as they are to be set by hand; None: they are what they were.
 
-    What an identity brought stays its own: naming it again does not make it anybody else's word.
+    A claim stays a claim in a row that changes nothing; in one that does, it is set like the others.
     """
     wanted = [rules.normalise(name, one, region) or one for one in value or []]
-    current = [entry for entry in known.values if entry.name == name] if known is not None else []
-    if set(wanted) == {entry.value for entry in current}:
-        return None
-    brought = {entry.value for entry in current if entry.source == "customer"}
-    return [one for one in dict.fromkeys(wanted) if one not in brought]
+    current = {entry.value for entry in known.values if entry.name == name} if known is not None else set()
+    return None if set(wanted) == current else list(dict.fromkeys(wanted))
 
 
 def match_keys(said: Said, names: Sequence[str], region: str) -> list[tuple[str, str]]:
