@@ -65,7 +65,9 @@ class ErrandWorker:
         now = micros(self._core.clock())
         until = now + LEASE // _MICROSECOND
         taken = await self._core.database.write(lambda c: store.claim(c, target, AT_ONCE, now, until))
-        await asyncio.gather(*(self._do(errand) for errand in taken))
+        for trouble in await asyncio.gather(*(self._do(errand) for errand in taken), return_exceptions=True):
+            if trouble is not None:  # the store's: the lease ends, and somebody does it again
+                raise trouble
         return len(taken)
 
     async def _do(self, errand: Errand) -> None:
@@ -78,7 +80,7 @@ class ErrandWorker:
         except TimeoutError:
             outcome = await self._failed(errand, SendError("unknown", "timeout", "it took too long", certain=False))
         except StoreUnavailable:
-            return  # the lease ends, and somebody does it again
+            raise
         except Exception as error:
             log.exception("errands.broken", extra={"kind": errand.kind, "errand": errand.id})
             outcome = await self._failed(errand, SendError("retry", "internal", type(error).__name__))

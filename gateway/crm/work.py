@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -124,10 +125,10 @@ class CrmWorker:
         """Once; how many errands that made."""
         made = 0
         for crm in self.editable:
-            if not await self._core.database.read(lambda connection, crm=crm: store.any_edit(connection, crm.id)):  # type: ignore[misc]
+            if not await self._core.database.read(functools.partial(store.any_edit, crm=crm.id)):
                 continue
             now = micros(self._core.clock())
-            wanted = await self._core.database.write(lambda c, crm=crm, now=now: want_writes(c, crm, now))  # type: ignore[misc]
+            wanted = await self._core.database.write(functools.partial(want_writes, crm=crm, now=now))
             if wanted:
                 self._core.bus.wake(f"{TOPIC}.{crm.id}")
             made += wanted

@@ -27,6 +27,7 @@ from gateway.intake.load import load
 from gateway.intake.records import Changes, EventRow
 from gateway.intake.save import dead_letter, mark_deliveries, save
 from gateway.intake.suspension import OPEN, Screen
+from gateway.store import vip
 from gateway.store.dialect import StoreUnavailable, among, insert_ignore
 from gateway.store.schema import dead_letters, deliveries, events, message_refs
 from gateway.tickets import Policy
@@ -212,6 +213,9 @@ class IntakeWorker:
         if changes.notices and self._notify is not None:
             told = self._notify(connection, changes.notices)
             changes.live += [(event.type, event.data, event.account) for event in told]
+        for merge in changes.merges:
+            if merge.loser:
+                vip.merged(connection, merge.winner, self._rules.vip, now)
         crms = self._core.settings.crm
         changes.asked = want_lookups(connection, crms, changes.tickets, now) if crms and changes.tickets else []
         return changes

@@ -85,7 +85,8 @@ def edit_contact(
         vip.became_vip(connection, contact_id, editing.vip, now)
     for name in several:
         if name in matching:
-            people.match_all(connection, contact_id, name, actor, now)
+            contact_id = people.match_all(connection, contact_id, name, actor, now)
+            vip.merged(connection, contact_id, editing.vip, now)
 
 
 def _checked(

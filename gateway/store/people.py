@@ -246,14 +246,15 @@ def set_values(
     return before != set(added)
 
 
-def match_all(connection: Connection, contact_id: str, attribute: str, actor: Actor, now: int) -> None:
-    """Link whoever has a value that was set by hand."""
+def match_all(connection: Connection, contact_id: str, attribute: str, actor: Actor, now: int) -> str:
+    """Link whoever has a value that was set by hand; whom it is then."""
     set_here = select(contact_values.c.value).where(
         contact_values.c.contact_id == contact_id, contact_values.c.attribute == attribute,
         contact_values.c.identity_id == "",
     )  # fmt: skip
     for value in list(connection.execute(set_here).scalars()):
         contact_id = _match(connection, contact_id, attribute, value, actor, now)
+    return contact_id
 
 
 def _match(connection: Connection, contact_id: str, attribute: str, value: str, actor: Actor, now: int) -> str:

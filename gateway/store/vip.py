@@ -38,6 +38,12 @@ def became_vip(connection: Connection, contact_id: str, policy: VipPolicy, now: 
     _promote(connection, and_(tickets.c.contact_id == contact_id, tickets.c.status.in_(_OPEN)), policy, BECAME, now)
 
 
+def merged(connection: Connection, winner: str, policy: VipPolicy, now: int) -> None:
+    """Two contacts are one now: where that one is a VIP, the open tickets of both are a VIP's."""
+    if connection.execute(select(contacts.c.vip).where(contacts.c.id == winner)).scalar():
+        became_vip(connection, winner, policy, now)
+
+
 def prefer(connection: Connection, ticket_id: str, policy: VipPolicy, now: int) -> None:
     """Raise and route a ticket just made, where its person is a VIP."""
     whose = select(contacts.c.vip).join(tickets, tickets.c.contact_id == contacts.c.id).where(tickets.c.id == ticket_id)

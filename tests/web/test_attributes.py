@@ -208,6 +208,14 @@ async def test_a_first_message_of_ours_to_a_vip_is_raised_too(managed: Gateway) 
     assert (made["id"] != ticket["id"], made["priority"], made["group"]) == (True, "urgent", "Care")
 
 
+async def test_who_is_merged_with_a_vip_is_one(managed: Gateway) -> None:
+    gateway = managed
+    one, two = await gateway.customer_writes("Hello"), await gateway.customer_writes("Hi", "+4917099999999")
+    await gateway.ok("PATCH", f"{V1}/contacts/{one['contact_id']}", json={"vip": True})
+    await gateway.ok("POST", f"{V1}/contacts/{one['contact_id']}/merge", json={"into": two["contact_id"]})
+    assert (await gateway.ok("GET", f"{V1}/tickets/{two['id']}"))["priority"] == "urgent"
+
+
 async def test_switched_off_vip_moves_nothing(managed: Gateway) -> None:
     gateway = managed
     await gateway.ok("PATCH", f"{V1}/attributes/vip", json={"visible": False})

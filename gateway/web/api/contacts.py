@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping
 
 from gateway.bus import LiveEvent
 from gateway.store import attributes as definitions
-from gateway.store import erasure, people
+from gateway.store import erasure, people, vip
 from gateway.store import people_views as views
 from gateway.store.editing import Editing, edit_contact
 from gateway.vip import vip_policy
@@ -156,6 +156,7 @@ async def merge_contact(call: Call) -> Reply:
         _own(connection, call, request.into)
         with people_problems():
             people.merge(connection, call.id, request.into, call.key.actor, request.reason, call.now)
+        vip.merged(connection, request.into, vip_policy(call.core.settings), call.now)
         return _one(connection, call, request.into)
 
     contact = await call.write(job)
