@@ -1,5 +1,4 @@
-"""The command line: `gateway init | check | serve | keys | users | channels | dead | suppressions | demo` and more."""
-"""`gateway init | check | serve | keys | users | contacts | channels | adapters | dead | suspended | demo`."""
+"""`gateway init | check | serve | keys | users | contacts | channels | dead | suppressions | demo` and more."""
 
 from __future__ import annotations
 

@@ -20,8 +20,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from gateway import deadletters, passwords, suppressions
-from gateway import deadletters, passwords, transfer
+from gateway import deadletters, passwords, suppressions, transfer
 from gateway.core import Core
 from gateway.ids import micros
 from gateway.intake.worker import TOPIC

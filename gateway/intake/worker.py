@@ -13,8 +13,8 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
 
 from adapters import Channel
 from config.settings import AccountSettings
-from gateway.automatic.texts import switched_on
 from gateway import errands
+from gateway.automatic.texts import switched_on
 from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.crm.work import want_lookups

@@ -14,8 +14,8 @@ from gateway.web.api import (
     suppressions,
     suspended,
     tickets,
-    unsubscribe,
     transfer,
+    unsubscribe,
     users,
 )
 from gateway.web.routes import Route
