@@ -15,6 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from config.outbox import FallbackSettings, RuleTables
+from config.people import CrmSettings, VipSettings, read_crms
 from config.secret import Secret
 from config.values import ConfigError, Fault, Values
 
@@ -125,10 +126,12 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     tickets: TicketSettings = field(default_factory=TicketSettings)
+    vip: VipSettings = field(default_factory=VipSettings)
     accounts: tuple[AccountSettings, ...] = ()
     sinks: tuple[Mapping[str, Any], ...] = ()
     rules: RuleTables = field(default_factory=RuleTables)
     fallback: tuple[FallbackSettings, ...] = ()
+    crm: tuple[CrmSettings, ...] = ()
     base_dir: Path = Path()  # of the file; relative paths start here
 
     @property
@@ -148,6 +151,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "limits": LimitSettings,
     "retention": RetentionSettings,
     "tickets": TicketSettings,
+    "vip": VipSettings,
 }
 _SCREEN: dict[str, Any] = {
     "suspend": tuple[str, ...], "blocklist": tuple[str, ...], "allowlist": tuple[str, ...], "allowlist_only": bool,
@@ -177,7 +181,7 @@ def parse(
 ) -> Settings:
     """Settings from a decoded TOML tree. Raises `ConfigError` with every fault."""
     reader = _Reader(base_dir, os.environ if environ is None else environ)
-    known = {*_SECTIONS, "accounts", "sinks", "rules", "channels", "fallback"}
+    known = {*_SECTIONS, "accounts", "sinks", "rules", "channels", "fallback", "crm"}
     for name in tree:
         if name not in known:
             reader.fault(name, f"unknown section; known are {', '.join(sorted(known))}")
@@ -186,6 +190,8 @@ def parse(
     }
     accounts = reader.accounts(tree.get("accounts", []), adapters)
     sinks = reader.sinks(tree.get("sinks", []), {account.id for account in accounts})
+    taken = {account.id: "accounts" for account in accounts} | {str(sink.get("id")): "sinks" for sink in sinks}
+    crm = read_crms(reader, tree.get("crm", []), taken)
     tables = RuleTables(reader.table(tree.get("rules", {}), "rules"), reader.channel_rules(tree.get("channels", {})))
     blocks = reader.blocks(tree.get("fallback", []), "fallback")
     fallback = [reader.build(FallbackSettings, block, f"fallback[{index}]") for index, block in enumerate(blocks)]
@@ -198,7 +204,7 @@ def parse(
     if reader.faults:
         raise ConfigError(*reader.faults)
     return Settings(
-        **sections, accounts=accounts, sinks=sinks, rules=tables, fallback=tuple(fallback), base_dir=base_dir
+        **sections, accounts=accounts, sinks=sinks, rules=tables, fallback=tuple(fallback), crm=crm, base_dir=base_dir
     )
 
 
@@ -236,7 +242,7 @@ class _Reader(Values):
         found: list[AccountSettings] = []
         for index, block in enumerate(self.blocks(blocks, "accounts")):
             where = f"accounts[{index}]"
-            account_id = self._id(block, where, {account.id: f"accounts[{account.index}]" for account in found})
+            account_id = self.id_of(block, where, {account.id: f"accounts[{account.index}]" for account in found})
             name = self.build_value(str, block.get("adapter"), f"{where}.adapter") if "adapter" in block else None
             if name is None:
                 if "adapter" not in block:
@@ -285,7 +291,7 @@ class _Reader(Values):
         ids = dict.fromkeys(taken, "accounts")
         for index, block in enumerate(self.blocks(blocks, "sinks")):
             where = f"sinks[{index}]"
-            sink_id = self._id(block, where, ids)
+            sink_id = self.id_of(block, where, ids)
             ids[sink_id] = where
             if not isinstance(block.get("kind"), str):
                 self.fault(f"{where}.kind", "missing")
@@ -315,7 +321,7 @@ class _Reader(Values):
             return []
         return value
 
-    def _id(self, block: Mapping[str, Any], where: str, taken: Mapping[str, str]) -> str:
+    def id_of(self, block: Mapping[str, Any], where: str, taken: Mapping[str, str]) -> str:
         value = block.get("id")
         if not isinstance(value, str) or not value:
             self.fault(f"{where}.id", "missing" if value is None else "must be a text that is not empty")

@@ -1,4 +1,4 @@
-"""The command line: `gateway init | check | serve | keys | users | channels | dead | suppressions | demo` and more."""
+"""`gateway init | check | serve | keys | users | contacts | channels | dead | suppressions | demo` and more."""
 
 from __future__ import annotations
 
@@ -80,6 +80,23 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--name", default="")
             sub.add_argument("--role", default="agent", help="admin, agent, reader, or one of your own")
         sub.set_defaults(run=lambda parsed: asyncio_run(cli.users(parsed)), action=action)
+        _config(sub)
+
+    contacts = commands.add_parser("contacts", help="contacts to files and back").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    for action, words in (("export", "write contacts to a new file"), ("import", "make and change contacts from one")):
+        sub = contacts.add_parser(action, help=words)
+        sub.add_argument("file", type=Path)
+        sub.add_argument("--format", choices=("csv", "jsonl"), help="default: as the file's name ends")
+        if action == "export":
+            sub.add_argument("--columns", default="", help="fields and attributes, separated by commas")
+        else:
+            sub.add_argument(
+                "--mode", choices=("each", "all"), default="each", help="each row for itself, or all or none"
+            )
+            sub.add_argument("--dry-run", action="store_true", help="only say what would become of each row")
+        sub.set_defaults(run=lambda parsed: asyncio_run(cli.contacts(parsed)), action=action)
         _config(sub)
 
     dead = commands.add_parser("dead", help="dead letters").add_subparsers(required=True, metavar="ACTION")

@@ -36,6 +36,7 @@ class Portrait(msgspec.Struct):
     tags: list[str] = []
     attributes: dict[str, Any] = {}
     values: list[HandSet] = []
+    origins: dict[str, Any] = {}  # by attribute: who set it, and when
 
     def __bool__(self) -> bool:
         return self != Portrait()
@@ -48,6 +49,7 @@ def carry(winner: Portrait, loser: Portrait) -> tuple[Portrait, Portrait]:
         vip=loser.vip and not winner.vip,
         tags=[tag for tag in loser.tags if tag not in winner.tags],
         attributes={name: value for name, value in loser.attributes.items() if name not in winner.attributes},
+        origins={name: origin for name, origin in loser.origins.items() if name not in winner.origins},
     )
     had = {(value.attribute, value.value) for value in winner.values}
     gained.values = [
@@ -66,6 +68,7 @@ def added(to: Portrait, more: Portrait) -> Portrait:
         tags=[*to.tags, *(tag for tag in more.tags if tag not in to.tags)],
         attributes=more.attributes | to.attributes,
         values=[*to.values, *(value for value in more.values if value not in to.values)],
+        origins=more.origins | to.origins,
     )
 
 
@@ -108,17 +111,18 @@ def _give_back_attributes(
     holder: Portrait, gained: Portrait, others: Sequence[Portrait], left: Portrait, lost: Portrait,
     instead: Sequence[Portrait],
 ) -> None:  # fmt: skip
-    lost.attributes = {
-        name: value for name, value in gained.attributes.items()
-        if name in holder.attributes and holder.attributes[name] == value
-    }  # fmt: skip
-    left.attributes = {name: value for name, value in holder.attributes.items() if name not in lost.attributes}
-    for name in lost.attributes:
-        for other, now in zip(others, instead, strict=True):
-            if name in other.attributes:
-                left.attributes[name] = other.attributes[name]
-                now.attributes = now.attributes | {name: other.attributes[name]}
-                break
+    for part in ("attributes", "origins"):
+        held, came = getattr(holder, part), getattr(gained, part)
+        gone = {name: value for name, value in came.items() if name in held and held[name] == value}
+        rest = {name: value for name, value in held.items() if name not in gone}
+        for name in gone:
+            for other, now in zip(others, instead, strict=True):
+                if name in getattr(other, part):
+                    rest[name] = getattr(other, part)[name]
+                    setattr(now, part, getattr(now, part) | {name: rest[name]})
+                    break
+        setattr(lost, part, gone)
+        setattr(left, part, rest)
 
 
 def _give_back_values(
@@ -152,6 +156,7 @@ def common(gained: Portrait, lost: Portrait) -> Portrait:
         tags=[tag for tag in gained.tags if tag in lost.tags],
         attributes={k: v for k, v in gained.attributes.items() if k in lost.attributes and lost.attributes[k] == v},
         values=[value for value in gained.values if (value.attribute, value.value) in _names(lost.values)],
+        origins={name: found for name, found in gained.origins.items() if lost.origins.get(name) == found},
     )
 
 
@@ -163,4 +168,5 @@ def without(gained: Portrait, gone: Portrait) -> Portrait:
         tags=[tag for tag in gained.tags if tag not in gone.tags],
         attributes={k: v for k, v in gained.attributes.items() if k not in gone.attributes},
         values=[value for value in gained.values if value not in gone.values],
+        origins={name: found for name, found in gained.origins.items() if name not in gone.origins},
     )

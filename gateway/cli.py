@@ -20,13 +20,16 @@ from config import settings as configuration
 from config.settings import ConfigError, Fault, Settings
 from gateway import log, runtime
 from gateway.control import COMMANDS, CommandError, ask_running
-from gateway.ids import rfc3339
+from gateway.crm import Crm, clients_of
+from gateway.crm import probe as probe_crm
+from gateway.ids import rfc3339, system_clock
 from gateway.loading import bind, settings_types
 from gateway.lock import DataLock, Locked
 from gateway.policies import described
 from gateway.scaffold import ScaffoldError, new_adapter
 from gateway.secret_key import secret_keys
 from gateway.store import dialect, migrate
+from gateway.transfer import format_of
 from outbox.rules import Rule, Spec, load_rules, specs
 
 EXAMPLE = Path(configuration.__file__).with_name("gateway.example.toml")
@@ -101,6 +104,8 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
     try:
         accounts = bind(settings, found, runtime.http_maker(session, media))
         checks = [_probe(f"accounts[{account.settings.index}]", account.adapter) for account in accounts]
+        crms = clients_of(settings.crm, session, media, system_clock)
+        checks += [_probe_crm(f"crm[{index}]", crms[crm.id]) for index, crm in enumerate(settings.crm)]
         for fault, fatal in filter(None, await asyncio.gather(*checks)):
             (faults if fatal else warnings).append(fault)
         for account in accounts:
@@ -161,6 +166,17 @@ async def _probe(where: str, adapter: Any) -> tuple[Fault, bool] | None:
     except TimeoutError:
         return Fault(where, "the platform does not answer"), False
     return None
+
+
+async def _probe_crm(where: str, client: Crm) -> tuple[Fault, bool] | None:
+    """Whether a CRM lets us in and answers as it should."""
+    error = await probe_crm(client, PROBE_TIMEOUT_S)
+    if error is None:
+        return None
+    if error.error_class == "auth":
+        return Fault(where, f"the CRM refuses the credentials: {error.code}"), True
+    words = "does not answer as it should" if error.error_class == "permanent" else "cannot be reached"
+    return Fault(where, f"the CRM {words}: {error.code} {error.detail}".rstrip()), False
 
 
 # --- channels ---
@@ -288,6 +304,25 @@ async def users(parsed: argparse.Namespace) -> int:
         arguments |= {"name": parsed.name, "role": parsed.role}
     print((await command(parsed.config, f"users.{parsed.action}", arguments))["password"])
     return 0
+
+
+async def contacts(parsed: argparse.Namespace) -> int:
+    """Write contacts to a file, or take them from one; exit code 1 when a row was refused."""
+    path = parsed.file.resolve()
+    form = parsed.format or format_of(path.name)
+    if parsed.action == "export":
+        columns = [name.strip() for name in parsed.columns.split(",") if name.strip()]
+        await command(parsed.config, "contacts.export", {"path": str(path), "format": form, "columns": columns})
+        print(f"wrote {parsed.file}")
+        return 0
+    arguments = {"path": str(path), "format": form, "mode": parsed.mode, "dry_run": parsed.dry_run}
+    report = await command(parsed.config, "contacts.import", arguments)
+    for row in report["items"]:
+        if row["outcome"] == "refused":
+            print(f"row {row['row']}: {row['field']}: {row['reason']} ({row['code']})", file=sys.stderr)
+    counts = ", ".join(f"{report[name]} {name}" for name in ("created", "updated", "unchanged", "refused"))
+    print(f"{report['rows']} rows: {counts}" + ("" if report["applied"] else "; nothing was written"))
+    return 1 if report["refused"] else 0
 
 
 async def suspended(parsed: argparse.Namespace) -> int:

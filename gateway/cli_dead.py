@@ -19,7 +19,7 @@ def add_filter(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--direction", choices=("inbound", "outbound"))
     sub.add_argument("--account", default="", metavar="ID")
     sub.add_argument("--channel", default="", metavar="NAME", help="outbound ones only")
-    sub.add_argument("--kind", choices=("delivery", "event", "message"))
+    sub.add_argument("--kind", choices=("delivery", "event", "message", "errand"))
     sub.add_argument("--class", dest="error_class", choices=get_args(ErrorClass))
     sub.add_argument("--code", default="", help="the platform's code, or the rule's name")
     sub.add_argument("--older-than", type=int, metavar="SECONDS")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -19,13 +20,15 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from gateway import deadletters, identities, passwords, suppressions
+from gateway import deadletters, identities, passwords, suppressions, transfer
 from gateway.core import Core
 from gateway.ids import micros
 from gateway.intake.worker import TOPIC
 from gateway.requests import RequestError
+from gateway.store import attributes as definitions
 from gateway.store import dead, keys, suspended, users
 from gateway.store import suppressions as listed
+from gateway.store.people_views import ContactFilter
 from gateway.tickets import Actor
 from gateway.web import show_queues
 
@@ -265,11 +268,51 @@ async def list_dead_jobs(core: Core, arguments: Mapping[str, Any]) -> dict[str, 
     return {"items": [dict(job) for job in rows]}
 
 
+async def export_contacts(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Write contacts to a file (`path`), which must not be there: `format`, `columns`."""
+    names, path = list(arguments.get("columns", [])), Path(str(arguments["path"]))
+
+    def columns(connection: Connection) -> list[transfer.Column]:
+        return transfer.columns_of(names, definitions.catalogue(connection, core.settings.crm))
+
+    try:
+        wanted = await core.database.read(columns)
+    except transfer.ColumnError as error:
+        raise CommandError(str(error)) from None
+    everybody = ContactFilter(region=core.settings.gateway.region)
+    form = str(arguments.get("format", "csv"))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            async for chunk in transfer.contact_chunks(core, everybody, None, wanted, form):  # type: ignore[arg-type]
+                await asyncio.to_thread(file.write, chunk)
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from None
+    return {}
+
+
+async def import_contacts(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Make and change contacts from a file (`path`): `format`, `mode`, `dry_run`. The report of what became of it."""
+    path = Path(str(arguments["path"]))
+    form, mode = arguments.get("format", "csv"), arguments.get("mode", "each")
+    dry_run = bool(arguments.get("dry_run"))
+    try:
+        report = await transfer.run(core, path, form, mode=mode, dry_run=dry_run, actor=OPERATOR)
+    except transfer.BrokenFile as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from None
+    found: dict[str, Any] = msgspec.to_builtins(report)
+    return found
+
+
 COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
     "keys.create": create_key,
     "users.create": create_user,
     "users.password": reset_password,
     "users.list": list_users,
+    "contacts.export": export_contacts,
+    "contacts.import": import_contacts,
     "dead.list": list_dead,
     "dead.show": show_dead,
     "dead.job": start_dead_job,
@@ -328,7 +371,7 @@ async def ask_running(data_dir: Path, command: str, arguments: Mapping[str, Any]
     if not path.exists():
         return None
     connector = aiohttp.UnixConnector(str(path))
-    patient = aiohttp.ClientTimeout(total=None)  # a rule applied to a large store takes its time
+    patient = aiohttp.ClientTimeout(total=None)  # a large import, or a rule applied to a large store, takes its time
     async with aiohttp.ClientSession(connector=connector, timeout=patient) as session:
         with contextlib.suppress(aiohttp.ClientConnectorError):
             async with session.post(f"http://gateway/{command}", data=msgspec.json.encode(dict(arguments))) as answer:

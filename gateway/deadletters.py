@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, RowMapping, delete, select, update
 
-from gateway import replies
+from gateway import errands, replies
 from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.ids import micros
 from gateway.intake.worker import TOPIC
 from gateway.requests import RequestError
 from gateway.store import dead, states
+from gateway.store import errands as errand_store
 from gateway.store.dialect import StoreUnavailable
 from gateway.store.schema import deliveries, events, messages
 from gateway.store.tickets import to_json
@@ -43,6 +44,12 @@ async def replay(core: Core, letter_id: str, actor: Actor) -> None:
     letter = await core.database.read(lambda connection: dead.letter(connection, letter_id, None))
     if letter is None:
         raise DeadLetterError("there is no such dead letter")
+    if letter["kind"] == "errand":
+        now = micros(core.clock())
+        if not await core.database.write(lambda connection: _replay_errand(connection, letter, now)):
+            raise DeadLetterError("it was handled before")
+        core.bus.wake(f"{errands.TOPIC}.{letter['account']}")
+        return
     if letter["direction"] == "outbound":
         answer = await replies.replay_dead(core, letter_id, actor)
         if isinstance(answer, replies.Denied):
@@ -73,6 +80,13 @@ async def drop(core: Core, letter_id: str, actor: Actor) -> None:
 
     core.bus.publish(await core.database.write(job))
     log.warning("dead_letter.dropped", extra={"dead_id": letter_id, "actor": actor.id or actor.name})
+
+
+def _replay_errand(connection: Connection, letter: RowMapping, now: int) -> bool:
+    """Hand the errand out again, under the id it always had."""
+    if not dead.settle(connection, letter["id"], "replayed_at", now):
+        return False
+    return errand_store.again(connection, letter["ref"], now)
 
 
 def _replay_inbound(connection: Connection, letter: RowMapping, now: int) -> bool:

@@ -225,7 +225,7 @@ def _place(
             raise reach.NoWay("it was refused there already")
     request = MessageRequest(subject=placed["subject"], text=said.text, template=words.template, purpose=said.purpose)
     opened = first_messages.open_on(
-        connection, request, identity, account, channel, origin.author, now, about=placed["subject"]
+        connection, core, request, identity, account, channel, origin.author, now, about=placed["subject"]
     )
     return opened.ticket, msgspec.structs.replace(words, visibility="private", first=opened.new), opened.new
 

@@ -14,9 +14,10 @@ from gateway.core import Core
 from gateway.identity import LINKING
 from gateway.ids import micros
 from gateway.linking import Linker, Match
-from gateway.store import linking, merging
+from gateway.store import linking, merging, vip
 from gateway.store.schema import addresses, attributes, contact_values, identities
 from gateway.tickets import Actor
+from gateway.vip import vip_policy
 
 GROUPS = 500  # shared values handled together
 LISTED = 1000  # merges and conflicts that are listed unless more are asked for
@@ -127,14 +128,17 @@ async def apply(core: Core, names: Sequence[str], actor: Actor) -> Applied:
     every merge a journal entry that can be undone; started again, it goes on with what is left."""
     done = Applied(list(names))
     now = micros(core.clock())
-    who = actor.name or actor.id
+    who, policy = actor.name or actor.id, vip_policy(core.settings)
     for attribute in (PLATFORM, *names):
         after: tuple[str, ...] | None = ()
         while after is not None:
             place = after
 
             def job(connection: Connection, attribute: str = attribute, place: tuple[str, ...] = place) -> Any:
-                return _apply(connection, attribute, place, who, now)
+                found = _apply(connection, attribute, place, who, now)
+                for winner, _ in found[1]:
+                    vip.merged(connection, winner, policy, now)
+                return found
 
             after, merged, conflicts = await core.database.bulk(job)
             done.merges += len(merged)

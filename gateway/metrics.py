@@ -36,6 +36,14 @@ class Metrics:
         self.conflicts_open = Gauge(
             "gateway_conflicts_open", "Conflicts between contacts that nobody has decided", registry=registry
         )
+        self.errands = Counter(
+            "gateway_errands_total", "Errands for other systems by outcome", ["kind", "target", "outcome"],
+            registry=registry,
+        )  # fmt: skip
+        self.errands_open = Gauge("gateway_errands_open", "Errands not done yet", ["target"], registry=registry)
+        self.oldest_errand = Gauge(
+            "gateway_oldest_errand_seconds", "Age of the oldest errand not done yet", ["target"], registry=registry
+        )
         self.commit_seconds = Histogram(
             "gateway_commit_seconds", "From handing a delivery to the store until it is durable", registry=registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),

@@ -11,14 +11,17 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from adapters import Channel
 from gateway import identity as rules
 from gateway.core import Core
+from gateway.crm import Begun, want_lookups
 from gateway.ids import new_id
 from gateway.intake.ensure import ensure_identity
 from gateway.intake.worker import rules_of
 from gateway.requests import MessageRequest, RequestError
 from gateway.store import tickets as ticket_store
+from gateway.store import vip
 from gateway.store.schema import contact_values, contacts, conversations, identities, tickets
 from gateway.store.tickets import to_json
 from gateway.tickets import Actor, Entry, channel_tags, subject_of
+from gateway.vip import vip_policy
 from normalizers.model import Address, Person
 
 _OPEN = ("new", "open", "pending", "hold")
@@ -36,11 +39,11 @@ def open_ticket(connection: Connection, core: Core, request: MessageRequest, act
     """The open ticket of the conversation with the person, else a new one. Raises `RequestError`."""
     account, channel = whence(core, request)
     identity = recipient(connection, core, request, account, channel, now)
-    return open_on(connection, request, identity, account, channel, actor, now)
+    return open_on(connection, core, request, identity, account, channel, actor, now)
 
 
 def open_on(
-    connection: Connection, request: MessageRequest, identity: RowMapping, account: str, channel: Channel,
+    connection: Connection, core: Core, request: MessageRequest, identity: RowMapping, account: str, channel: Channel,
     actor: Actor, now: int, *, about: str = "",
 ) -> Opened:  # fmt: skip
     """The open ticket of the conversation with an identity, else a new one.
@@ -67,8 +70,11 @@ def open_on(
     if conversation is None or threaded:
         conversation = _begin(connection, identity, account, channel, request.subject, now)
     ticket_id = _create(connection, request, identity, conversation, account, channel, actor, now)
+    vip.prefer(connection, ticket_id, vip_policy(core.settings), now)
     made = ticket_store.load(connection, ticket_id)
     assert made is not None
+    begun = Begun(ticket_id, made["contact_id"], channel.name, account)
+    want_lookups(connection, core.settings.crm, [begun], now)
     return Opened(made, channel, True)
 
 

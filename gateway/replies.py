@@ -179,7 +179,7 @@ def _open(
     identity = first_messages.recipient(connection, core, request, account, channel, now)
     try:
         with connection.begin_nested():
-            opened = first_messages.open_on(connection, request, identity, account, channel, actor, now)
+            opened = first_messages.open_on(connection, core, request, identity, account, channel, actor, now)
             words = _first_words(opened, request, actor)
             made, judgment = judged(connection, core, opened.ticket, words)
             if judgment.decision == "deny" and opened.new:

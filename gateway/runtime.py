@@ -30,7 +30,9 @@ from gateway.blobs import Blobs
 from gateway.bus import Bus
 from gateway.control import Control
 from gateway.core import Core
+from gateway.crm import CrmWorker, clients_of
 from gateway.deadletters import Undertaker
+from gateway.errands import ErrandWorker
 from gateway.ids import Clock, system_clock
 from gateway.intake import IntakeWorker
 from gateway.lock import DataLock
@@ -104,6 +106,7 @@ class Gateway:
     dispatcher: Dispatcher | None = field(init=False, default=None)
     worker: IntakeWorker | None = field(init=False, default=None)
     _health: Health = field(init=False)
+    _session: aiohttp.ClientSession = field(init=False)
     _runner: web.AppRunner = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(init=False, default_factory=list)
     _exit: contextlib.AsyncExitStack = field(init=False, default_factory=contextlib.AsyncExitStack)
@@ -139,7 +142,7 @@ class Gateway:
             self._exit.enter_context(DataLock(settings.data_dir))
         database = await asyncio.to_thread(open_database, settings)
         self._exit.push_async_callback(database.stop)
-        session = new_session()
+        self._session = session = new_session()
         self._exit.push_async_callback(session.close)
         media = MediaClient(allow_private=settings.media.allow_private_networks, max_bytes=settings.media.max_bytes)
         self._exit.push_async_callback(media.aclose)
@@ -183,6 +186,9 @@ class Gateway:
             collector = MailCollector(core, alone=is_embedded(settings))
             self._health.warn(collector.warnings)
             self._run("mailboxes", collector.run())
+            crms = CrmWorker(core, clients_of(settings.crm, self._session, media, self.clock))
+            self._run("errands", ErrandWorker(core, {crm.id: crms.do for crm in settings.crm}).run())
+            self._run("crm", crms.watch())
         if "sender" in self.roles:
             store = OutboxStore(core)
             self.dispatcher = Dispatcher(

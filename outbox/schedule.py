@@ -1,7 +1,7 @@
 """When a message that surely was not sent is tried again, or given up. All waiting is stored, none is slept.
 
 Chat: 5 s first, hourly in the end, a day at most. Mail: as mail servers do (RFC 5321, 4.5.4.1), but only for 72 h, and
-24 h for automatic notices, which are stale by then.
+24 h for automatic notices, which are stale by then. Sinks: as Svix does, a try for each delay and no more.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Schedule:
 
 SCHEDULES: dict[str, Schedule] = {
     "chat": Schedule((5 * _S, 30 * _S, 2 * _MIN, 10 * _MIN, 30 * _MIN, _H), 24 * _H, 24 * _H),
+    "sink": Schedule((5 * _S, 5 * _MIN, 30 * _MIN, 2 * _H, 5 * _H, 10 * _H, 10 * _H), 40 * _H, 40 * _H),
     "mail": Schedule(
         (_MIN, 5 * _MIN, 10 * _MIN, 20 * _MIN, 40 * _MIN, _H, 2 * _H, 4 * _H, 6 * _H), 72 * _H, 24 * _H, 4 * _H
     ),

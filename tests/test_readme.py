@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from adapters._load import find
+from config import people
 from config import settings as configuration
 from config.secret import Secret
 from gateway.cli import table_row
@@ -28,6 +29,7 @@ SECTIONS = {
     "limits": configuration.LimitSettings,
     "retention": configuration.RetentionSettings,
     "tickets": configuration.TicketSettings,
+    "vip": people.VipSettings,
 }
 
 
@@ -46,7 +48,11 @@ def toml(value: Any) -> str:
         value = value.reveal()
     if isinstance(value, bool):
         return str(value).lower()
-    return '"' + value + '"' if isinstance(value, str) else "[]" if value == () else str(value)
+    return '"' + value + '"' if isinstance(value, str) else _list(value) if isinstance(value, tuple) else str(value)
+
+
+def _list(values: tuple[Any, ...]) -> str:
+    return "[" + ", ".join(map(toml, values)) + "]"
 
 
 def keys(kind: type[Any]) -> Iterator[tuple[str, str]]:
@@ -77,6 +83,13 @@ def test_every_setting_of_every_adapter_stands_in_its_table() -> None:
         (name, *pair) for name, entry in BUILT_IN.items() if name != "api" for pair in keys(entry.adapter.settings_type)
     ]
     assert rows == expected
+
+
+def test_every_setting_of_a_crm_stands_in_its_table() -> None:
+    rows = [(key.strip("`"), default.strip("`")) for key, default, _ in table("`[[crm]]`")]
+    assert rows == list(keys(people.CrmSettings))
+    missing = [key for key, _ in rows if not re.search(rf"^#? ?{key}\s*=", EXAMPLE, re.M)]
+    assert missing == []
 
 
 def test_every_call_stands_in_its_table() -> None:

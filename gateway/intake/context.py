@@ -12,6 +12,7 @@ from gateway.intake.records import Changes, Identity, Snapshot
 from gateway.intake.suspension import OPEN, Screen
 from gateway.linking import Facts, Pair, renamed
 from gateway.tickets import Policy
+from gateway.vip import VipPolicy
 
 
 class TokenReader(Protocol):
@@ -34,6 +35,7 @@ class Rules:
     tokens: TokenReader
     matching: tuple[str, ...] = ()
     tickets: Policy = field(default_factory=Policy)
+    vip: VipPolicy = field(default_factory=VipPolicy)
     region: Callable[[str], str] = lambda account: ""
     own_addresses: frozenset[str] = frozenset()
     screen: Callable[[str, str], Screen] = lambda account, channel: OPEN
@@ -94,6 +96,8 @@ class Context:
     def rename_contact(self, gone: str, winner: str) -> None:
         """All that this batch knows of one contact now belongs to another."""
         snapshot, changes = self.snapshot, self.changes
+        if gone in snapshot.vips:
+            snapshot.vips.add(winner)
         for identity in snapshot.identities.values():
             if identity.contact_id == gone:
                 identity.contact_id, identity.dirty = winner, True

@@ -259,6 +259,7 @@ def _echo(ctx: Context, row: EventRow, event: Echo) -> tuple[str, str]:
         subject = event.subject or subject_of(event.text, event.kind)
         ticket = filing.new_ticket(ctx, conversation, identity, event.channel, subject, event.channel, status="pending")
         ticket.entries.append(Entry("ticket.created", actor, {"via": event.channel, "why": "the business wrote first"}))
+        filing.prefer_vip(ctx, ticket, identity)
     message = echo_row(ctx, row, event, identity, conversation, ticket, at)
     ctx.changes.messages.append(message)
     ctx.changes.attachments += attachment_rows(ctx.new_id, message["id"], event.attachments)

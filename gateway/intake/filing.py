@@ -7,6 +7,7 @@ from typing import Any
 from gateway.intake.context import Context
 from gateway.intake.records import Conversation, Identity, Ticket
 from gateway.tickets import SYSTEM, VIA_CLOSED, Actor, Entry, Filing, channel_tags, file_message, subject_of
+from gateway.vip import promote
 from normalizers._mime_text import own_form
 from normalizers.model import InboundMessage, Thread
 
@@ -119,6 +120,7 @@ def _create(
     ticket = new_ticket(ctx, conversation, identity, event.channel, subject, via, own_address=event.own_address)
     ticket.follow_up_of = follows.id if follows else None
     ticket.entries.append(Entry("ticket.created", actor, {"via": via, "why": filing.reason}))
+    prefer_vip(ctx, ticket, identity)
     if follows:
         ticket.entries.append(Entry("ticket.follows", SYSTEM, {"ticket_id": follows.id, "number": follows.number}))
         follows.entries.append(Entry("ticket.followed", SYSTEM, {"ticket_id": ticket.id}))
@@ -140,14 +142,21 @@ def new_ticket(
         follow_up_of=None, conversation_state="started", sequence=0, created_at=ctx.now, updated_at=ctx.now,
         solved_at=None, closed_at=None, new=True,
     )  # fmt: skip
-    contact = ctx.snapshot.contacts.get(identity.contact_id)
-    if contact is not None and contact.vip:
-        ticket.priority = "high"
     if conversation.kind == "mail" and not conversation.subject:
         conversation.subject, conversation.dirty = subject, True
     ctx.snapshot.tickets[conversation.id] = ticket
     ctx.changes.tickets.append(ticket)
     return ticket
+
+
+def prefer_vip(ctx: Context, ticket: Ticket, identity: Identity) -> None:
+    """A new ticket of a VIP is raised and routed; its log says why."""
+    if ctx.snapshot.vip is None or identity.contact_id not in ctx.snapshot.vips:
+        return
+    found = promote(ctx.snapshot.vip, ticket.priority, ticket.group_name, "the person is a VIP")
+    ticket.priority = found.priority or ticket.priority
+    ticket.group_name = found.group or ticket.group_name
+    ticket.entries += found.entries
 
 
 def _channel_info(

@@ -24,7 +24,7 @@ from gateway.intake.records import (
     Snapshot,
     Ticket,
 )
-from gateway.store import linking
+from gateway.store import linking, vip
 from gateway.store.dialect import among
 from gateway.store.schema import (
     addresses,
@@ -84,6 +84,7 @@ def load(connection: Connection, rows: Sequence[EventRow], rules: Rules) -> Snap
     echoes.load(connection, rows, snapshot, rules)
     if any(rules.screen(account, channel).tickets_per_hour for account, channel in wanted.surfaces):
         _load_begun(connection, snapshot, max(row.received_at for row in rows))
+    _load_vips(connection, snapshot, rules)
     if connection.execute(select(erased.c.hash).limit(1)).first() is not None:
         hashes = [rules.tokens.keyed_hash(f"{row.account}:{row.event.id}") for row in rows]
         found = connection.execute(select(erased.c.hash).where(erased.c.hash.in_(hashes)))
@@ -100,6 +101,17 @@ def _load_begun(connection: Connection, snapshot: Snapshot, now: int) -> None:
         .group_by(tickets.c.identity_id)
     )
     snapshot.begun = {row[0]: int(row[1]) for row in connection.execute(statement)}
+
+
+def _load_vips(connection: Connection, snapshot: Snapshot, rules: Rules) -> None:
+    known = (*snapshot.values.values(), *snapshot.platform.values())
+    candidates = {contact for entries in known for contact, _ in entries} - set(snapshot.contacts)
+    snapshot.vips = {contact.id for contact in snapshot.contacts.values() if contact.vip}
+    if candidates:
+        statement = select(contacts.c.id).where(among(connection, contacts.c.id, candidates), contacts.c.vip)
+        snapshot.vips.update(connection.execute(statement).scalars())
+    if snapshot.vips:
+        snapshot.vip = vip.in_force(connection, rules.vip)
 
 
 def load_people(

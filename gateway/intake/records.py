@@ -8,6 +8,7 @@ from typing import Any
 from gateway.linking import Facts, Pair
 from gateway.store.suppressions import Entry as Suppression
 from gateway.tickets import Entry
+from gateway.vip import VipPolicy
 from normalizers.model import Address, Event
 
 AddressKey = tuple[str, str, str, str]
@@ -130,6 +131,7 @@ class Ticket:
     updated_at: int
     solved_at: int | None
     closed_at: int | None
+    group_name: str = ""  # of a new one
     new: bool = False
     dirty: bool = False
     entries: list[Entry] = field(default_factory=list)
@@ -194,6 +196,8 @@ class Snapshot:
     refs: dict[tuple[str, str], str] = field(default_factory=dict)  # (account, ref) -> message id
     messages: dict[str, Known] = field(default_factory=dict)
     erased: frozenset[str] = frozenset()
+    vips: set[str] = field(default_factory=set)  # contacts, also of those who may be joined
+    vip: VipPolicy | None = None  # where there are any, and the attribute is on
     on_their_way: dict[str, list[OnItsWay]] = field(default_factory=dict)  # identity id -> what echoes may prove
     begun: dict[str, int] = field(default_factory=dict)  # identity -> tickets within the hour, where that counts
 
@@ -230,3 +234,4 @@ class Changes:
     notices: list[tuple[str, str]] = field(default_factory=list)  # event, ticket id: customers to be told
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (state, reason)
     live: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)  # type, data, account
+    asked: list[str] = field(default_factory=list)  # CRMs that are to be asked about people of new tickets

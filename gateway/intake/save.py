@@ -12,6 +12,7 @@ from gateway.ids import new_id
 from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
 from gateway.store import catalogue, erasure, merging, receipts, suppressions, suspended
+from gateway.store.attributes import learn_platform
 from gateway.store.dialect import among, insert_ignore, insert_many, run_many, upsert
 from gateway.store.private_replies import link_private_answer
 from gateway.store.redact import redact
@@ -133,6 +134,7 @@ def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, no
     ]
     _update(connection, _TOUCH_CONTACT, seen)
     dirty = [identity for identity in snapshot.identities.values() if identity.dirty and not identity.new]
+    learn_platform(connection, _told(changes.identities, dirty))
     _update(
         connection,
         _UPDATE_IDENTITY,
@@ -178,6 +180,14 @@ def _save_values(connection: Connection, snapshot: Snapshot, changes: Changes) -
     upsert(connection, contact_values, [_columns(value, *_VALUE) for value in better], keys, ("evidence", "at"))
 
 
+def _told(*groups: Iterable[Identity]) -> Iterable[tuple[str, str]]:
+    """(name, channel) of the platform attributes these identities have."""
+    for identity in (identity for group in groups for identity in group):
+        yield from ((name, identity.channel) for name in identity.profile)
+        if identity.handle:
+            yield "handle", identity.channel
+
+
 def _identity_row(identity: Identity) -> dict[str, Any]:
     return _columns(identity, *_IDENTITY) | {
         "profile": to_json(identity.profile),
@@ -190,8 +200,8 @@ def _identity_row(identity: Identity) -> dict[str, Any]:
 _CONVERSATION = ("id", "identity_id", "account", "channel", "kind", "key", "subject", "created_at")
 _TICKET = (
     "id", "number", "conversation_id", "contact_id", "identity_id", "channel", "account", "subject", "status",
-    "priority", "via", "updated_via", "follow_up_of", "conversation_state", "sequence", "created_at", "updated_at",
-    "solved_at", "closed_at",
+    "priority", "group_name", "via", "updated_via", "follow_up_of", "conversation_state", "sequence", "created_at",
+    "updated_at", "solved_at", "closed_at",
 )  # fmt: skip
 _UPDATE_CONVERSATION = (
     update(conversations)

@@ -13,9 +13,11 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
 
 from adapters import Channel
 from config.settings import AccountSettings
+from gateway import errands
 from gateway.automatic.texts import switched_on
 from gateway.bus import LiveEvent
 from gateway.core import Core
+from gateway.crm.work import want_lookups
 from gateway.ids import micros, new_id
 from gateway.intake import aliases
 from gateway.intake import events as stage
@@ -25,10 +27,11 @@ from gateway.intake.load import load
 from gateway.intake.records import Changes, EventRow
 from gateway.intake.save import dead_letter, mark_deliveries, save
 from gateway.intake.suspension import OPEN, Screen
-from gateway.store import conflicts, merging
+from gateway.store import conflicts, merging, vip
 from gateway.store.dialect import StoreUnavailable, among, insert_ignore
 from gateway.store.schema import dead_letters, deliveries, events, message_refs
 from gateway.tickets import Policy
+from gateway.vip import vip_policy
 from outbox.crashpoints import reach
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,7 @@ def rules_of(core: Core) -> Rules:
         tokens=core.tokens,
         matching=settings.gateway.matching_attribute,
         tickets=Policy(timedelta(days=days) if days is not None else None),
+        vip=vip_policy(settings),
         region=lambda account: regions.get(account, settings.gateway.region),
         own_addresses=own,
         screen=lambda account, channel: screens.get((account, channel), OPEN),
@@ -210,6 +214,11 @@ class IntakeWorker:
         if changes.notices and self._notify is not None:
             told = self._notify(connection, changes.notices)
             changes.live += [(event.type, event.data, event.account) for event in told]
+        for merge in changes.merges:
+            if merge.loser:
+                vip.merged(connection, merge.winner, self._rules.vip, now)
+        crms = self._core.settings.crm
+        changes.asked = want_lookups(connection, crms, changes.tickets, now) if crms and changes.tickets else []
         return changes
 
     async def _set_aside(self, row: EventRow, error: Exception, now: int) -> None:
@@ -244,6 +253,8 @@ class IntakeWorker:
                 log.error("intake.dead_letter", extra={"event_id": row.id, "account": row.account})
         core.metrics.conflicts.inc(len(changes.conflicts))
         core.bus.publish(LiveEvent(kind, data, account) for kind, data, account in changes.live)
+        for crm in changes.asked:
+            core.bus.wake(f"{errands.TOPIC}.{crm}")
         if changes.attachments:
             core.bus.wake("media")
         if changes.lookups:

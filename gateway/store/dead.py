@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, func, insert, select, text, updat
 
 from gateway.ids import new_id
 from gateway.store import dialect
-from gateway.store.schema import attempts, dead_jobs, dead_letters, deliveries, events, outbox
+from gateway.store.schema import attempts, dead_jobs, dead_letters, deliveries, errands, events, outbox
 from gateway.store.search import Visible, seen
 from gateway.store.views import Rows
 
@@ -77,7 +77,9 @@ def settle(connection: Connection, letter_id: str, column: str, now: int) -> boo
 
 
 class Evidence(msgspec.Struct):
-    """What a letter is about: the kept delivery of an inbound one, the part and the tries of an outbound one."""
+    """What a letter is about: the kept delivery of an inbound one, the part and the tries of an outbound one.
+
+    Of an errand the part is the errand."""
 
     delivery: RowMapping | None = None
     event: RowMapping | None = None
@@ -88,6 +90,9 @@ class Evidence(msgspec.Struct):
 def evidence(connection: Connection, found: RowMapping) -> Evidence:
     """All that is kept of it."""
     ref, known = found["ref"], Evidence()
+    if found["kind"] == "errand":
+        known.part = connection.execute(select(errands).where(errands.c.id == ref)).mappings().first()
+        return known
     if found["direction"] == "outbound":
         tried = select(attempts).where(attempts.c.outbox_id == ref).order_by(attempts.c.id)
         known.attempts = connection.execute(tried).mappings().all()

@@ -25,10 +25,13 @@ from gateway.store.schema import (
     contact_values,
     contacts,
     conversations,
+    crm_edits,
+    crm_links,
     dead_letters,
     deletions,
     deliveries,
     erased,
+    errands,
     events,
     identities,
     lookups,
@@ -151,8 +154,8 @@ def erase(
         update(contacts)
         .where(contacts.c.id.in_(who.contacts))
         .values(
-            name="", language="", organization="", tags="[]", attributes="{}", vip=False, merged_into=None,
-            deleted_at=now,
+            name="", language="", organization="", tags="[]", attributes="{}", attribute_origins="{}", vip=False,
+            merged_into=None, deleted_at=now,
         )
     )  # fmt: skip
     receipt.count("contacts", len(who.contacts))
@@ -302,7 +305,11 @@ def _erase_rows(connection: Connection, receipt: Receipt, who: Person) -> None:
     remove(tickets, tickets.c.id, who.tickets)
     remove(conversations, conversations.c.identity_id, who.identities)
     remove(addresses, addresses.c.identity_id, who.identities)
-    remove(contact_values, contact_values.c.contact_id, who.contacts)
+    for_others = select(errands.c.id).where(errands.c.subject.in_(who.contacts))
+    remove(dead_letters, dead_letters.c.ref, _ids(connection, for_others))
+    for table in (contact_values, crm_edits, crm_links):
+        remove(table, table.c.contact_id, who.contacts)
+    remove(errands, errands.c.subject, who.contacts)
     remove(conflicts, conflicts.c.identity_id, who.identities)
     remove(conflicts, conflicts.c.other_identity_id, who.identities)
     remove(identities, identities.c.id, who.identities)

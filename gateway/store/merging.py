@@ -17,20 +17,13 @@ from gateway import carrying
 from gateway.carrying import HandSet, Portrait
 from gateway.ids import new_id
 from gateway.store.dialect import PEOPLE, exclusive, insert_ignore
+from gateway.store.people_errors import PeopleError as PeopleError  # for whoever knows it by this module
 from gateway.store.schema import conflicts, contact_values, contacts, identities, merges, messages, tickets
 from gateway.store.tickets import to_json
 from gateway.tickets import Actor
 
 _portrait = msgspec.json.Decoder(Portrait)
 _IS_MERGE = and_(merges.c.kind == "merge", merges.c.undone_at.is_(None))
-
-
-class PeopleError(Exception):
-    """A change of a contact that cannot be made: a stable `code`, the `field` it concerns, and a sentence."""
-
-    def __init__(self, code: str, field: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code, self.field, self.detail = code, field, detail
 
 
 class MergeLike(Protocol):
@@ -266,7 +259,7 @@ def portrait(connection: Connection, contact_id: str, *, merged: bool = False) -
     row = connection.execute(select(contacts).where(contacts.c.id == contact_id)).mappings().one()
     found = Portrait(
         row["name"], row["language"], row["organization"], bool(row["vip"]), msgspec.json.decode(row["tags"]),
-        msgspec.json.decode(row["attributes"]),
+        msgspec.json.decode(row["attributes"]), origins=msgspec.json.decode(row["attribute_origins"]),
     )  # fmt: skip
     if merged and row["merged_into"]:
         entry = _standing(connection, merges.c.loser == contact_id)
@@ -291,6 +284,7 @@ def _paint(connection: Connection, contact_id: str, before: Portrait, after: Por
         statement.values(
             name=after.name, language=after.language, organization=after.organization, vip=after.vip,
             tags=to_json(after.tags), attributes=to_json(after.attributes),
+            attribute_origins=to_json(after.origins),
         )
     )  # fmt: skip
     merged = connection.execute(select(contacts.c.merged_into).where(contacts.c.id == contact_id)).scalar()

@@ -1,4 +1,4 @@
-"""Contacts in the store: edited, and what they allow. Functions of a connection, in the caller's transaction."""
+"""Values of contacts in the store, and what contacts allow. Functions of a connection, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -13,78 +13,18 @@ from gateway.ids import new_id
 from gateway.store import linking
 from gateway.store.dialect import insert_ignore
 from gateway.store.linking import Linked
-from gateway.store.merging import PeopleError as PeopleError
-from gateway.store.merging import alone, load
-from gateway.store.schema import attributes, contact_values, contacts, identities
+from gateway.store.people_errors import PeopleError as PeopleError  # for whoever knows it by this module
+from gateway.store.schema import contact_values, identities
 from gateway.store.tickets import to_json
 from gateway.tickets import Actor
 
 VALUES = ("email", "phone")  # attributes that may have several values
 
 
-def edit_contact(
-    connection: Connection,
-    contact_id: str,
-    changes: dict[str, Any],
-    actor: Actor,
-    now: int,
-    *,
-    matching: Sequence[str] = (),
-    region: str = "",
-) -> Linked:
-    """Change a contact: name, language, organization, tags, vip, attributes. What is not named stays.
-
-    An attribute set to None is removed. `email` and `phone` take a value or a list, are normalised, and cannot be
-    changed where a platform attested them. What is set of a matching attribute matches at once; what came of that is
-    returned. Raises `PeopleError`.
-    """
-    if changes.get("attributes"):
-        alone(connection)
-    row = load(connection, contact_id)
-    if row["merged_into"]:
-        raise PeopleError("already_merged", "id", f"this contact was merged into {row['merged_into']}")
-    values: dict[str, Any] = {
-        name: changes[name] for name in ("name", "language", "organization", "vip") if name in changes
-    }
-    if "tags" in changes:
-        values["tags"] = to_json(list(dict.fromkeys(changes["tags"])))
-    given = dict(changes.get("attributes") or {})
-    several = {name: given.pop(name) for name in VALUES if name in given}
-    new: list[tuple[str, str]] = []
-    if given:
-        values["attributes"] = to_json(_custom(connection, msgspec.json.decode(row["attributes"]), given))
-    if values:
-        connection.execute(update(contacts).where(contacts.c.id == contact_id).values(**values))
-    for name, value in several.items():
-        new += _set_values(connection, contact_id, name, value, now, region)
-    for name, value in given.items():
-        new += _mirror(connection, contact_id, name, value, now)
-    return _match(connection, contact_id, new, matching, actor, now)
-
-
-def _custom(connection: Connection, current: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The custom attributes after a change, each held against its definition."""
-    statement = select(attributes).where(attributes.c.name.in_(given))
-    definitions = {row["name"]: row for row in connection.execute(statement).mappings()}
-    for name, value in given.items():
-        field, definition = f"attributes.{name}", definitions.get(name)
-        if definition is None:
-            raise PeopleError("unknown_attribute", field, f"there is no attribute {name!r}")
-        if definition["kind"] == "platform":
-            raise PeopleError("read_only_attribute", field, "a platform attribute cannot be edited")
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            raise PeopleError("wrong_type", field, "must be a text")
-        choices = msgspec.json.decode(definition["choices"])
-        if definition["type"] == "choice" and value not in choices:
-            raise PeopleError("unknown_choice", field, f"must be one of {', '.join(choices)}")
-    return {name: value for name, value in (current | given).items() if value is not None}
-
-
-def _set_values(
+def set_values(
     connection: Connection, contact_id: str, attribute: str, given: Any, now: int, region: str
-) -> list[tuple[str, str]]:
+) -> tuple[list[tuple[str, str]], bool]:
+    """Set the phone numbers or mail addresses of a contact: what may match now, and whether anything changed."""
     field = f"attributes.{attribute}"
     wanted = [] if given is None else given if isinstance(given, list) else [given]
     normal: list[str] = []
@@ -106,10 +46,11 @@ def _set_values(
     connection.execute(delete(contact_values).where(*of_attribute, claimed))  # what is set replaces what was typed
     added = [value for value in dict.fromkeys(normal) if value not in attested]
     _replace(connection, contact_id, attribute, added, now)
-    return [(attribute, value) for value in added]
+    before = {row["value"] for row in rows if row["identity_id"] == "" or row["evidence"] == "claimed"}
+    return [(attribute, value) for value in added], before != set(added)
 
 
-def _mirror(
+def mirror(
     connection: Connection, contact_id: str, attribute: str, given: str | None, now: int
 ) -> list[tuple[str, str]]:
     """A custom attribute as a value that can be compared with others': the attribute itself keeps what was typed."""
@@ -139,7 +80,7 @@ def _replace(connection: Connection, contact_id: str, attribute: str, values: Se
     )  # fmt: skip
 
 
-def _match(
+def match(
     connection: Connection, contact_id: str, new: Sequence[tuple[str, str]], matching: Sequence[str], actor: Actor,
     now: int,
 ) -> Linked:  # fmt: skip

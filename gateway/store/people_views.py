@@ -1,26 +1,15 @@
-"""What the API shows of contacts, and the contact attributes themselves."""
+"""What the API shows of contacts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, or_, select
 
-from gateway.store.schema import attributes, contact_values, contacts, deletions, identities, merges
+from gateway.store.schema import contact_values, contacts, deletions, identities, merges
 from gateway.store.search import Visible, attribute_equals, contacts_matching, seen
 from gateway.store.views import Rows
-
-STANDARD: tuple[dict[str, Any], ...] = (
-    {"name": "email", "title": "Email", "position": 0},
-    {"name": "phone", "title": "Phone", "position": 1},
-    {"name": "vip", "title": "VIP", "type": "choice", "choices": ["true", "false"], "position": 2},
-)
-"""Attributes that are always there. They can be moved, renamed and hidden, not removed."""
-
-STANDARD_NAMES = frozenset(entry["name"] for entry in STANDARD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +49,12 @@ def contact_page(
     if before is not None:
         statement = statement.where(contacts.c.id < before)
     return connection.execute(statement).mappings().all()
+
+
+def contacts_after(connection: Connection, wanted: ContactFilter, visible: Visible, limit: int, after: str) -> Rows:
+    """Contacts, the oldest first; `after` is the id of the last one that is known already."""
+    statement = select(contacts).where(*wanted.conditions(visible), contacts.c.id > after)
+    return connection.execute(statement.order_by(contacts.c.id).limit(limit)).mappings().all()
 
 
 def contact(connection: Connection, contact_id: str, visible: Visible) -> RowMapping | None:
@@ -138,50 +133,3 @@ def deletion_page(connection: Connection, limit: int, before: str | None) -> Row
     if before is not None:
         statement = statement.where(deletions.c.id < before)
     return connection.execute(statement).mappings().all()
-
-
-# --- attributes -------------------------------------------------------------------------------------------------------
-
-
-def attribute_list(connection: Connection) -> list[dict[str, Any]]:
-    """All attributes by position, the standard ones among them whether stored or not."""
-    found = {entry["name"]: _standard(entry) for entry in STANDARD}
-    for row in connection.execute(select(attributes)).mappings():
-        found[row["name"]] = {**row, "choices": msgspec.json.decode(row["choices"])}
-    return sorted(found.values(), key=lambda entry: (entry["position"], entry["name"]))
-
-
-def _standard(entry: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {"kind": "custom", "type": "text", "choices": [], "visible": True, "unique_value": False}
-    return {**plain, **entry}
-
-
-def attribute(connection: Connection, name: str) -> dict[str, Any] | None:
-    """One attribute, or None."""
-    return next((entry for entry in attribute_list(connection) if entry["name"] == name), None)
-
-
-def store_attribute(connection: Connection, entry: Mapping[str, Any]) -> None:
-    """Write an attribute down, new or changed."""
-    row = {**entry, "choices": msgspec.json.encode(entry["choices"]).decode()}
-    known = connection.execute(select(attributes.c.name).where(attributes.c.name == entry["name"])).first()
-    if known is None:
-        connection.execute(insert(attributes), [row])
-    else:
-        connection.execute(update(attributes).where(attributes.c.name == entry["name"]).values(row))
-
-
-def remove_attribute(connection: Connection, name: str) -> None:
-    """Remove a custom attribute, and what contacts had for it."""
-    connection.execute(delete(attributes).where(attributes.c.name == name))
-    connection.execute(delete(contact_values).where(contact_values.c.attribute == name))
-    key = msgspec.json.encode(name).decode() + ":"
-    having = select(contacts.c.id, contacts.c.attributes).where(contacts.c.attributes.contains(key, autoescape=True))
-    changed = [
-        {"key": contact_id, "left": msgspec.json.encode({n: v for n, v in found.items() if n != name}).decode()}
-        for contact_id, text in connection.execute(having)
-        if name in (found := msgspec.json.decode(text))
-    ]
-    if changed:
-        statement = update(contacts).where(contacts.c.id == bindparam("key")).values(attributes=bindparam("left"))
-        connection.execute(statement, changed)

@@ -170,6 +170,7 @@ contacts = Table(
     _json("tags", "[]"),
     Column("vip", Boolean, nullable=False, server_default=text("false")),
     _json("attributes"),  # custom attributes by name
+    _json("attribute_origins"),  # who set each of them, and email, phone and vip: {name: {source, by, at}}
     _moment("created_at", nullable=False),
     _moment("last_seen_at", nullable=False),
     _id("merged_into"),
@@ -318,6 +319,38 @@ attributes = Table(
     Column("position", Integer, nullable=False, server_default="0"),
     Column("visible", Boolean, nullable=False, server_default=text("true")),
     Column("unique_value", Boolean, nullable=False, server_default=text("false")),
+)
+
+# Which channels told which platform attributes of anybody: they list themselves.
+platform_attributes = Table(
+    "platform_attributes",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("channel", String(32), primary_key=True),
+)
+
+# Whom a CRM knows a contact as.
+crm_links = Table(
+    "crm_links",
+    metadata,
+    Column("crm", String(64), primary_key=True),
+    _id("contact_id", primary_key=True),
+    _text("remote_id", 255),
+    _moment("at", nullable=False),
+    Index("ix_crm_links_contact_id", "contact_id"),
+)
+
+# What agents changed of a CRM's attributes and the CRM has not been told yet: it goes with the next change of status.
+crm_edits = Table(
+    "crm_edits",
+    metadata,
+    Column("crm", String(64), primary_key=True),
+    _id("contact_id", primary_key=True),
+    Column("attribute", String(64), primary_key=True),
+    Column("value", Text),  # none: it was removed
+    _text("by"),
+    _moment("at", nullable=False),
+    Index("ix_crm_edits_contact_id", "contact_id"),
 )
 
 # --- conversations and tickets ----------------------------------------------------------------------------------------
@@ -634,6 +667,42 @@ paces = Table(
     Column("full_until", BigInteger, nullable=False, server_default="0"),  # before this, nothing more may go
     Column("until", BigInteger, nullable=False, server_default="0"),  # from then on all is free again
     Index("ix_paces_until", "until"),
+)
+
+# Work for other systems, done after the commit that wants it and repeated until it is done or dead. One at a time in a
+# lane, in order; `(kind, target, key)` is wanted once; the row's id is the key a repeat is known by over there.
+errands = Table(
+    "errands",
+    metadata,
+    _id(primary_key=True),
+    _text("kind", 32),
+    _text("target", 64),  # whose: a CRM's id, later a sink's
+    _text("lane", 160),
+    _text("key", 160),
+    _id("subject"),  # the contact it is about, whose erasure it does not outlive
+    _json("payload"),
+    Column("state", String(8), nullable=False, server_default="waiting"),  # waiting, running, done, dead
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _moment("not_before", nullable=False),
+    _moment("expires_at"),
+    _text("owner", 64),
+    _moment("lease_until"),
+    _text("error_class", 16),
+    _text("code"),
+    _text("detail"),
+    _moment("created_at", nullable=False),
+    _moment("finished_at"),
+    UniqueConstraint("kind", "target", "key"),
+    Index("ix_errands_subject", "subject"),
+    Index("ix_errands_finished_at", "finished_at"),
+    Index(
+        "ix_errands_open",
+        "target",
+        "lane",
+        "id",
+        sqlite_where=text("state IN ('waiting', 'running')"),
+        postgresql_where=text("state IN ('waiting', 'running')"),
+    ),
 )
 
 templates = Table(

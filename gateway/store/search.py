@@ -121,6 +121,8 @@ def attribute_equals(name: str, value: str, visible: Visible, region: str = "") 
     if forms and not value.strip().startswith(("+", "00")):  # without a country: the number's end
         matches.append(contact_values.c.value.endswith(forms[-1]))
     found = [_values(and_(contact_values.c.attribute == name, or_(*matches)), visible)]
+    if name == "handle":
+        found.append(_identities(identities.c.handle == value.removeprefix("@"), visible))
     for piece in _json_pieces(name, value):
         found.append(select(contacts.c.id).where(contacts.c.attributes.contains(piece, autoescape=True)))
         found.append(_identities(identities.c.profile.contains(piece, autoescape=True), visible))

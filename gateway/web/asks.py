@@ -60,6 +60,7 @@ class ContactPatch(In):
     tags: Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(max_length=200)] | UnsetType = UNSET
     vip: bool | UnsetType = UNSET
     attributes: dict[str, str | bool | int | float | list[str] | None] | UnsetType = UNSET
+    source: Literal["api", "automatic"] | UnsetType = UNSET  # a machine's key: whether it is an automatic answer
 
 
 class SuppressionRequest(In):
@@ -117,6 +118,12 @@ class AttributePatch(In):
     position: Annotated[int, Meta(ge=0, le=100_000)] | UnsetType = UNSET
     visible: bool | UnsetType = UNSET
     unique: bool | UnsetType = UNSET
+
+
+class AttributeOrder(In):
+    """Attributes in the order they are to have; those not named follow in the order they had."""
+
+    names: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(min_length=1, max_length=10_000)]
 
 
 Email = Annotated[str, Meta(min_length=3, max_length=320)]
@@ -203,7 +210,7 @@ class DeadFilter(In):
     direction: Literal["inbound", "outbound"] | None = None
     account: Annotated[str, Meta(max_length=64)] = ""
     channel: Annotated[str, Meta(max_length=32)] = ""
-    kind: Literal["delivery", "event", "message"] | None = None
+    kind: Literal["delivery", "event", "message", "errand"] | None = None
     error_class: ErrorClass | None = msgspec.field(name="class", default=None)
     code: Annotated[str, Meta(max_length=200)] = ""
     older_than: Annotated[int, Meta(ge=0, le=10**9)] | None = None

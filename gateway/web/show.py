@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from gateway.ids import micros, rfc3339
 from gateway.store.views import History
 from gateway.store.waiting import Wait
 from gateway.web import types
+from gateway.web.values import attributes
 from normalizers import model
 from outbox.verdict import Verdict
 
@@ -310,26 +311,11 @@ def identity(row: RowMapping, window: types.WindowView) -> types.Identity:
     )
 
 
-def attributes(row: RowMapping, values: Iterable[RowMapping], identities: Sequence[types.Identity]) -> dict[str, Any]:
-    """Custom attributes, and phone and email as one value or a list of several.
-
-    A value another account's identity brought is left out for who may not see that account.
-    """
-    visible = {entry.id for entry in identities}
-    found: dict[str, Any] = _decode(row["attributes"])
-    several: dict[str, list[str]] = {}
-    for value in values:
-        known = several.setdefault(value["attribute"], [])
-        if (not value["identity_id"] or value["identity_id"] in visible) and value["value"] not in known:
-            known.append(value["value"])
-    for name, known in several.items():
-        if known and (name in ("phone", "email") or name not in found):
-            found[name] = known[0] if len(known) == 1 else known
-    return found
-
-
-def contact(row: RowMapping, values: Iterable[RowMapping], identities: list[types.Identity]) -> types.Contact:
-    """A contact with what is visible of it."""
+def contact(
+    row: RowMapping, values: Iterable[RowMapping], identities: list[types.Identity], known: Collection[str]
+) -> types.Contact:
+    """A contact with what is visible of it. `known`: the custom attributes there are."""
+    found, origins = attributes(row, values, identities, known)
     return types.Contact(
         id=row["id"],
         name=row["name"],
@@ -337,7 +323,8 @@ def contact(row: RowMapping, values: Iterable[RowMapping], identities: list[type
         organization=row["organization"],
         tags=_decode(row["tags"]),
         vip=bool(row["vip"]),
-        attributes=attributes(row, values, identities),
+        attributes=found,
+        values=origins,
         identities=identities,
         created_at=moment(row["created_at"]),
         last_seen_at=moment(row["last_seen_at"]),
@@ -356,6 +343,9 @@ def attribute(entry: Mapping[str, Any], standard: frozenset[str]) -> types.Attri
         visible=bool(entry["visible"]),
         unique=bool(entry["unique_value"]),
         standard=entry["name"] in standard,
+        channels=list(entry["channels"]),
+        managed_by=entry["managed_by"],
+        editable=bool(entry["editable"]),
     )
 
 

@@ -324,8 +324,26 @@ class Identity(Out):
     window: WindowView
 
 
+class AttributeValue(Out):
+    """A value a contact has, where it comes from and since when.
+
+    `source`: the platform attests it, the customer claims it, or an agent, the API, an automatic answer, a CRM or an
+    import set it, `by` whom. What a channel told names the channel, account and identity.
+    """
+
+    name: str
+    value: Any
+    kind: Literal["platform", "custom"]
+    source: Literal["platform", "customer", "agent", "api", "automatic", "crm", "import", "unknown"]
+    by: str = ""
+    at: Moment | None = None
+    channel: str = ""
+    account: str = ""
+    identity_id: str = ""
+
+
 class Contact(Out):
-    """One person: identities and attributes."""
+    """One person: identities and attributes. `values` says of each attribute where it comes from."""
 
     id: Id
     name: str
@@ -334,6 +352,7 @@ class Contact(Out):
     tags: list[str]
     vip: bool
     attributes: dict[str, Any]
+    values: list[AttributeValue]
     identities: list[Identity]
     created_at: Moment
     last_seen_at: Moment
@@ -383,6 +402,31 @@ class Conflict(Out):
     decided_at: Moment | None
 
 
+class ImportedRow(Out):
+    """What became of a row of a file: `row` is its number there. A refused one names the field and the reason."""
+
+    row: int
+    outcome: Literal["created", "updated", "unchanged", "refused"]
+    contact_id: str = ""
+    field: str = ""
+    code: str = ""
+    reason: str = ""
+
+
+class ImportReport(Out):
+    """What became of a file, or would become of it (`dry_run`). `applied` false: nothing was written."""
+
+    dry_run: bool
+    mode: Literal["each", "all"]
+    applied: bool
+    rows: int
+    created: int
+    updated: int
+    unchanged: int
+    refused: int
+    items: list[ImportedRow]
+
+
 class Deletion(Out):
     """Who deleted which contact, and when. `removed`: how much of what went, by kind."""
 
@@ -394,7 +438,10 @@ class Deletion(Out):
 
 
 class Attribute(Out):
-    """A contact attribute. Platform attributes are filled by channels and cannot be edited."""
+    """A contact attribute. Platform attributes are filled by the `channels` named and cannot be edited.
+
+    `managed_by`: the CRM that fills it; agents may change it where it is `editable`.
+    """
 
     name: str
     title: str
@@ -405,6 +452,9 @@ class Attribute(Out):
     visible: bool
     unique: bool
     standard: bool
+    channels: list[str]
+    managed_by: str
+    editable: bool
 
 
 # --- queues, files, the gateway itself --------------------------------------------------------------------------------

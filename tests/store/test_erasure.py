@@ -44,7 +44,7 @@ NOBODYS = {
     "templates": "what the platform approved", "platform_tokens": "ours, sealed", "erased": "keyed hashes",
     "deletions": "that it was done", "mailboxes": "how far they are read",
     "paces": "hashed keys and numbers", "dead_jobs": "orders of those who work here",
-    "account_states": "planted by hand below",
+    "account_states": "planted by hand below", "platform_attributes": "names",
 }  # fmt: skip
 KEPT = {  # cells a canary in which would change who or what a row is, or how it is read
     "addresses": {"channel", "account", "kind", "scope", "evidence", "value"},
@@ -90,7 +90,9 @@ def places(contact: str) -> Mapping[str, Any]:
         ("dead_letters", "message_id", said), ("lookups", "message_id", said),
     ):  # fmt: skip
         found[table] = metadata.tables[table].c[column].in_(owned)
-    found["contact_values"] = schema.contact_values.c.contact_id == contact
+    for name in ("contact_values", "crm_edits", "crm_links"):
+        found[name] = metadata.tables[name].c.contact_id == contact
+    found["errands"] = schema.errands.c.subject == contact
     return found
 
 
@@ -187,6 +189,11 @@ def add_rare(connection: Connection, contact: str) -> None:
     connection.execute(insert(schema.suppressions).values(id=new_id(), created_at=1, **silent))
     pending = {"message_id": message, "event_id": new_id(), "account": "sms-us", "reason": CANARY, "created_at": 1}
     connection.execute(insert(schema.lookups).values(not_before=2**62, **pending))
+    told = {"contact_id": contact, "crm": "main", "at": 1}
+    connection.execute(insert(schema.crm_links).values(remote_id=CANARY, **told))
+    connection.execute(insert(schema.crm_edits).values(attribute="tier", value=CANARY, **told))
+    errand = {"subject": contact, "kind": "crm", "target": "main", "not_before": 2**62, "created_at": 1}
+    connection.execute(insert(schema.errands).values(id=new_id(), **errand))
     waits = {"scope": f"to:+{NUMBER}", "reason": CANARY, "paused_until": 1, "at": 1}
     connection.execute(insert(schema.account_states).values(account="sms-us", **waits))
 

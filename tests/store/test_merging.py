@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.engine import URL
 
 from gateway.ids import new_id
-from gateway.store import dialect, merging, migrate, people
+from gateway.store import dialect, merging, migrate
+from gateway.store.editing import edit_contact
 from gateway.store.schema import contact_values, contacts, identities, merges, messages, tickets
 from gateway.tickets import Actor
 
@@ -247,7 +248,7 @@ def test_values_set_by_hand_go_and_come_back(world: World) -> None:
     one, other = world.arrive("Ann"), world.arrive("Bo")
     taken_out = next(identity for identity, contact in world.where.items() if contact == other)
     for contact, mail in ((one, "ann@x.test"), (other, "bo@x.test")):
-        people.edit_contact(world.connection, contact, {"attributes": {"email": [mail, "both@x.test"]}}, KIM, 5)
+        edit_contact(world.connection, contact, {"attributes": {"email": [mail, "both@x.test"]}}, KIM, 5)
 
     def mails(contact: str) -> set[str]:
         mine = contact_values.c.contact_id == contact, contact_values.c.attribute == "email"

@@ -51,14 +51,18 @@ def _empty_store() -> bytes:
         return file.read_bytes()
 
 
-def make_core(directory: Path, *, limits: LimitSettings | None = None, public_url: str = "") -> Core:
+def make_core(
+    directory: Path, *, limits: LimitSettings | None = None, public_url: str = "", matching: tuple[str, ...] = (),
+    **sections: Any,
+) -> Core:  # fmt: skip
     """A core on an embedded store in `directory`, with two accounts of the echo channel and the API channel."""
     url = dialect.url_of("", str(directory / "gateway.db"))
     (directory / "gateway.db").write_bytes(_empty_store())
     settings = Settings(
-        gateway=GatewaySettings(public_url=public_url, data_dir="."),
+        gateway=GatewaySettings(public_url=public_url, data_dir=".", matching_attribute=matching),
         limits=limits or LimitSettings(),
         base_dir=directory,
+        **sections,
     )
     bound: list[BoundAccount] = []
     for account_id in ACCOUNTS:

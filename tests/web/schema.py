@@ -42,6 +42,8 @@ def _check(
                 isinstance(value, _TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool)) for kind in kinds
             )
             return [] if fits else [f"{path}: {value!r} is no {wanted}"]
+        case "const":
+            return [] if value == wanted else [f"{path}: {value!r} is not {wanted!r}"]
         case "enum":
             return [] if value in wanted else [f"{path}: {value!r} is none of {wanted}"]
         case "anyOf":
@@ -68,7 +70,7 @@ def _check(
             return [] if re.search(wanted, value) else [f"{path}: {value!r} does not match {wanted}"]
         case "format" if isinstance(value, str):
             return [] if wanted != "date-time" or _MOMENT.fullmatch(value) else [f"{path}: {value!r} is no moment"]
-        case "minLength" | "maxLength" | "maxItems" | "minimum" | "maximum":
+        case "minLength" | "maxLength" | "minItems" | "maxItems" | "maxProperties" | "minimum" | "maximum":
             size = value if isinstance(value, int) else len(value)
             fits = size >= wanted if keyword.startswith("min") else size <= wanted
             return [] if fits else [f"{path}: {keyword} {wanted}"]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.web.api import ROUTES
@@ -87,6 +88,13 @@ async def busy(tmp_path: Path) -> AsyncIterator[Gateway]:
         yield gateway
 
 
+def as_form(content: bytes) -> aiohttp.FormData:
+    """A file in a form."""
+    form = aiohttp.FormData()
+    form.add_field("file", content, filename="people.csv")
+    return form
+
+
 async def test_answers_are_as_documented(busy: Gateway) -> None:
     gateway = busy
     described = await gateway.ok("GET", "/api/openapi.json", key="")
@@ -121,6 +129,12 @@ async def test_answers_are_as_documented(busy: Gateway) -> None:
         ("POST", "/contacts/{id}/unmerge", ids["contacts"], {"json": {"identity": ticket["identity_id"]}}),
         ("POST", "/uploads", "", {"data": b"x"}),
         ("POST", "/attributes", "", {"json": other}),
+        ("PUT", "/attributes", "", {"json": {"names": ["vip"]}}),
+        ("PUT", "/attributes", "", {"json": {"names": []}}),
+        ("PATCH", "/attributes/{name}", "size", {"json": {"title": "Size"}}),
+        ("POST", "/contacts/import", "", {"data": b"x"}),
+        ("POST", "/contacts/import", "", {"data": as_form(b"name\r\nZoe\r\n"), "params": {"dry_run": "true"}}),
+        ("POST", "/contacts/import", "", {"data": as_form(b"nope\r\n")}),
         ("DELETE", "/attributes/{name}", "size", {}),
         ("POST", "/dead/{id}/drop", ids["dead"], {}),
         ("POST", "/dead/{id}/replay", ids["dead"], {}),

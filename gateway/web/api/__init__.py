@@ -16,6 +16,7 @@ from gateway.web.api import (
     suppressions,
     suspended,
     tickets,
+    transfer,
     unsubscribe,
     users,
 )
@@ -25,6 +26,7 @@ ROUTES: tuple[Route, ...] = (
     *tickets.ROUTES,
     *messages.ROUTES,
     *moderation.ROUTES,
+    *transfer.ROUTES,
     *contacts.ROUTES,
     *identities.ROUTES,
     *attributes.ROUTES,

@@ -10,9 +10,12 @@ from sqlalchemy import Connection, RowMapping
 
 from gateway import erasure
 from gateway.bus import LiveEvent
-from gateway.store import merging, people
+from gateway.store import attributes as definitions
+from gateway.store import merging, people, vip
 from gateway.store import people_views as views
+from gateway.store.editing import Editing, edit_contact
 from gateway.store.linking import Linked
+from gateway.vip import vip_policy
 from gateway.web import asks, cursors, show, types
 from gateway.web.problems import PROBLEMS, Problem
 from gateway.web.routes import PAGED, Call, Param, Reply, Route
@@ -50,25 +53,32 @@ def shown(connection: Connection, call: Call, rows: Sequence[RowMapping]) -> lis
     ids = [row["id"] for row in rows]
     identities = views.identities_of(connection, ids, call.key.accounts)
     values = views.values_of(connection, ids)
+    known = definitions.custom_names(connection, call.core.settings.crm)
     return [
         show.contact(
             row,
             values.get(row["id"], ()),
             [show.identity(entry, window_of(call.core, entry)) for entry in identities.get(row["id"], ())],
+            known,
         )
         for row in rows
     ]
 
 
-async def list_contacts(call: Call) -> Reply:
-    """Contacts that pass every filter given. Those merged away or deleted are not among them."""
+def filter_of(call: Call) -> views.ContactFilter:
+    """The filters of a call (`FILTERS`)."""
     family = "attribute."
-    wanted = views.ContactFilter(
+    return views.ContactFilter(
         text=call.query.get("q", "").strip(),
         vip=call.query.get("vip"),
         attributes=tuple((n.removeprefix(family), v) for n, v in call.query.items() if n.startswith(family)),
         region=call.core.settings.gateway.region,
     )
+
+
+async def list_contacts(call: Call) -> Reply:
+    """Contacts that pass every filter given. Those merged away or deleted are not among them."""
+    wanted = filter_of(call)
     before = cursors.read_id(call.query.get("cursor"))
 
     def job(connection: Connection) -> types.Page[types.Contact]:
@@ -93,14 +103,18 @@ async def patch_contact(call: Call) -> Reply:
     changes = {
         name: value for name in call.body.__struct_fields__ if (value := getattr(call.body, name)) is not msgspec.UNSET
     }
-    gateway = call.core.settings.gateway
+    settings = call.core.settings
+    source = changes.pop("source", "")
+    if source and call.key.user_id:
+        raise Problem("invalid_body", "what a user does is no automatic answer", field="source")
+    editing = Editing(source, crms=settings.crm, vip=vip_policy(settings))
 
     def job(connection: Connection) -> tuple[types.Contact, Linked]:
         contact_id = visible_contact(connection, call, call.id)["id"]
         with people_problems():
-            linked = people.edit_contact(
+            linked = edit_contact(
                 connection, contact_id, changes, call.key.actor, call.now,
-                matching=gateway.matching_attribute, region=gateway.region,
+                matching=settings.gateway.matching_attribute, region=settings.gateway.region, editing=editing,
             )  # fmt: skip
         return _one(connection, call, contact_id), linked
 
@@ -137,6 +151,7 @@ async def merge_contact(call: Call) -> Reply:
         own_contact(connection, call, request.into)
         with people_problems():
             merging.merge(connection, call.id, request.into, call.key.actor, request.reason, call.now)
+        vip.merged(connection, request.into, vip_policy(call.core.settings), call.now)
         return _one(connection, call, request.into)
 
     contact = await call.core.database.bulk(job)
@@ -199,6 +214,11 @@ async def get_deletion(call: Call) -> Reply:
     return Reply(show.deletion(row))
 
 
+FILTERS = (
+    Param("q", "phone number in any form, handle, name, profile, or a text they wrote"),
+    Param("vip", "whether they are VIPs", "bool"),
+    Param("attribute.", "attribute.NAME: the value of an attribute", prefix=True),
+)
 _TAG = "Contacts"
 _PATH = "/api/v1/contacts"
 _VALUES = (
@@ -208,16 +228,12 @@ _VALUES = (
     "invalid_value",
     "read_only_attribute",
     "attested_value",
+    "value_taken",
 )
 ROUTES: tuple[Route, ...] = (
     Route(
         "GET", _PATH, list_contacts, "List contacts, the newest first", _TAG,
-        params=(
-            Param("q", "phone number in any form, handle, name, profile, or a text they wrote"),
-            Param("vip", "whether they are VIPs", "bool"),
-            Param("attribute.", "attribute.NAME: the value of an attribute", prefix=True),
-            *PAGED,
-        ),
+        params=(*FILTERS, *PAGED),
         answers={200: types.Page[types.Contact]},
     ),
     Route("GET", f"{_PATH}/{{id}}", get_contact, "One contact", _TAG, answers={200: types.Contact}),

@@ -68,7 +68,7 @@ async def replay_dead(call: Call) -> Reply:
     row = await _letter(call)
     if row["dropped_at"] is not None:
         raise Problem("wrong_state", "it was dropped")
-    if row["direction"] == "outbound":
+    if row["direction"] == "outbound" and row["kind"] != "errand":
         with request_problems():
             answer = await replies.replay_dead(call.core, call.id, call.key.actor)
         if isinstance(answer, replies.Denied):
@@ -148,7 +148,7 @@ ROUTES: tuple[Route, ...] = (
             Param("direction", "which way they went", choices=("inbound", "outbound")),
             Param("account", "the account's id"),
             Param("channel", "the channel's name (outbound)"),
-            Param("kind", "what died", choices=("delivery", "event", "message")),
+            Param("kind", "what died", choices=("delivery", "event", "message", "errand")),
             Param("class", "the error's class", choices=get_args(ErrorClass)),
             Param("code", "the error's code"),
             Param("older_than", "made longer ago than this, in seconds", "int", 0, 10**9),

@@ -11,7 +11,7 @@ from aiohttp import BodyPartReader, MultipartReader, web
 from sqlalchemy import RowMapping
 
 from gateway import signed_urls
-from gateway.blobs import TooLarge
+from gateway.blobs import Stored, TooLarge
 from gateway.media import media_type_of
 from gateway.store import uploads, views
 from gateway.web import types
@@ -38,8 +38,8 @@ def clean_media_type(declared: str | None) -> str:
     return bare if _MEDIA_TYPE.fullmatch(bare) else "application/octet-stream"
 
 
-async def upload(call: Call) -> Reply:
-    """Take one file, streamed to disk. It does not count against what webhooks may have in flight."""
+async def _received(call: Call) -> tuple[Stored, str, str | None]:
+    """The file of a form, streamed to disk; its name, and the media type it says it has. Raises `Problem`."""
     request = call.request
     if request.content_type != "multipart/form-data":
         raise Problem("unsupported_media_type", "multipart/form-data is wanted")
@@ -58,7 +58,19 @@ async def upload(call: Call) -> Reply:
         raise Problem("body_timeout", headers={"Connection": "close"}) from None
     except (ValueError, web.HTTPException, AssertionError) as error:  # what the multipart reader says of broken input
         raise Problem("malformed_body", f"not multipart/form-data: {type(error).__name__}") from None
-    media_type = media_type_of(stored, clean_media_type(part.headers.get("Content-Type")))
+    return stored, filename, part.headers.get("Content-Type")
+
+
+async def read_form_file(call: Call) -> tuple[str, str]:
+    """The path in the blob store of a file that came in a form, and its name. Raises `Problem`."""
+    stored, filename, _ = await _received(call)
+    return stored.path, filename
+
+
+async def upload(call: Call) -> Reply:
+    """Take one file, streamed to disk. It does not count against what webhooks may have in flight."""
+    stored, filename, declared = await _received(call)
+    media_type = media_type_of(stored, clean_media_type(declared))
     try:
         upload_id = await call.write(lambda c: uploads.add(c, stored, filename, media_type, call.key.id, call.now))
     except BaseException:

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, RowMapping
 from gateway import identities
 from gateway.bus import LiveEvent
 from gateway.ids import rfc3339
-from gateway.store import conflicts, merging, people_views
+from gateway.store import conflicts, merging, people_views, vip
+from gateway.vip import vip_policy
 from gateway.web import asks, cursors, show, types
 from gateway.web.api.contacts import own_contact, people_problems
 from gateway.web.problems import Problem
@@ -67,6 +68,7 @@ async def merge_conflict(call: Call) -> Reply:
         merging.alone(connection)
         with people_problems():
             winner, loser = conflicts.merge(connection, call.id, request.into, call.key.actor, request.reason, call.now)
+        vip.merged(connection, winner, vip_policy(call.core.settings), call.now)
         return _one(connection, call), winner, loser
 
     conflict, winner, loser = await call.core.database.bulk(job)

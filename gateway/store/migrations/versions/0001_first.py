@@ -20,11 +20,14 @@ TABLES = (
     "contacts",
     "conversations",
     "counters",
+    "crm_edits",
+    "crm_links",
     "dead_jobs",
     "dead_letters",
     "deletions",
     "deliveries",
     "erased",
+    "errands",
     "events",
     "group_members",
     "groups",
@@ -37,6 +40,7 @@ TABLES = (
     "messages",
     "outbox",
     "paces",
+    "platform_attributes",
     "platform_tokens",
     "receipts",
     "roles",
@@ -199,6 +203,7 @@ def upgrade() -> None:
         sa.Column("tags", sa.Text(), server_default="[]", nullable=False),
         sa.Column("vip", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("attributes", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("attribute_origins", sa.Text(), server_default="{}", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("last_seen_at", sa.BigInteger(), nullable=False),
         sa.Column("merged_into", sa.String(length=32), nullable=True),
@@ -227,6 +232,26 @@ def upgrade() -> None:
         sa.Column("value", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_counters")),
     )
+    op.create_table(
+        "crm_edits",
+        sa.Column("crm", sa.String(length=64), nullable=False),
+        sa.Column("contact_id", sa.String(length=32), nullable=False),
+        sa.Column("attribute", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=True),
+        sa.Column("by", sa.Text(), server_default="", nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("crm", "contact_id", "attribute", name=op.f("pk_crm_edits")),
+    )
+    op.create_index("ix_crm_edits_contact_id", "crm_edits", ["contact_id"], unique=False)
+    op.create_table(
+        "crm_links",
+        sa.Column("crm", sa.String(length=64), nullable=False),
+        sa.Column("contact_id", sa.String(length=32), nullable=False),
+        sa.Column("remote_id", sa.String(length=255), server_default="", nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("crm", "contact_id", name=op.f("pk_crm_links")),
+    )
+    op.create_index("ix_crm_links_contact_id", "crm_links", ["contact_id"], unique=False)
     op.create_table(
         "dead_jobs",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -315,6 +340,39 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_erased")),
     )
+    op.create_table(
+        "errands",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("kind", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("target", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("lane", sa.String(length=160), server_default="", nullable=False),
+        sa.Column("key", sa.String(length=160), server_default="", nullable=False),
+        sa.Column("subject", sa.String(length=32), nullable=True),
+        sa.Column("payload", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("state", sa.String(length=8), server_default="waiting", nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("owner", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("error_class", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("code", sa.Text(), server_default="", nullable=False),
+        sa.Column("detail", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_errands")),
+        sa.UniqueConstraint("kind", "target", "key", name=op.f("uq_errands_kind_target_key")),
+    )
+    op.create_index("ix_errands_finished_at", "errands", ["finished_at"], unique=False)
+    op.create_index(
+        "ix_errands_open",
+        "errands",
+        ["target", "lane", "id"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('waiting', 'running')"),
+        postgresql_where=sa.text("state IN ('waiting', 'running')"),
+    )
+    op.create_index("ix_errands_subject", "errands", ["subject"], unique=False)
     op.create_table(
         "events",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -595,6 +653,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", name=op.f("pk_paces")),
     )
     op.create_index("ix_paces_until", "paces", ["until"], unique=False)
+    op.create_table(
+        "platform_attributes",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("channel", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("name", "channel", name=op.f("pk_platform_attributes")),
+    )
     op.create_table(
         "platform_tokens",
         sa.Column("name", sa.String(length=255), nullable=False),
