@@ -82,6 +82,11 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=lambda parsed: asyncio_run(cli.users(parsed)), action=action)
         _config(sub)
 
+    search = commands.add_parser("search", help="the index of words").add_subparsers(required=True, metavar="ACTION")
+    rebuild = search.add_parser("rebuild", help="index tickets, messages and contacts anew; others go on working")
+    rebuild.set_defaults(run=lambda parsed: asyncio_run(cli.search(parsed)), action="rebuild")
+    _config(rebuild)
+
     dead = commands.add_parser("dead", help="dead letters").add_subparsers(required=True, metavar="ACTION")
     listed = dead.add_parser("list", help="list them, the oldest first")
     listed.add_argument("--json", action="store_true")

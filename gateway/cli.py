@@ -342,6 +342,13 @@ def _suppression(entry: Mapping[str, Any]) -> str:
     return f"{words}  {until}  {entry['detail']}".rstrip()
 
 
+async def search(parsed: argparse.Namespace) -> int:
+    """Index everything anew that can be searched."""
+    found = await command(parsed.config, f"search.{parsed.action}", {})
+    print(", ".join(f"{count} {name}" for name, count in found.items()))
+    return 0
+
+
 async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Have the running gateway do it, or take its place for a moment. Raises `CommandFailed`."""
     settings, found = load(path)

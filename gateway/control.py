@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -24,7 +25,7 @@ from gateway.core import Core
 from gateway.ids import micros
 from gateway.intake.worker import TOPIC
 from gateway.requests import RequestError
-from gateway.store import dead, keys, suspended, users
+from gateway.store import dead, dialect, keys, search_index, suspended, users
 from gateway.store import suppressions as listed
 from gateway.tickets import Actor
 from gateway.web import show_queues
@@ -32,6 +33,7 @@ from gateway.web import show_queues
 SOCKET = "control.sock"
 FOLLOW_S = 20.0
 LISTED_MAX = 10_000  # listed or decided by one command
+REBUILD_CHUNK = 500  # things indexed in one transaction
 OPERATOR = Actor("agent", "", "command line")
 
 
@@ -244,6 +246,23 @@ async def list_dead_jobs(core: Core, arguments: Mapping[str, Any]) -> dict[str, 
     return {"items": [dict(job) for job in rows]}
 
 
+async def rebuild_search(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Index every ticket, message and contact anew, a little at a time: others write in between."""
+    database = core.database
+    await database.bulk(dialect.rebuild_search)
+    counted: dict[str, Any] = {}
+    for name, step in (
+        ("contacts", search_index.rebuild_contacts),
+        ("tickets", search_index.rebuild_tickets),
+        ("messages", search_index.rebuild_messages),
+    ):
+        after, counted[name] = "", 0
+        while ids := await database.bulk(functools.partial(step, after=after, limit=REBUILD_CHUNK)):
+            after, counted[name] = ids[-1], counted[name] + len(ids)
+    counted["removed"] = await database.bulk(search_index.drop_orphans)
+    return counted
+
+
 COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
     "keys.create": create_key,
     "users.create": create_user,
@@ -263,6 +282,7 @@ COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]
     "suppressions.list": list_suppressions,
     "suppressions.add": add_suppression,
     "suppressions.drop": drop_suppression,
+    "search.rebuild": rebuild_search,
 }
 
 

@@ -13,6 +13,7 @@ from gateway.core import Core
 from gateway.drafts import Draft, Place, Words, draft, place_of
 from gateway.ids import micros
 from gateway.requests import RequestError, Submitted
+from gateway.store import search_index
 from gateway.store import tickets as ticket_store
 from gateway.store.enqueue import add_message, add_parts, message_row
 from gateway.store.facts import FactSource, subject_of_draft
@@ -58,6 +59,7 @@ def write(
     if note:
         row |= {"kind": "text", "html": made.message.html, "external_id": ""}
     add_message(connection, row, made.files)
+    search_index.add_messages(connection, [row], {ticket["id"]: (ticket["number"], ticket["sequence"] + 1)})
     details: dict[str, Any] = {"message_id": row["id"]}
     if not note:
         details["parts"] = len(add_parts(connection, core, made, judgment, now, bulk=words.purpose == "marketing"))

@@ -16,6 +16,7 @@ from gateway.intake import people
 from gateway.intake.context import Context, Rules
 from gateway.intake.load import load_keys, load_people
 from gateway.intake.save import save_people
+from gateway.store import search_index
 from gateway.store.people import record_merge
 from gateway.store.private_replies import link_private_answer
 from gateway.store.schema import addresses, conversations, identities, messages
@@ -57,7 +58,7 @@ def _link(
         people.unite(ctx, identity, commenter, (address,), known, account)
     for merge in ctx.changes.merges:
         record_merge(connection, merge, now)
-    save_people(connection, snapshot, ctx.changes, now)
+    search_index.reindex_contacts(connection, save_people(connection, snapshot, ctx.changes, now))
     return identity.id, ctx.changes.live
 
 

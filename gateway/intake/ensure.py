@@ -9,7 +9,7 @@ from gateway.intake.context import Context, Rules
 from gateway.intake.load import load_people
 from gateway.intake.people import resolve
 from gateway.intake.save import save_people
-from gateway.store import people
+from gateway.store import people, search_index
 from normalizers.model import Person
 
 
@@ -20,5 +20,5 @@ def ensure_identity(connection: Connection, rules: Rules, channel: str, account:
     identity = resolve(ctx, person, channel, account, now)
     for merge in ctx.changes.merges:
         people.record_merge(connection, merge, now)
-    save_people(connection, snapshot, ctx.changes, now)
+    search_index.reindex_contacts(connection, save_people(connection, snapshot, ctx.changes, now))
     return identity.id

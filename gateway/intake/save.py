@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Integer, Update, bindparam, case, literal_col
 from gateway.ids import new_id
 from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
-from gateway.store import catalogue, people, receipts, suppressions, suspended
+from gateway.store import catalogue, people, receipts, search_index, suppressions, suspended
 from gateway.store.dialect import among, insert_ignore, insert_many, run_many
 from gateway.store.private_replies import link_private_answer
 from gateway.store.redact import redact
@@ -48,10 +48,12 @@ def save(
         linked = snapshot.identities.get(merge.identity_id)
         if not merge.loser and linked is not None:
             people.name_if_nameless(connection, merge.winner, linked.name or linked.handle)
-    save_people(connection, snapshot, changes, now)
+    counts = {ticket.id: ticket.sequence for ticket in snapshot.tickets.values()}
+    named = save_people(connection, snapshot, changes, now)
     _save_tickets(connection, snapshot, changes, now)
     _link_private_answers(connection, changes, now)
     _save_messages(connection, changes, now)
+    _index(connection, snapshot, changes, named, counts)
     _apply_receipts(connection, changes, rules, now)
     suspended.put_aside(connection, changes.suspended)
     suppressions.add(connection, changes.suppressions, now)
@@ -112,8 +114,8 @@ _MOVE_ADDRESS = (
 )
 
 
-def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, now: int) -> None:
-    """Write what was decided about identities and contacts."""
+def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, now: int) -> set[str]:
+    """Write what was decided about identities and contacts; the contacts that are found by other words now."""
     insert_many(connection, contacts, [_columns(contact, *_CONTACT) for contact in changes.contacts])
     insert_many(connection, identities, [_identity_row(identity) for identity in changes.identities])
     insert_many(connection, addresses, [_columns(address, *_ADDRESS) for address in changes.addresses])
@@ -153,6 +155,11 @@ def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, no
             for identity in dirty
         ],
     )
+    owners = {identity.id for identity in changes.identities} | {
+        row.identity_id for row in (*changes.addresses, *changes.moved_addresses)
+    }
+    found = {identity.contact_id for identity in snapshot.identities.values() if identity.told or identity.id in owners}
+    return found | {value.contact_id for value in changes.values} | {merge.winner for merge in changes.merges}
 
 
 def _identity_row(identity: Identity) -> dict[str, Any]:
@@ -296,6 +303,27 @@ def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now:
                 changes.outcomes[row.id] = ("parked", row.event.target or row.event.ours)
         changes.live += result.live
         changes.aliases += result.aliases
+
+
+def _index(
+    connection: Connection, snapshot: Snapshot, changes: Changes, named: set[str], counts: dict[str, int]
+) -> None:
+    """What was said and who said it, to be found by its words. `counts`: of each ticket's events before the batch."""
+    search_index.reindex_contacts(connection, named)
+    search_index.reindex_tickets(
+        connection, [ticket.id for ticket in changes.tickets if ticket.contact_id not in named]
+    )
+    places = {
+        ticket.id: (ticket.number, counts.get(ticket.id, 0) + 1)
+        for ticket in (*changes.tickets, *snapshot.tickets.values())
+    }
+    gone = {known.id for known, _ in changes.deletions}
+    said = [row for row in changes.messages if row["id"] not in gone]
+    search_index.add_messages(connection, [row for row in said if row["ticket_id"] in places], places)
+    again = [message_id for message_id, _ in changes.edits]
+    again += [row["id"] for row in said if row["ticket_id"] not in places]  # its ticket is not the newest any more
+    if again:
+        search_index.reindex_messages(connection, again)
 
 
 # --- outcomes ---

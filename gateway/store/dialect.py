@@ -12,24 +12,31 @@ from typing import Any
 import msgspec
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     ColumnElement,
     Connection,
     Dialect,
     Engine,
+    FromClause,
     Select,
     Table,
     Text,
     TypeDecorator,
     any_,
     bindparam,
+    cast,
+    column,
     create_engine,
     event,
     func,
     literal,
+    literal_column,
     select,
+    table,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.compiler import compiles
@@ -244,6 +251,68 @@ def _among_in_array(element: _Among, compiler: Any, **more: Any) -> str:
 def among_bound(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
     """As `among`, for a statement that is made once: its values are bound under `name` when it runs."""
     return _Among(column, bindparam(name, type_=_Names()))
+
+
+# --- words ---
+
+SEARCH_INDEX = "search_words"
+"""What makes words be found quickly: on SQLite an FTS5 table kept by triggers, on PostgreSQL an index."""
+
+_VECTOR = "array_to_tsvector(string_to_array(btrim({}words), ' '))"
+_CREATE_SEARCH: dict[str, tuple[str, ...]] = {
+    # Words come folded and between spaces: the tokeniser "ascii" takes everything beyond ASCII as a letter.
+    "sqlite": (
+        "CREATE VIRTUAL TABLE search_words USING fts5(words, content = 'search_entries', content_rowid = 'id', "
+        "tokenize = 'ascii', detail = 'none', columnsize = 0)",
+        "CREATE TRIGGER search_words_in AFTER INSERT ON search_entries BEGIN "
+        "INSERT INTO search_words (rowid, words) VALUES (new.id, new.words); END",
+        "CREATE TRIGGER search_words_out AFTER DELETE ON search_entries BEGIN "
+        "INSERT INTO search_words (search_words, rowid, words) VALUES ('delete', old.id, old.words); END",
+    ),
+    "postgresql": (f"CREATE INDEX search_words ON search_entries USING gin ({_VECTOR.format('')})",),
+}
+
+
+def create_search(connection: Connection) -> None:
+    """Make what finds the words of `search_entries`, which must be there."""
+    for statement in _CREATE_SEARCH[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
+def rebuild_search(connection: Connection) -> None:
+    """Make the index of words anew from `search_entries`. What was erased leaves no trace in it."""
+    again = {
+        "sqlite": "INSERT INTO search_words (search_words) VALUES ('rebuild')",
+        "postgresql": "REINDEX INDEX search_words",
+    }
+    connection.exec_driver_sql(again[connection.dialect.name])
+
+
+def entries_with(
+    connection: Connection, groups: Sequence[Sequence[Sequence[tuple[str, bool]]]]
+) -> tuple[FromClause, ColumnElement[int], ColumnElement[bool]]:
+    """Entries that have of every group one alternative, of an alternative every word; (word, whether it may go on).
+
+    What to select from, the entry's id in it, and the condition. Words are ours (`gateway.words`).
+    """
+    if connection.dialect.name == "sqlite":
+        index = table(SEARCH_INDEX, column("rowid", BigInteger), column(SEARCH_INDEX, Text))
+        asked = _query(groups, '"{}"', "*", " AND ", " OR ")
+        return index, index.c.rowid, index.c.search_words.match(asked)
+    entries = table("search_entries", column("id", BigInteger)).alias("found")
+    asked = _query(groups, "'{}'", ":*", " & ", " | ")
+    return (
+        entries,
+        entries.c.id,
+        literal_column(_VECTOR.format("found.")).op("@@", is_comparison=True)(cast(asked, TSQUERY)),
+    )
+
+
+def _query(groups: Sequence[Sequence[Sequence[tuple[str, bool]]]], word: str, more: str, both: str, either: str) -> str:
+    def one(terms: Sequence[tuple[str, bool]]) -> str:
+        return "(" + both.join(word.format(text) + (more if prefix else "") for text, prefix in terms) + ")"
+
+    return both.join("(" + either.join(one(terms) for terms in group) + ")" for group in groups)
 
 
 def for_claim(connection: Connection, statement: Select[Any]) -> Select[Any]:

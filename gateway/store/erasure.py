@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.ids import new_id
-from gateway.store import people
+from gateway.store import people, search_index
 from gateway.store.dialect import insert_ignore
 from gateway.store.redact import without
 from gateway.store.schema import (
@@ -124,6 +124,7 @@ def _erase_rows(
     ticket_ids: Sequence[str],
     message_ids: Sequence[str],
 ) -> None:
+    search_index.forget(connection, [*message_ids, *ticket_ids, *contact_ids])
     for table in (attachments, message_refs, outbox, attempts, receipts, dead_letters):
         connection.execute(delete(table).where(table.c.message_id.in_(message_ids)))
     for table in (ticket_tags, ticket_events):

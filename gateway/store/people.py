@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from gateway import identity as rules
 from gateway.ids import new_id
+from gateway.store import search_index
 from gateway.store.dialect import insert_ignore
 from gateway.store.schema import (
     addresses,
@@ -82,6 +83,8 @@ def record_merge(connection: Connection, merge: MergeLike, now: int, actor: str 
             loser_before=to_json(before), at=now,
         )
     )  # fmt: skip
+    if merge.loser:
+        search_index.reindex_contacts(connection, (merge.winner, merge.loser))
 
 
 def name_if_nameless(connection: Connection, contact_id: str, name: str) -> None:
@@ -169,6 +172,7 @@ def unmerge(connection: Connection, contact_id: str, identity_id: str, actor: Ac
     connection.execute(update(identities).where(identities.c.id == identity_id).values(contact_id=target, pinned=True))
     for table in (tickets, messages, contact_values):
         connection.execute(update(table).where(table.c.identity_id == identity_id).values(contact_id=target))
+    search_index.reindex_contacts(connection, (contact_id, target))
     return target
 
 
@@ -238,6 +242,7 @@ def edit_contact(
         connection.execute(update(contacts).where(contacts.c.id == contact_id).values(**values))
     for name, value in several.items():
         _set_values(connection, contact_id, name, value, actor, now, matching, region)
+    search_index.reindex_contacts(connection, [contact_id])
 
 
 def _custom(connection: Connection, current: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, func, insert, or_, select, update
 
+from gateway.store import search_index
 from gateway.store.schema import attributes, contact_values, contacts, deletions, identities
-from gateway.store.search import Visible, attribute_equals, contacts_matching, seen
+from gateway.store.search import Visible, Words, attribute_equals, seen
 from gateway.store.views import Rows
 
 STANDARD: tuple[dict[str, Any], ...] = (
@@ -25,7 +26,7 @@ STANDARD_NAMES = frozenset(entry["name"] for entry in STANDARD)
 
 @dataclass(frozen=True, slots=True)
 class ContactFilter:
-    """Which contacts are wanted; what is empty does not matter."""
+    """Which contacts are wanted; what is empty does not matter. `text` is for `contacts_found`."""
 
     text: str = ""
     vip: bool | None = None
@@ -37,8 +38,6 @@ class ContactFilter:
         found = [contacts.c.deleted_at.is_(None), _live(), _visible(visible)]
         if self.vip is not None:
             found.append(contacts.c.vip.is_(self.vip))
-        if self.text:
-            found.append(contacts_matching(self.text, visible, self.region))
         found += [attribute_equals(name, value, visible, self.region) for name, value in self.attributes]
         return found
 
@@ -60,6 +59,22 @@ def contact_page(
     if before is not None:
         statement = statement.where(contacts.c.id < before)
     return connection.execute(statement).mappings().all()
+
+
+def contacts_found(
+    connection: Connection, wanted: ContactFilter, visible: Visible, limit: int, before: int | None
+) -> list[tuple[int, RowMapping]]:
+    """Contacts the words of `wanted.text` describe, then those who wrote them, each with its place; `before` is the
+    place of the last one of the page before."""
+    statement = select(contacts).where(*wanted.conditions(visible))
+    found: list[tuple[int, RowMapping]] = []
+    for portion in Words(wanted.text, visible, wanted.region).contact_ids(connection, before):
+        ids = [contact_id for _, contact_id in portion]
+        rows = {row["id"]: row for row in connection.execute(statement.where(contacts.c.id.in_(ids))).mappings()}
+        found += [(place, rows[contact_id]) for place, contact_id in portion if contact_id in rows]
+        if len(found) >= limit:
+            break
+    return found[:limit]
 
 
 def contact(connection: Connection, contact_id: str, visible: Visible) -> RowMapping | None:
@@ -168,3 +183,4 @@ def remove_attribute(connection: Connection, name: str) -> None:
     if changed:
         statement = update(contacts).where(contacts.c.id == bindparam("key")).values(attributes=bindparam("left"))
         connection.execute(statement, changed)
+        search_index.reindex_contacts(connection, [row["key"] for row in changed])

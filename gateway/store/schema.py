@@ -19,8 +19,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     text,
 )
+
+from gateway.store.dialect import create_search
 
 metadata = MetaData(
     naming_convention={
@@ -752,6 +755,23 @@ sessions = Table(
     _moment("expires_at", nullable=False),
     Index("ix_sessions_user_id", "user_id"),
 )
+
+# --- search ---
+
+# What is found by words: of a ticket, its person and each of its messages one entry, of a contact one and one of each
+# identity. `id` sorts the newest ticket (contact) first; `ref` is whose words these are (a ticket's, message's or
+# contact's id); `account` who may find it, empty: whoever sees the contact. Entries are made and removed, never
+# changed.
+search_entries = Table(
+    "search_entries",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    _id("ref", nullable=False),
+    _text("account", 64),
+    _text("words"),
+    Index("ix_search_entries_ref", "ref"),
+)
+event.listen(search_entries, "after_create", lambda _table, connection, **_more: create_search(connection))
 
 uploads = Table(
     "uploads",

@@ -23,14 +23,15 @@ from gateway.store.schema import (
     ticket_tags,
     tickets,
 )
-from gateway.store.search import Visible, seen, tickets_matching
+from gateway.store.search import Visible, Words, seen
 
 Rows = Sequence[RowMapping]
 
 
 @dataclass(frozen=True, slots=True)
 class TicketFilter:
-    """Which tickets are wanted; what is empty does not matter. `unassigned` beats `assignee`."""
+    """Which tickets are wanted; what is empty does not matter. `unassigned` beats `assignee`. What is said about `text`
+    is for `tickets_found`."""
 
     statuses: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
@@ -63,8 +64,6 @@ class TicketFilter:
             found.append(tickets.c.id.in_(select(ticket_tags.c.ticket_id).where(ticket_tags.c.tag == self.tag)))
         if self.vip is not None:
             found.append(contacts.c.vip.is_(self.vip))
-        if self.text:
-            found.append(tickets_matching(self.text, visible, self.region))
         return found
 
 
@@ -80,6 +79,21 @@ def ticket_page(connection: Connection, wanted: TicketFilter, visible: Visible, 
     if before is not None:
         statement = statement.where(tickets.c.id < before)
     return connection.execute(statement).mappings().all()
+
+
+def tickets_found(
+    connection: Connection, wanted: TicketFilter, visible: Visible, limit: int, before: int | None
+) -> list[RowMapping]:
+    """Tickets with the words of `wanted.text`, the newest first; `before` is the number of the last one of the page
+    before."""
+    statement = _tickets().where(*wanted.conditions(visible)).order_by(tickets.c.number.desc())
+    found: list[RowMapping] = []
+    for numbers in Words(wanted.text, visible, wanted.region).ticket_numbers(connection, before):
+        rows = statement.where(tickets.c.number.in_(numbers)).limit(limit - len(found))
+        found += connection.execute(rows).mappings()
+        if len(found) >= limit:
+            break
+    return found
 
 
 def ticket(connection: Connection, ticket_id: str, visible: Visible) -> RowMapping | None:

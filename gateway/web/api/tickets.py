@@ -27,7 +27,7 @@ FILTERS = (
     Param("assignee", 'the assignee; "none": unassigned'),
     Param("tag", "a tag it has"),
     Param("vip", "whether its contact is a VIP", "bool"),
-    Param("q", "number, subject, text, phone number, handle, name, profile"),
+    Param("q", "words of the ticket, its person and its messages; #12: a number; a phone number in any form"),
 )
 
 
@@ -47,16 +47,36 @@ async def list_tickets(call: Call) -> Reply:
         vip=query.get("vip"),
         region=call.core.settings.gateway.region,
     )
-    before = cursors.read_id(query.get("cursor"))
+    cursor, rows_of = query.get("cursor"), _by_words if wanted.text else _newest_first
 
     def job(connection: Connection) -> types.Page[types.Ticket]:
-        rows = views.ticket_page(connection, wanted, call.key.accounts, call.limit + 1, before)
+        rows, place = rows_of(connection, wanted, call, cursor)
         shown = rows[: call.limit]
-        follow_ups = store.followers(connection, [row["id"] for row in shown])
-        items = [show.ticket(row, follow_ups.get(row["id"], ())) for row in shown]
-        return types.Page(items=items, next=cursors.make(items[-1].id) if len(rows) > call.limit else None)
+        next_ = cursors.make(shown[-1][place]) if len(rows) > call.limit else None
+        return types.Page(items=shown_tickets(connection, shown), next=next_)
 
     return Reply(await call.read(job))
+
+
+def _newest_first(
+    connection: Connection, wanted: views.TicketFilter, call: Call, cursor: str | None
+) -> tuple[views.Rows, str]:
+    before = cursors.read_id(cursor)
+    return views.ticket_page(connection, wanted, call.key.accounts, call.limit + 1, before), "id"
+
+
+def _by_words(
+    connection: Connection, wanted: views.TicketFilter, call: Call, cursor: str | None
+) -> tuple[views.Rows, str]:
+    before = cursors.read(cursor, (int,))
+    found = views.tickets_found(connection, wanted, call.key.accounts, call.limit + 1, before[0] if before else None)
+    return found, "number"
+
+
+def shown_tickets(connection: Connection, rows: views.Rows) -> list[types.Ticket]:
+    """Ticket rows as the API shows them."""
+    follow_ups = store.followers(connection, [row["id"] for row in rows])
+    return [show.ticket(row, follow_ups.get(row["id"], ())) for row in rows]
 
 
 def _one(connection: Connection, call: Call) -> types.Ticket:

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.store.dialect import create_search
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -39,6 +41,7 @@ TABLES = (
     "platform_tokens",
     "receipts",
     "roles",
+    "search_entries",
     "sessions",
     "suppressions",
     "suspended",
@@ -608,6 +611,16 @@ def upgrade() -> None:
         sa.Column("permissions", sa.Text(), server_default="[]", nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_roles")),
     )
+    op.create_table(
+        "search_entries",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("ref", sa.String(length=32), nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("words", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_search_entries")),
+    )
+    op.create_index("ix_search_entries_ref", "search_entries", ["ref"], unique=False)
+    create_search(op.get_bind())
     op.create_table(
         "sessions",
         sa.Column("hash", sa.String(length=64), nullable=False),
