@@ -33,6 +33,7 @@ from gateway.store.schema import (
     receipts,
     suspended,
     ticket_events,
+    ticket_field_values,
     ticket_tags,
     tickets,
 )
@@ -127,7 +128,7 @@ def _erase_rows(
     search_index.forget(connection, [*message_ids, *ticket_ids, *contact_ids])
     for table in (attachments, message_refs, outbox, attempts, receipts, dead_letters):
         connection.execute(delete(table).where(table.c.message_id.in_(message_ids)))
-    for table in (ticket_tags, ticket_events):
+    for table in (ticket_tags, ticket_events, ticket_field_values):
         connection.execute(delete(table).where(table.c.ticket_id.in_(ticket_ids)))
     connection.execute(delete(messages).where(messages.c.id.in_(message_ids)))
     connection.execute(delete(tickets).where(tickets.c.id.in_(ticket_ids)))

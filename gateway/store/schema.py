@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -364,6 +365,7 @@ tickets = Table(
     Index("ix_tickets_contact_id", "contact_id"),
     Index("ix_tickets_follow_up_of", "follow_up_of"),
     Index("ix_tickets_status_updated_at", "status", "updated_at"),
+    Index("ix_tickets_assignee_updated_at", "assignee", "updated_at"),
 )
 
 ticket_tags = Table(
@@ -372,6 +374,50 @@ ticket_tags = Table(
     _id("ticket_id", primary_key=True),
     Column("tag", String(255), primary_key=True),
     Index("ix_ticket_tags_tag", "tag"),
+)
+
+# What tickets have in their custom fields, to be asked by views; `tickets.fields` is what they really have.
+ticket_field_values = Table(
+    "ticket_field_values",
+    metadata,
+    _id("ticket_id", primary_key=True),
+    Column("name", String(64), primary_key=True),
+    _text("value", 255),
+    Column("number", Double),
+    Index("ix_ticket_field_values_name", "name", "value"),
+)
+
+ticket_fields = Table(
+    "ticket_fields",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    _text("title"),
+    _text("type", 12),  # text, number, date, checkbox, choice
+    _json("choices", "[]"),
+    Column("required", Boolean, nullable=False, server_default=text("false")),
+    Column("position", Integer, nullable=False, server_default="0"),
+)
+
+# Views that somebody keeps. `owner` is a user's or a key's id; `accounts` what the owner saw, empty: all.
+views = Table(
+    "views",
+    metadata,
+    _id(primary_key=True),
+    _text("title"),
+    _id("owner", nullable=False),
+    _text("owner_name"),
+    _text("sharing", 12),  # personal, group, everyone
+    _text("group_name"),
+    _json("accounts", "[]"),
+    _json("conditions"),
+    _text("sort_by", 16),
+    Column("descending", Boolean, nullable=False, server_default=text("true")),
+    _json("columns", "[]"),
+    Column("position", Integer, nullable=False, server_default="0"),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    Index("ix_views_owner", "owner"),
 )
 
 ticket_events = Table(

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from gateway.ids import new_id
-from gateway.store import search_index
+from gateway.store import search_index, ticket_fields
 from gateway.store.numbers import reserve
 from gateway.store.schema import ticket_events, ticket_tags, tickets
 from gateway.tickets import Actor, Entry, NoSuchTicket, Patch, changes
@@ -95,6 +95,8 @@ def change(
     connection.execute(update(tickets).where(tickets.c.id == ticket_id).values(**values))
     if "tags" in found:
         set_tags(connection, ticket_id, found["tags"][1])
+    if "fields" in found:
+        ticket_fields.set_values(connection, ticket_id, found["fields"][1])
     entries = [
         Entry(f"ticket.{name}_changed", actor, {"from": before, "to": after} | ({"why": note} if note else {}))
         for name, (before, after) in found.items()

@@ -67,7 +67,8 @@ class TicketFilter:
         return found
 
 
-def _tickets() -> Select[Any]:
+def tickets_with_names() -> Select[Any]:
+    """Tickets, each with the name of its contact."""
     return select(tickets, contacts.c.name.label("contact_name")).join_from(
         tickets, contacts, contacts.c.id == tickets.c.contact_id, isouter=True
     )
@@ -75,7 +76,7 @@ def _tickets() -> Select[Any]:
 
 def ticket_page(connection: Connection, wanted: TicketFilter, visible: Visible, limit: int, before: str | None) -> Rows:
     """Tickets, the newest first; `before` is the id of the last one of the page before."""
-    statement = _tickets().where(*wanted.conditions(visible)).order_by(tickets.c.id.desc()).limit(limit)
+    statement = tickets_with_names().where(*wanted.conditions(visible)).order_by(tickets.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(tickets.c.id < before)
     return connection.execute(statement).mappings().all()
@@ -86,7 +87,7 @@ def tickets_found(
 ) -> list[RowMapping]:
     """Tickets with the words of `wanted.text`, the newest first; `before` is the number of the last one of the page
     before."""
-    statement = _tickets().where(*wanted.conditions(visible)).order_by(tickets.c.number.desc())
+    statement = tickets_with_names().where(*wanted.conditions(visible)).order_by(tickets.c.number.desc())
     found: list[RowMapping] = []
     for numbers in Words(wanted.text, visible, wanted.region).ticket_numbers(connection, before):
         rows = statement.where(tickets.c.number.in_(numbers)).limit(limit - len(found))
@@ -98,7 +99,7 @@ def tickets_found(
 
 def ticket(connection: Connection, ticket_id: str, visible: Visible) -> RowMapping | None:
     """One ticket, or None."""
-    statement = _tickets().where(tickets.c.id == ticket_id, seen(tickets.c.account, visible))
+    statement = tickets_with_names().where(tickets.c.id == ticket_id, seen(tickets.c.account, visible))
     return connection.execute(statement).mappings().first()
 
 

@@ -13,14 +13,18 @@ from gateway.web.api import (
     queues,
     suppressions,
     suspended,
+    ticket_fields,
     tickets,
     unsubscribe,
     users,
+    views,
 )
 from gateway.web.routes import Route
 
 ROUTES: tuple[Route, ...] = (
     *tickets.ROUTES,
+    *views.ROUTES,
+    *ticket_fields.ROUTES,
     *messages.ROUTES,
     *contacts.ROUTES,
     *attributes.ROUTES,

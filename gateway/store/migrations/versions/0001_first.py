@@ -47,10 +47,13 @@ TABLES = (
     "suspended",
     "templates",
     "ticket_events",
+    "ticket_field_values",
+    "ticket_fields",
     "ticket_tags",
     "tickets",
     "uploads",
     "users",
+    "views",
 )
 
 
@@ -704,6 +707,25 @@ def upgrade() -> None:
         sa.UniqueConstraint("ticket_id", "sequence", name=op.f("uq_ticket_events_ticket_id_sequence")),
     )
     op.create_table(
+        "ticket_field_values",
+        sa.Column("ticket_id", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.String(length=255), server_default="", nullable=False),
+        sa.Column("number", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("ticket_id", "name", name=op.f("pk_ticket_field_values")),
+    )
+    op.create_index("ix_ticket_field_values_name", "ticket_field_values", ["name", "value"], unique=False)
+    op.create_table(
+        "ticket_fields",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("title", sa.Text(), server_default="", nullable=False),
+        sa.Column("type", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("choices", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("required", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("position", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_ticket_fields")),
+    )
+    op.create_table(
         "ticket_tags",
         sa.Column("ticket_id", sa.String(length=32), nullable=False),
         sa.Column("tag", sa.String(length=255), nullable=False),
@@ -743,6 +765,7 @@ def upgrade() -> None:
     op.create_index("ix_tickets_contact_id", "tickets", ["contact_id"], unique=False)
     op.create_index("ix_tickets_conversation_id", "tickets", ["conversation_id", "id"], unique=False)
     op.create_index("ix_tickets_follow_up_of", "tickets", ["follow_up_of"], unique=False)
+    op.create_index("ix_tickets_assignee_updated_at", "tickets", ["assignee", "updated_at"], unique=False)
     op.create_index("ix_tickets_status_updated_at", "tickets", ["status", "updated_at"], unique=False)
     op.create_table(
         "uploads",
@@ -769,6 +792,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("email", name=op.f("uq_users_email")),
     )
+    op.create_table(
+        "views",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("title", sa.Text(), server_default="", nullable=False),
+        sa.Column("owner", sa.String(length=32), nullable=False),
+        sa.Column("owner_name", sa.Text(), server_default="", nullable=False),
+        sa.Column("sharing", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("group_name", sa.Text(), server_default="", nullable=False),
+        sa.Column("accounts", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("conditions", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("sort_by", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("descending", sa.Boolean(), server_default=sa.text("(true)"), nullable=False),
+        sa.Column("columns", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("position", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("active", sa.Boolean(), server_default=sa.text("(true)"), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_views")),
+    )
+    op.create_index("ix_views_owner", "views", ["owner"], unique=False)
 
 
 def downgrade() -> None:
