@@ -260,10 +260,11 @@ SEARCH_INDEX = "search_words"
 
 _VECTOR = "array_to_tsvector(string_to_array(btrim({}words), ' '))"
 _CREATE_SEARCH: dict[str, tuple[str, ...]] = {
-    # Words come folded and between spaces: the tokeniser "ascii" takes everything beyond ASCII as a letter.
+    # Words come folded and between spaces: the tokeniser "ascii" takes everything beyond ASCII as a letter. Beginnings
+    # of these lengths have lists of their own: the newest entries are read without gathering all.
     "sqlite": (
         "CREATE VIRTUAL TABLE search_words USING fts5(words, content = 'search_entries', content_rowid = 'id', "
-        "tokenize = 'ascii', detail = 'none', columnsize = 0)",
+        "tokenize = 'ascii', detail = 'none', columnsize = 0, prefix = '2 3 4 5 6')",
         "CREATE TRIGGER search_words_in AFTER INSERT ON search_entries BEGIN "
         "INSERT INTO search_words (rowid, words) VALUES (new.id, new.words); END",
         "CREATE TRIGGER search_words_out AFTER DELETE ON search_entries BEGIN "
@@ -271,6 +272,20 @@ _CREATE_SEARCH: dict[str, tuple[str, ...]] = {
     ),
     "postgresql": (f"CREATE INDEX search_words ON search_entries USING gin ({_VECTOR.format('')})",),
 }
+
+
+PREFIX_MAX = 6  # letters of a beginning the embedded store's index has lists for
+
+
+def too_long(connection: Connection, word: str) -> bool:
+    """Whether `entries_with` looks for a shorter beginning than this one: the caller must hold the words against it."""
+    return connection.dialect.name == "sqlite" and len(word) > PREFIX_MAX
+
+
+def by_row(connection: Connection, column: ColumnElement[str]) -> ColumnElement[str]:
+    """The column, to be looked at row by row: the embedded store, which knows no frequencies, would read by its index
+    everything that has one of several common values."""
+    return column.concat("") if connection.dialect.name == "sqlite" else column
 
 
 def create_search(connection: Connection) -> None:
@@ -297,7 +312,10 @@ def entries_with(
     """
     if connection.dialect.name == "sqlite":
         index = table(SEARCH_INDEX, column("rowid", BigInteger), column(SEARCH_INDEX, Text))
-        asked = _query(groups, '"{}"', "*", " AND ", " OR ")
+        short = [
+            [[(word[: PREFIX_MAX if more else None], more) for word, more in terms] for terms in g] for g in groups
+        ]
+        asked = _query(short, '"{}"', "*", " AND ", " OR ")
         return index, index.c.rowid, index.c.search_words.match(asked)
     entries = table("search_entries", column("id", BigInteger)).alias("found")
     asked = _query(groups, "'{}'", ":*", " & ", " | ")

@@ -8,16 +8,16 @@ the newest to the oldest and stop when there is enough, so that a common word co
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, exists, func, literal, or_, select
 
 from gateway import words
-from gateway.store.dialect import entries_with
+from gateway.store.dialect import entries_with, too_long
 from gateway.store.schema import contact_values, contacts, identities, messages, search_entries, tickets
-from gateway.store.search_index import BITS, PEOPLE, ticket_number
+from gateway.store.search_index import BITS, PEOPLE
 from gateway.words import phone_forms
 
 Visible = Collection[str] | None
@@ -50,6 +50,25 @@ def any_of(column: ColumnElement[str], statements: Iterable[Select[Any]]) -> Col
 # --- by words ---
 
 
+RARE = 2_000  # rows; what has more is asked for row by row
+
+
+def is_rare(connection: Connection, statement: Select[Any]) -> bool:
+    """Whether a statement finds so little that it is best done first."""
+    some = statement.limit(RARE + 1).subquery()
+    return int(connection.execute(select(func.count()).select_from(some)).scalar_one()) <= RARE
+
+
+def _of_ticket(entry_id: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
+    """Whether an entry is the ticket's, said so that either side may be looked up by the other."""
+    number = tickets.c.number
+    return (
+        number == entry_id.op(">>")(BITS),
+        entry_id >= number.op("<<")(BITS),
+        entry_id < (number + 1).op("<<")(BITS),
+    )
+
+
 class Words:
     """What was typed, ready to be looked for. `visible` restricts to accounts; None: all of them."""
 
@@ -65,33 +84,47 @@ class Words:
         groups = [[[(t.word, t.prefix) for t in terms] for terms in group] for group in self._question.groups]
         index, entry_id, matches = entries_with(connection, groups)
         conditions = [matches, entry_id >= first, entry_id < before]
+        long = [
+            or_(*(self._as_typed(connection, terms) for terms in group))
+            for group in self._question.groups
+            if any(t.prefix and too_long(connection, t.word) for terms in group for t in terms)
+        ]
         phrases = [search_entries.c.words.contains(phrase, autoescape=True) for phrase in self._question.phrases]
-        if whose or phrases or self._visible is not None:
+        if whose or phrases or long or self._visible is not None:
             source = index.join(search_entries, search_entries.c.id == entry_id)
             hidden = [] if self._visible is None else [search_entries.c.account.in_(["", *self._visible])]
-            return source, entry_id, [*conditions, *phrases, *hidden]
+            return source, entry_id, [*conditions, *phrases, *long, *hidden]
         return index, entry_id, conditions
+
+    def _as_typed(self, connection: Connection, terms: Sequence[words.Term]) -> ColumnElement[bool]:
+        said = search_entries.c.words
+        return and_(*(said.contains(f" {term.word}{'' if term.prefix else ' '}", autoescape=True) for term in terms))
 
     def ticket_condition(self, connection: Connection) -> ColumnElement[bool]:
         """Whether a ticket is found, as a condition beside others."""
         if self._question is None:
             return literal(False)
         source, entry_id, conditions = self._entries(connection, 0, PEOPLE)
-        return tickets.c.number.in_(select(entry_id.op(">>")(BITS)).select_from(source).where(*conditions))
+        if is_rare(connection, select(entry_id).select_from(source).where(*conditions)):
+            return tickets.c.number.in_(select(entry_id.op(">>")(BITS)).select_from(source).where(*conditions))
+        return exists(select(entry_id).select_from(source).where(*conditions, *_of_ticket(entry_id)))
 
-    def ticket_numbers(self, connection: Connection, before: int | None = None) -> Iterator[list[int]]:
-        """Numbers of tickets below `before` that are found, the newest first, in growing portions."""
+    def ticket_numbers(
+        self, connection: Connection, also: Sequence[ColumnElement[bool]], before: int | None = None
+    ) -> Iterator[int]:
+        """Numbers of tickets below `before` that are found and fit what is wanted `also`, the newest first."""
         end, size = PEOPLE if before is None else before << BITS, PORTION
         while self._question is not None and end > 0:
             source, entry_id, conditions = self._entries(connection, 0, end)
-            statement = select(entry_id).select_from(source).where(*conditions).order_by(entry_id.desc()).limit(size)
-            found = list(connection.execute(statement).scalars())
-            numbers = list(dict.fromkeys(ticket_number(one) for one in found))
-            if numbers:
-                yield numbers
+            joined = source.join(tickets, and_(*_of_ticket(entry_id))).outerjoin(
+                contacts, contacts.c.id == tickets.c.contact_id
+            )
+            statement = select(tickets.c.number).select_from(joined).where(*conditions, *also)
+            found = list(connection.execute(statement.order_by(entry_id.desc()).limit(size)).scalars())
+            yield from dict.fromkeys(found)
             if len(found) < size:
                 return
-            end, size = numbers[-1] << BITS, min(size * 4, PORTION_MAX)
+            end = found[-1] << BITS
 
     def contact_ids(self, connection: Connection, before: int | None = None) -> Iterator[list[tuple[int, str]]]:
         """(place, contact) of who is found, in growing portions behind `before`: first whom the words describe, then

@@ -6,11 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, exists, func, literal, or_, select
 
 from gateway.conditions import CUSTOM, ME, MINE, NONE, PRIORITIES, Test, Tests, since
+from gateway.store.dialect import by_row
 from gateway.store.schema import contacts, ticket_field_values, ticket_tags, tickets
-from gateway.store.search import Visible, Words, seen
+from gateway.store.search import Visible, Words, is_rare, seen
 from gateway.store.views import tickets_with_names
 from gateway.tickets import STATUSES
 
@@ -41,11 +42,12 @@ def where(connection: Connection, tests: Tests, viewer: Viewer) -> list[ColumnEl
 
 def _condition(connection: Connection, test: Test, viewer: Viewer) -> ColumnElement[bool]:
     if test.field.startswith(CUSTOM):
-        return _custom(test)
+        return _custom(connection, test)
     values = list(test.values)
     match test.kind:
         case "tags":
-            having = tickets.c.id.in_(select(ticket_tags.c.ticket_id).where(ticket_tags.c.tag.in_(values)))
+            tagged = select(ticket_tags.c.ticket_id).where(ticket_tags.c.tag.in_(values))
+            having = _among(connection, ticket_tags.c.ticket_id, tagged)
             return having if test.operator == "has" else ~having
         case "moment":
             return _moment(tickets.c[test.field], test.operator, values[0], viewer.now)
@@ -74,6 +76,11 @@ def _condition(connection: Connection, test: Test, viewer: Viewer) -> ColumnElem
                 for value in values
                 for name in (viewer.groups if value == MINE else ("",) if value == NONE else (value,))
             ]
+        case "choice" if test.field == "status" and (len(values) > 1 or test.operator == "is_not"):
+            plain = _equals(tickets.c.status, test.operator, values)
+            if not is_rare(connection, select(tickets.c.status).where(plain)):
+                return _equals(by_row(connection, tickets.c.status), test.operator, values)
+            return plain
         case _:
             pass
     return _equals(_COLUMN.get(test.field, tickets.c.get(test.field)), test.operator, values)
@@ -100,16 +107,24 @@ def _moment(column: Any, operator: str, value: Any, now: int) -> ColumnElement[b
     return found
 
 
-def _custom(test: Test) -> ColumnElement[bool]:
+def _among(connection: Connection, owner: Any, statement: Select[Any]) -> ColumnElement[bool]:
+    """Whether the ticket is among those a statement finds by the column `owner`: a short list is made first, a long one
+    is asked ticket by ticket."""
+    if is_rare(connection, statement):
+        return tickets.c.id.in_(statement)
+    return exists(statement.where(owner == tickets.c.id))
+
+
+def _custom(connection: Connection, test: Test) -> ColumnElement[bool]:
     """A custom field. One that is not set is not this or that, and a box that was never ticked is not ticked."""
     name, value = test.field.removeprefix(CUSTOM), test.values[0]
     row = ticket_field_values.c
     having = select(row.ticket_id).where(row.name == name)
     if test.operator == "is_set":
-        found = tickets.c.id.in_(having)
+        found = _among(connection, row.ticket_id, having)
         return found if value else ~found
     if test.kind == "checkbox":
-        found = tickets.c.id.in_(having.where(row.value == "true"))
+        found = _among(connection, row.ticket_id, having.where(row.value == "true"))
         return found if value else ~found
     if test.kind in ("number", "date"):
         number = row.number
@@ -117,9 +132,9 @@ def _custom(test: Test) -> ColumnElement[bool]:
             "is": number == value, "is_not": number == value, "at_least": number >= value, "at_most": number <= value,
             "before": number < value, "after": number > value,
         }[test.operator]  # fmt: skip
-        found = tickets.c.id.in_(having.where(fits))
+        found = _among(connection, row.ticket_id, having.where(fits))
         return ~found if test.operator == "is_not" else found
-    found = tickets.c.id.in_(having.where(row.value.in_([text[:255] for text in test.values])))
+    found = _among(connection, row.ticket_id, having.where(row.value.in_([text[:255] for text in test.values])))
     return found if test.operator in ("is", "in") else ~found
 
 

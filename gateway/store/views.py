@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,14 +88,10 @@ def tickets_found(
 ) -> list[RowMapping]:
     """Tickets with the words of `wanted.text`, the newest first; `before` is the number of the last one of the page
     before."""
-    statement = tickets_with_names().where(*wanted.conditions(visible)).order_by(tickets.c.number.desc())
-    found: list[RowMapping] = []
-    for numbers in Words(wanted.text, visible, wanted.region).ticket_numbers(connection, before):
-        rows = statement.where(tickets.c.number.in_(numbers)).limit(limit - len(found))
-        found += connection.execute(rows).mappings()
-        if len(found) >= limit:
-            break
-    return found
+    found = Words(wanted.text, visible, wanted.region).ticket_numbers(connection, wanted.conditions(visible), before)
+    numbers = list(itertools.islice(found, limit))
+    statement = tickets_with_names().where(tickets.c.number.in_(numbers)).order_by(tickets.c.number.desc())
+    return list(connection.execute(statement).mappings())
 
 
 def ticket(connection: Connection, ticket_id: str, visible: Visible) -> RowMapping | None:
