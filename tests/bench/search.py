@@ -1,7 +1,8 @@
 """Search and views with many people and messages in the embedded store: how long the slowest one in twenty takes.
 
 The store is filled by bulk statements with what the gateway would have written: contacts with a name, a phone number
-and a city, one ticket each, five messages on it in four languages. Half of the tickets are done, one in ten has somebody.
+and a city, one ticket each, five messages on it in four languages. Most tickets are done, one in ten has somebody.
+Beside each figure stands what the processor was busy for: the machine may have other work.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def fill(directory: Path, contacts: int, now: int) -> None:
     _add(connection, "contacts", "id, name, created_at, last_seen_at", (
         (_id("1", n), f"{NAMES[n % 10]} {n}", first + n, first + n) for n in numbers))  # fmt: skip
     _add(connection, "identities", "id, contact_id, channel, account, external_id, name, created_at", (
-        (_id("2", n), _id("1", n), "whatsapp", "wa", _phone(n), f"{NAMES[n % 10]} {n}", first + n) for n in numbers))  # fmt: skip
+        (_id("2", n), _id("1", n), "whatsapp", "wa", _phone(n), f"{NAMES[n % 10]} {n}", first + n)
+        for n in numbers
+    ))  # fmt: skip
     _add(
         connection, "tickets",
         "id, number, conversation_id, contact_id, identity_id, channel, account, subject, status, priority, via, "
@@ -194,18 +197,29 @@ async def run(plan: Plan, directory: Path) -> Report:
     filled = time.monotonic() - started
     database = Database(dialect.url_of("", str(directory / STORE)))
     asked = questions(contacts, now)
-    took: dict[str, list[float]] = {name: [] for name in asked}
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in asked}
     found: dict[str, int] = {}
     order = [name for name in asked for _ in range(20)]
     plan.order.shuffle(order)
+
+    def timed(ask: Callable[[Connection], int]) -> Callable[[Connection], tuple[int, float]]:
+        def job(connection: Connection) -> tuple[int, float]:
+            busy = time.thread_time()
+            return ask(connection), (time.thread_time() - busy) * 1000
+
+        return job
+
     for name in [*asked, *order]:  # the first round warms up
         begun = time.perf_counter()
-        found[name] = await database.read(asked[name])
-        took[name].append((time.perf_counter() - begun) * 1000)
+        found[name], busy = await database.read(timed(asked[name]))
+        took[name].append(((time.perf_counter() - begun) * 1000, busy))
     await database.stop()
     report = Report(f"search and views at {contacts:,} contacts and {contacts * MESSAGES_EACH:,} messages, p95 in ms")
-    p95 = {name: sorted(times[1:])[-2] for name, times in took.items()}
-    report.rows = [Row(name, "", [p95[name]], f"<= {TARGET_MS:.0f}", unit=" ms") for name in asked]
+    p95 = {name: sorted(times[1:])[-2][0] for name, times in took.items()}
+    busy_of = {name: sorted(busy for _, busy in times[1:])[-2] for name, times in took.items()}
+    report.rows = [
+        Row(name, f"busy {busy_of[name]:.0f} ms", [p95[name]], f"<= {TARGET_MS:.0f}", unit=" ms") for name in asked
+    ]
     nothing = [name for name, count in found.items() if not count and "never meet" not in name]
     slow = [name for name, value in p95.items() if value > TARGET_MS]
     report.notes = [
