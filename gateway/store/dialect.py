@@ -279,7 +279,12 @@ PREFIX_MAX = 6  # letters of a beginning the embedded store's index has lists fo
 
 def too_long(connection: Connection, word: str) -> bool:
     """Whether `entries_with` looks for a shorter beginning than this one: the caller must hold the words against it."""
-    return connection.dialect.name == "sqlite" and len(word) > PREFIX_MAX
+    return connection.dialect.name == "sqlite" and word != _beginning(word)
+
+
+def _beginning(word: str) -> str:
+    """What the embedded store looks for in place of a long beginning. Long numbers are rare enough as they are."""
+    return word if word.isdigit() else word[:PREFIX_MAX]
 
 
 def by_row(connection: Connection, column: ColumnElement[str]) -> ColumnElement[str]:
@@ -312,9 +317,7 @@ def entries_with(
     """
     if connection.dialect.name == "sqlite":
         index = table(SEARCH_INDEX, column("rowid", BigInteger), column(SEARCH_INDEX, Text))
-        short = [
-            [[(word[: PREFIX_MAX if more else None], more) for word, more in terms] for terms in g] for g in groups
-        ]
+        short = [[[(_beginning(word) if more else word, more) for word, more in terms] for terms in g] for g in groups]
         asked = _query(short, '"{}"', "*", " AND ", " OR ")
         return index, index.c.rowid, index.c.search_words.match(asked)
     entries = table("search_entries", column("id", BigInteger)).alias("found")

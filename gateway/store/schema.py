@@ -366,6 +366,7 @@ tickets = Table(
     Index("ix_tickets_follow_up_of", "follow_up_of"),
     Index("ix_tickets_status_updated_at", "status", "updated_at"),
     Index("ix_tickets_assignee_updated_at", "assignee", "updated_at"),
+    Index("ix_tickets_priority", "priority", "id"),
     Index("ix_tickets_updated_at", "updated_at"),
 )
 

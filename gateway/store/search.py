@@ -109,6 +109,20 @@ class Words:
             return tickets.c.number.in_(select(entry_id.op(">>")(BITS)).select_from(source).where(*conditions))
         return exists(select(entry_id).select_from(source).where(*conditions, *_of_ticket(entry_id)))
 
+    def numbers_of_few(
+        self, connection: Connection, also: Sequence[ColumnElement[bool]], before: int | None
+    ) -> list[int]:
+        """The same as `ticket_numbers` where what is wanted `also` are few tickets: these are looked at one by one."""
+        if self._question is None:
+            return []
+        source, entry_id, conditions = self._entries(connection, 0, PEOPLE)
+        said = exists(select(entry_id).select_from(source).where(*conditions, *_of_ticket(entry_id)))
+        joined = tickets.outerjoin(contacts, contacts.c.id == tickets.c.contact_id)
+        statement = select(tickets.c.number).select_from(joined).where(*also, said).order_by(tickets.c.number.desc())
+        if before is not None:
+            statement = statement.where(tickets.c.number < before)
+        return list(connection.execute(statement).scalars())
+
     def ticket_numbers(
         self, connection: Connection, also: Sequence[ColumnElement[bool]], before: int | None = None
     ) -> Iterator[int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, literal, or_, select
 
 from gateway.conditions import CUSTOM, ME, MINE, NONE, PRIORITIES, Test, Tests, since
 from gateway.store.dialect import by_row
@@ -141,16 +141,14 @@ def _custom(connection: Connection, test: Test) -> ColumnElement[bool]:
 # --- pages ---
 
 
-def _rank(column: Any, order: Collection[str]) -> ColumnElement[int]:
-    return case({name: place for place, name in enumerate(order)}, value=column, else_=len(order))
-
-
 _SORTS: dict[str, ColumnElement[int]] = {
     "created_at": tickets.c.number,  # numbers are given in the order tickets are made
     "updated_at": tickets.c.updated_at,
     "solved_at": func.coalesce(tickets.c.solved_at, 0),
-    "status": _rank(tickets.c.status, STATUSES),
-    "priority": _rank(tickets.c.priority, PRIORITIES),
+}
+_RANKS: dict[str, tuple[ColumnElement[str], tuple[str, ...]]] = {
+    "status": (tickets.c.status, STATUSES),
+    "priority": (tickets.c.priority, PRIORITIES),
 }
 
 
@@ -160,22 +158,39 @@ def page(
 ) -> list[tuple[int, RowMapping]]:  # fmt: skip
     """Tickets in the view's order, each with its place in it; `after` is (place, id) of the last one before. Those in
     the same place stand by their ids."""
-    place = _SORTS[sort]
+    if sort not in _RANKS:
+        return _sorted(connection, conditions, _SORTS[sort], descending, limit, after)
+    column, order = _RANKS[sort]
+    found: list[tuple[int, RowMapping]] = []
+    for rank in sorted(range(len(order)), reverse=descending):  # rank by rank: nothing has to be sorted
+        if after is not None and (rank > after[0] if descending else rank < after[0]):
+            continue
+        behind = after[1] if after is not None and rank == after[0] else None
+        statement = tickets_with_names().where(*conditions, column == order[rank])
+        statement = statement.order_by(tickets.c.id.desc() if descending else tickets.c.id)
+        if behind is not None:
+            statement = statement.where(tickets.c.id < behind if descending else tickets.c.id > behind)
+        found += [(rank, row) for row in connection.execute(statement.limit(limit - len(found))).mappings()]
+        if len(found) >= limit:
+            break
+    return found
+
+
+def _sorted(
+    connection: Connection, conditions: Sequence[ColumnElement[bool]], place: ColumnElement[int], descending: bool,
+    limit: int, after: tuple[int, str] | None,
+) -> list[tuple[int, RowMapping]]:  # fmt: skip
     statement = tickets_with_names().add_columns(place.label("place")).where(*conditions)
     if descending:
         statement = statement.order_by(place.desc(), tickets.c.id.desc())
     else:
         statement = statement.order_by(place, tickets.c.id)
     if after is not None:
-        moment = literal(after[0])
-        if descending:
-            statement = statement.where(
-                place <= moment, or_(place < moment, and_(place == moment, tickets.c.id < after[1]))
-            )
-        else:
-            statement = statement.where(
-                place >= moment, or_(place > moment, and_(place == moment, tickets.c.id > after[1]))
-            )
+        moment, own = literal(after[0]), tickets.c.id
+        beyond, same = (place < moment, own < after[1]) if descending else (place > moment, own > after[1])
+        statement = statement.where(
+            place <= moment if descending else place >= moment, or_(beyond, and_(place == moment, same))
+        )
     return [(row["place"], row) for row in connection.execute(statement.limit(limit)).mappings()]
 
 

@@ -88,8 +88,11 @@ def tickets_found(
 ) -> list[RowMapping]:
     """Tickets with the words of `wanted.text`, the newest first; `before` is the number of the last one of the page
     before."""
-    found = Words(wanted.text, visible, wanted.region).ticket_numbers(connection, wanted.conditions(visible), before)
-    numbers = list(itertools.islice(found, limit))
+    asked, also = Words(wanted.text, visible, wanted.region), wanted.conditions(visible)
+    if wanted.contact:
+        numbers = asked.numbers_of_few(connection, also, before)[:limit]
+    else:
+        numbers = list(itertools.islice(asked.ticket_numbers(connection, also, before), limit))
     statement = tickets_with_names().where(tickets.c.number.in_(numbers)).order_by(tickets.c.number.desc())
     return list(connection.execute(statement).mappings())
 

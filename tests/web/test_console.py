@@ -175,7 +175,7 @@ async def test_properties_are_edited_and_a_lost_race_is_told(gateway: Gateway, p
     await page.goto(f"{gateway.base}/#key={gateway.key}")
     await page.locator(f"[data-ticket='{ticket['id']}']").click()
     path = f"{V1}/tickets/{ticket['id']}"
-    await page.get_by_label("Status", exact=True).select_option("pending")
+    await page.locator("#properties [name=status]").select_option("pending")
     await expect(page.locator("#thread")).to_contain_text("new → pending")
     await page.get_by_label("Priority").select_option("urgent")
     await expect(page.locator("#facts")).to_contain_text("urgent")

@@ -767,6 +767,7 @@ def upgrade() -> None:
     op.create_index("ix_tickets_follow_up_of", "tickets", ["follow_up_of"], unique=False)
     op.create_index("ix_tickets_assignee_updated_at", "tickets", ["assignee", "updated_at"], unique=False)
     op.create_index("ix_tickets_status_updated_at", "tickets", ["status", "updated_at"], unique=False)
+    op.create_index("ix_tickets_priority", "tickets", ["priority", "id"], unique=False)
     op.create_index("ix_tickets_updated_at", "tickets", ["updated_at"], unique=False)
     op.create_table(
         "uploads",
