@@ -12,7 +12,19 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, exists, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 
 from gateway import words
 from gateway.store.dialect import entries_with, too_long
@@ -23,6 +35,7 @@ from gateway.words import phone_forms
 Visible = Collection[str] | None
 PORTION, PORTION_MAX = 200, 5_000  # entries read at a time
 LAST = 2**63 - 1
+_SHIFT = literal_column(str(BITS))
 
 
 def seen(column: ColumnElement[str], visible: Visible) -> ColumnElement[bool]:
@@ -63,9 +76,9 @@ def _of_ticket(entry_id: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
     """Whether an entry is the ticket's, said so that either side may be looked up by the other."""
     number = tickets.c.number
     return (
-        number == entry_id.op(">>")(BITS),
-        entry_id >= number.op("<<")(BITS),
-        entry_id < (number + 1).op("<<")(BITS),
+        number == entry_id.op(">>")(_SHIFT),
+        entry_id >= number.op("<<")(_SHIFT),
+        entry_id < (number + 1).op("<<")(_SHIFT),
     )
 
 
@@ -106,7 +119,7 @@ class Words:
             return literal(False)
         source, entry_id, conditions = self._entries(connection, 0, PEOPLE)
         if is_rare(connection, select(entry_id).select_from(source).where(*conditions)):
-            return tickets.c.number.in_(select(entry_id.op(">>")(BITS)).select_from(source).where(*conditions))
+            return tickets.c.number.in_(select(entry_id.op(">>")(_SHIFT)).select_from(source).where(*conditions))
         return exists(select(entry_id).select_from(source).where(*conditions, *_of_ticket(entry_id)))
 
     def numbers_of_few(
@@ -143,7 +156,7 @@ class Words:
     def contact_ids(self, connection: Connection, before: int | None = None) -> Iterator[list[tuple[int, str]]]:
         """(place, contact) of who is found, in growing portions behind `before`: first whom the words describe, then
         who wrote them; the newest first. Nobody comes twice."""
-        end, size = LAST if before is None else before, PORTION
+        end, size = LAST if before is None else before, PORTION // 4
         while self._question is not None and end > 0:
             people = end > PEOPLE
             first = PEOPLE if people else 0
