@@ -35,7 +35,7 @@ from gateway.words import phone_forms
 Visible = Collection[str] | None
 PORTION, PORTION_MAX = 200, 5_000  # entries read at a time
 LAST = 2**63 - 1
-_SHIFT = literal_column(str(BITS))
+_SHIFT: ColumnElement[int] = literal_column(str(BITS))
 
 
 def seen(column: ColumnElement[str], visible: Visible) -> ColumnElement[bool]:
