@@ -140,7 +140,7 @@ class Words:
         self, connection: Connection, also: Sequence[ColumnElement[bool]], before: int | None = None
     ) -> Iterator[int]:
         """Numbers of tickets below `before` that are found and fit what is wanted `also`, the newest first."""
-        end, size = PEOPLE if before is None else before << BITS, PORTION
+        end, size = PEOPLE if before is None else min(before, PEOPLE >> BITS) << BITS, PORTION
         while self._question is not None and end > 0:
             source, entry_id, conditions = self._entries(connection, 0, end)
             joined = source.join(tickets, and_(*_of_ticket(entry_id))).outerjoin(

@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select
 
 from gateway.control import rebuild_search
 from gateway.store.schema import search_entries
+from gateway.web import cursors
 from tests.web.conftest import Gateway
 
 V1 = "/api/v1"
@@ -99,6 +100,9 @@ async def test_who_is_described_comes_before_who_wrote_it_and_pages_follow(gatew
     for path in ("tickets", "contacts"):
         answer = await gateway.call("GET", f"{V1}/{path}", params={"q": "rose", "cursor": "abc"})
         assert (answer.status, answer.json["code"]) == (400, "invalid_cursor")
+        for beyond in (2**63 - 1, -(2**63)):  # one of ours in form, and of no place there is
+            page = await gateway.ok("GET", f"{V1}/{path}", params={"q": "rose", "cursor": cursors.make(beyond)})
+            assert (len(page["items"]) > 0) is (beyond > 0)
 
 
 async def test_a_merge_and_its_undoing_move_what_is_found(gateway: Gateway) -> None:
