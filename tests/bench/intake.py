@@ -116,7 +116,7 @@ class Size:
                 part = found[len(found) * batch // batches : len(found) * (batch + 1) // batches]
                 if part:
                     places = ",".join("?" * len(part[0]))
-                    target.executemany(f"INSERT INTO {name} VALUES ({places})", part)
+                    target.executemany(f"INSERT OR REPLACE INTO {name} VALUES ({places})", part)  # words are made anew
             target.execute("COMMIT")
         rate = self.messages / (time.perf_counter() - started)
         target.close()
