@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from config.follow_up import FollowUp
 from config.outbox import FallbackSettings, RuleTables
 from config.people import CrmSettings, VipSettings, read_crms
 from config.secret import Secret
@@ -76,6 +77,7 @@ class RetentionSettings:
 class TicketSettings:
     new_ticket_when_solved_for: float | None = None  # days; None: a solved ticket is always reopened
     close_solved_after: float | None = None  # days
+    follow_up: tuple[FollowUp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.settings import ConfigError
-from gateway import cli, cli_dead, cli_identities
+from gateway import cli, cli_contacts, cli_dead, cli_identities
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,8 +96,12 @@ def parser() -> argparse.ArgumentParser:
                 "--mode", choices=("each", "all"), default="each", help="each row for itself, or all or none"
             )
             sub.add_argument("--dry-run", action="store_true", help="only say what would become of each row")
-        sub.set_defaults(run=lambda parsed: asyncio_run(cli.contacts(parsed)), action=action)
+        sub.set_defaults(run=lambda parsed: asyncio_run(cli_contacts.run(parsed)), action=action)
         _config(sub)
+    search = commands.add_parser("search", help="the index of words").add_subparsers(required=True, metavar="ACTION")
+    rebuild = search.add_parser("rebuild", help="index tickets, messages and contacts anew; others go on working")
+    rebuild.set_defaults(run=lambda parsed: asyncio_run(cli.search(parsed)), action="rebuild")
+    _config(rebuild)
 
     dead = commands.add_parser("dead", help="dead letters").add_subparsers(required=True, metavar="ACTION")
     listed = dead.add_parser("list", help="list them, the oldest first")

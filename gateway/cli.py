@@ -29,7 +29,6 @@ from gateway.policies import described
 from gateway.scaffold import ScaffoldError, new_adapter
 from gateway.secret_key import secret_keys
 from gateway.store import dialect, migrate
-from gateway.transfer import format_of
 from outbox.rules import Rule, Spec, load_rules, specs
 
 EXAMPLE = Path(configuration.__file__).with_name("gateway.example.toml")
@@ -306,25 +305,6 @@ async def users(parsed: argparse.Namespace) -> int:
     return 0
 
 
-async def contacts(parsed: argparse.Namespace) -> int:
-    """Write contacts to a file, or take them from one; exit code 1 when a row was refused."""
-    path = parsed.file.resolve()
-    form = parsed.format or format_of(path.name)
-    if parsed.action == "export":
-        columns = [name.strip() for name in parsed.columns.split(",") if name.strip()]
-        await command(parsed.config, "contacts.export", {"path": str(path), "format": form, "columns": columns})
-        print(f"wrote {parsed.file}")
-        return 0
-    arguments = {"path": str(path), "format": form, "mode": parsed.mode, "dry_run": parsed.dry_run}
-    report = await command(parsed.config, "contacts.import", arguments)
-    for row in report["items"]:
-        if row["outcome"] == "refused":
-            print(f"row {row['row']}: {row['field']}: {row['reason']} ({row['code']})", file=sys.stderr)
-    counts = ", ".join(f"{report[name]} {name}" for name in ("created", "updated", "unchanged", "refused"))
-    print(f"{report['rows']} rows: {counts}" + ("" if report["applied"] else "; nothing was written"))
-    return 1 if report["refused"] else 0
-
-
 async def suspended(parsed: argparse.Namespace) -> int:
     """List, release or drop what was put aside."""
     chosen = {"cause": parsed.cause, "account": parsed.account}
@@ -375,6 +355,13 @@ def _suppression(entry: Mapping[str, Any]) -> str:
     until = rfc3339(entry["expires_at"]) or "for good"
     words = "  ".join(str(entry[name]) for name in ("id", "channel", "address", "scope", "reason"))
     return f"{words}  {until}  {entry['detail']}".rstrip()
+
+
+async def search(parsed: argparse.Namespace) -> int:
+    """Index everything anew that can be searched."""
+    found = await command(parsed.config, f"search.{parsed.action}", {})
+    print(", ".join(f"{count} {name}" for name, count in found.items()))
+    return 0
 
 
 async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str, Any]:

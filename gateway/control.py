@@ -20,7 +20,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from gateway import deadletters, identities, passwords, suppressions, transfer
+from gateway import deadletters, identities, passwords, reindexing, suppressions, transfer
 from gateway.core import Core
 from gateway.ids import micros
 from gateway.intake.worker import TOPIC
@@ -306,6 +306,11 @@ async def import_contacts(core: Core, arguments: Mapping[str, Any]) -> dict[str,
     return found
 
 
+async def rebuild_search(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Index every ticket, message and contact anew, a little at a time: others write in between."""
+    return dict(await reindexing.rebuild(core))
+
+
 COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
     "keys.create": create_key,
     "users.create": create_user,
@@ -329,6 +334,7 @@ COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]
     "suppressions.drop": drop_suppression,
     "identities.preview": preview_identities,
     "identities.apply": apply_identities,
+    "search.rebuild": rebuild_search,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable
 
@@ -11,7 +12,7 @@ from sqlalchemy import Connection
 from gateway.core import Core
 from gateway.ids import micros
 from gateway.intake import events as stage
-from gateway.store import erasure, merging
+from gateway.store import dialect, erasure, merging
 from gateway.store.erasure import Person, Receipt
 from normalizers.model import (
     Address,
@@ -109,5 +110,8 @@ async def erase(
             core.blobs.remove(path)
         except (OSError, ValueError) as error:
             log.error("contact.file_left", extra={"contact": contact_id, "error": type(error).__name__})
+    first = True
+    while await core.database.bulk(functools.partial(dialect.settle_words, first=first)):
+        first = False
     await core.database.scrub()
     return receipt

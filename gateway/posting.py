@@ -13,9 +13,11 @@ from gateway.core import Core
 from gateway.drafts import Draft, Place, Words, draft, place_of
 from gateway.ids import micros
 from gateway.requests import RequestError, Submitted
+from gateway.store import search_index, ticket_fields
 from gateway.store import tickets as ticket_store
 from gateway.store.enqueue import add_message, add_parts, message_row
 from gateway.store.facts import FactSource, subject_of_draft
+from gateway.ticket_fields import FieldError, check
 from gateway.tickets import Actor, Entry, Patch, TicketClosed
 from outbox.facts import NOWHERE, Facts
 from outbox.judge import Judgment, judge
@@ -58,6 +60,7 @@ def write(
     if note:
         row |= {"kind": "text", "html": made.message.html, "external_id": ""}
     add_message(connection, row, made.files)
+    search_index.add_messages(connection, [row], {ticket["id"]: (ticket["number"], ticket["sequence"] + 1)})
     details: dict[str, Any] = {"message_id": row["id"]}
     if not note:
         details["parts"] = len(add_parts(connection, core, made, judgment, now, bulk=words.purpose == "marketing"))
@@ -78,8 +81,13 @@ def set_status(
     wanted = status or ("open" if author.type == "agent" and not note and ticket["status"] == "new" else None)
     if wanted is None:
         return
+    patch = Patch(status=wanted)  # type: ignore[arg-type]
     try:
-        ticket_store.change(connection, ticket["id"], Patch(status=wanted), actor, now)  # type: ignore[arg-type]
+        check(ticket_fields.all_fields(connection), msgspec.json.decode(ticket["fields"]), patch)
+    except FieldError as error:
+        raise RequestError(422, error.code, error.detail, error.field) from None
+    try:
+        ticket_store.change(connection, ticket["id"], patch, actor, now)
     except TicketClosed:
         raise RequestError(409, "ticket_closed", "a closed ticket takes no further change", "status") from None
 

@@ -16,8 +16,8 @@ from gateway.ids import new_id
 from gateway.intake.ensure import ensure_identity
 from gateway.intake.worker import rules_of
 from gateway.requests import MessageRequest, RequestError
+from gateway.store import search_index, vip
 from gateway.store import tickets as ticket_store
-from gateway.store import vip
 from gateway.store.schema import contact_values, contacts, conversations, identities, tickets
 from gateway.store.tickets import to_json
 from gateway.tickets import Actor, Entry, channel_tags, subject_of
@@ -148,6 +148,7 @@ def _give_to(connection: Connection, identity: RowMapping, contact_id: str) -> N
         connection.execute(
             delete(contacts).where(contacts.c.id == made_for_it, contacts.c.created_at == identity["created_at"])
         )
+    search_index.reindex_contacts(connection, (contact_id, made_for_it))
 
 
 def _living(connection: Connection, contact_id: str) -> str:
@@ -267,6 +268,7 @@ def _create(
     ticket_store.set_tags(connection, ticket_id, tags)
     entry = Entry("ticket.created", actor, {"via": "api", "why": "a message of ours begins the conversation"})
     ticket_store.log(connection, ticket_id, [entry], now)
+    search_index.reindex_tickets(connection, [ticket_id])
     return ticket_id
 
 

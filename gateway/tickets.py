@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from config.follow_up import FollowUp
+
 Status = Literal["new", "open", "pending", "hold", "solved", "closed"]
 Priority = Literal["low", "normal", "high", "urgent"]
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -66,9 +68,11 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """When a customer's message goes where. Solved longer than `solved_for`: a new ticket instead of reopening."""
+    """When a customer's message goes where: the first of `rules` that fits. Where none does, one that comes to a ticket
+    solved longer than `solved_for` makes a new one instead of reopening it."""
 
     solved_for: timedelta | None = None
+    rules: tuple[FollowUp, ...] = ()
 
 
 class Filing(msgspec.Struct, frozen=True):
@@ -78,20 +82,51 @@ class Filing(msgspec.Struct, frozen=True):
     reason: str
 
 
-def file_message(status: str | None, solved_at: int | None, now: int, policy: Policy) -> Filing:
-    """Where a customer's message goes, given the newest ticket of its conversation (status None: there is none)."""
+def file_message(
+    status: str | None, since: int | None, now: int, policy: Policy, channel: str = "", account: str = ""
+) -> Filing:
+    """Where a customer's message goes, given the newest ticket of its conversation (status None: there is none).
+
+    `since` is the moment it was solved, or of its last change while it is not, in microseconds.
+    """
     if status is None:
         return Filing("create", "the conversation has no ticket")
     if status == "closed":
         return Filing("follow_up", "the ticket is closed")
+    age = timedelta(microseconds=now - (now if since is None else since))
+    for place, rule in enumerate(policy.rules, 1):
+        if _fits(rule, status, age, channel, account):
+            return Filing(_done(rule.action, status), _because(rule, place, status, age))
     if status == "solved":
-        age = timedelta(microseconds=now - (solved_at or now))
         if policy.solved_for is not None and age > policy.solved_for:
             return Filing("create", f"solved longer than {policy.solved_for.days} days")
         return Filing("reopen", "the customer answered a solved ticket")
     if status in ("pending", "hold"):
         return Filing("reopen", f"the customer answered a ticket that was {status}")
     return Filing("append", f"the conversation's ticket is {status}")
+
+
+def _fits(rule: FollowUp, status: str, age: timedelta, channel: str, account: str) -> bool:
+    return (
+        status in rule.status
+        and rule.channel in ("", channel)
+        and rule.account in ("", account)
+        and age >= timedelta(days=rule.older_than)
+    )
+
+
+def _done(action: Literal["reopen", "create", "append"], status: str) -> Literal["reopen", "create", "append"]:
+    return "append" if action == "reopen" and status in ("new", "open") else action
+
+
+def _because(rule: FollowUp, place: int, status: str, age: timedelta) -> str:
+    """Why a rule of the operator's decided, in a sentence."""
+    where = ", ".join(
+        f"{name} {value}" for name, value in (("channel", rule.channel), ("account", rule.account)) if value
+    )
+    since = f"{status} for {age.days} days" if age >= timedelta(days=1) else f"{status}"
+    limit = f", at least {rule.older_than:g} days" if rule.older_than else ""
+    return f"the ticket was {since}: follow_up rule {place} ({where or 'any channel'}{limit}) says {rule.action}"
 
 
 def subject_of(text: str, kind: str) -> str:

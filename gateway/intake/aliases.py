@@ -15,7 +15,8 @@ from gateway.ids import new_id
 from gateway.intake import people
 from gateway.intake.context import Context, Rules
 from gateway.intake.load import load_candidates, load_people
-from gateway.intake.save import save_people
+from gateway.intake.save_people import save_people
+from gateway.store import search_index
 from gateway.store.merging import record_merge
 from gateway.store.private_replies import link_private_answer
 from gateway.store.schema import addresses, conversations, identities, messages
@@ -57,7 +58,7 @@ def _link(
         people.join(ctx, identity, commenter)
     for merge in ctx.changes.merges:
         record_merge(connection, merge, now)
-    save_people(connection, snapshot, ctx.changes, now)
+    search_index.reindex_contacts(connection, save_people(connection, snapshot, ctx.changes, now))
     return identity.id, ctx.changes.live
 
 

@@ -8,8 +8,8 @@ from gateway.ids import new_id
 from gateway.intake.context import Context, Rules
 from gateway.intake.load import load_people
 from gateway.intake.people import resolve
-from gateway.intake.save import save_people
-from gateway.store import merging
+from gateway.intake.save_people import save_people
+from gateway.store import merging, search_index
 from normalizers.model import Person
 
 
@@ -24,5 +24,5 @@ def ensure_identity(connection: Connection, rules: Rules, channel: str, account:
     identity = resolve(ctx, person, channel, account, now)
     for merge in ctx.changes.merges:
         merging.record_merge(connection, merge, now)
-    save_people(connection, snapshot, ctx.changes, now)
+    search_index.reindex_contacts(connection, save_people(connection, snapshot, ctx.changes, now))
     return identity.id

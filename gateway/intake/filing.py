@@ -95,8 +95,8 @@ def ticket_for(
     newest = ctx.snapshot.tickets.get(conversation.id)
     if newest is not None and quiet:
         return newest, Filing("append", "shown, but moves nothing")
-    status, solved_at = (newest.status, newest.solved_at) if newest else (None, None)
-    filing = file_message(status, solved_at, now, ctx.rules.tickets)
+    status, since = (newest.status, newest.solved_at or newest.updated_at) if newest else (None, None)
+    filing = file_message(status, since, now, ctx.rules.tickets, event.channel, conversation.account)
     if newest is None or filing.action in ("create", "follow_up"):
         return _create(ctx, event, conversation, identity, newest, filing, actor), filing
     if filing.action == "reopen":
@@ -104,6 +104,8 @@ def ticket_for(
             Entry("ticket.status_changed", actor, {"from": newest.status, "to": "open", "why": filing.reason})
         )
         newest.status, newest.solved_at = "open", None
+    elif ctx.rules.tickets.rules:
+        newest.entries.append(Entry("ticket.kept_status", SYSTEM, {"status": newest.status, "why": filing.reason}))
     if newest.conversation_state != "replied":
         newest.conversation_state = "replied"
     newest.updated_via, newest.updated_at, newest.dirty = event.channel, now, True

@@ -91,10 +91,10 @@ def _refresh(identity: Identity, person: Person) -> None:
         value = getattr(person, name)
         if value and value != getattr(identity, name):
             setattr(identity, name, value)
-            identity.dirty = True
+            identity.dirty = identity.told = True
     if person.profile and any(identity.profile.get(key) != value for key, value in person.profile.items()):
         identity.profile = {**identity.profile, **person.profile}
-        identity.dirty = True
+        identity.dirty = identity.told = True
 
 
 def _attach(ctx: Context, identity: Identity, address: Address, channel: str, account: str, now: int) -> bool:

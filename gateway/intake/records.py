@@ -50,6 +50,7 @@ class Identity:
     private_reply_ticket: str | None = None
     new: bool = False
     dirty: bool = False
+    told: bool = False  # its name, handle or profile changed: it is found by other words now
     opened: bool = False  # something opened its window, or widened it: only then what it has used is written
 
 

@@ -6,22 +6,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, Update, bindparam, case, func, literal_column, select, text, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from gateway.ids import new_id
 from gateway.intake.context import Rules
-from gateway.intake.records import Changes, EventRow, Identity, Snapshot, Ticket
-from gateway.store import catalogue, erasure, merging, receipts, suppressions, suspended
-from gateway.store.attributes import learn_platform
-from gateway.store.dialect import among, insert_ignore, insert_many, run_many, upsert
+from gateway.intake.records import Changes, EventRow, Snapshot, Ticket
+from gateway.intake.save_people import columns_of, run_update, save_people
+from gateway.store import catalogue, erasure, merging, receipts, search_index, suppressions, suspended
+from gateway.store.dialect import among, insert_ignore, insert_many
 from gateway.store.private_replies import link_private_answer
 from gateway.store.redact import redact
 from gateway.store.schema import (
-    addresses,
     attachments,
-    conflicts,
-    contact_values,
-    contacts,
     conversations,
     dead_letters,
     deliveries,
@@ -50,149 +46,18 @@ def save(
         linked = snapshot.identities.get(merge.identity_id)
         if not merge.loser and linked is not None:
             merging.name_if_nameless(connection, merge.winner, linked.name or linked.handle)
-    save_people(connection, snapshot, changes, now)
+    counts = {ticket.id: ticket.sequence for ticket in snapshot.tickets.values()}
+    named = save_people(connection, snapshot, changes, now)
     _save_tickets(connection, snapshot, changes, now)
     _link_private_answers(connection, changes, now)
     _save_messages(connection, changes, now)
+    _index(connection, snapshot, changes, named, counts)
     _apply_receipts(connection, changes, rules, now)
     suspended.put_aside(connection, changes.suspended)
     suppressions.add(connection, changes.suppressions, now)
     _settle(connection, rows, changes, now, settled=settled)
     _wake_parked(connection, changes)
     erasure.forget(connection, changes.erased)
-
-
-def _update(connection: Connection, statement: Update, rows: Sequence[dict[str, Any]]) -> None:
-    """One of the prepared updates, for many rows."""
-    if rows:
-        run_many(connection, ("update", str(id(statement))), lambda: statement, rows)
-
-
-def _columns(record: Any, *names: str) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in names}
-
-
-# --- people ---
-
-_CONTACT = ("id", "name", "language", "vip", "created_at", "last_seen_at")
-_IDENTITY = (
-    "id", "contact_id", "channel", "account", "external_id", "name", "handle", "language", "state", "opened_at",
-    "window_used", "allowed_until", "last_inbound_at", "pinned", "created_at",
-)  # fmt: skip
-_ADDRESS = ("id", "identity_id", "channel", "account", "kind", "value", "scope", "evidence", "attested_at")
-_VALUE = ("id", "contact_id", "identity_id", "attribute", "value", "evidence", "at")
-
-_TOUCH_CONTACT = (
-    update(contacts)
-    .where(contacts.c.id == bindparam("key"))
-    .values(
-        last_seen_at=bindparam("seen"),
-        name=case((contacts.c.name == literal_column("''"), bindparam("called")), else_=contacts.c.name),
-    )
-)
-_UPDATE_IDENTITY = (
-    update(identities)
-    .where(identities.c.id == bindparam("key"))
-    .values(
-        {
-            name: bindparam(f"new_{name}")
-            for name in (
-                "contact_id", "name", "handle", "language", "profile", "state", "optouts", "opened_at",
-                "allowed_until", "last_inbound_at",
-            )
-        }
-        # sends count here too, at the same time: what they counted stays, unless the window was opened anew
-        | {"window_used": case(
-            (bindparam("opened", type_=Integer) == literal_column("1"), bindparam("new_window_used", type_=Integer)),
-            else_=identities.c.window_used,
-        )}
-    )
-)  # fmt: skip
-_MOVE_ADDRESS = (
-    update(addresses)
-    .where(addresses.c.id == bindparam("key"))
-    .values(identity_id=bindparam("owner"), evidence=bindparam("proof"), attested_at=bindparam("moment"))
-)
-
-
-def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, now: int) -> None:
-    """Write what was decided about identities and contacts."""
-    insert_many(connection, contacts, [_columns(contact, *_CONTACT) for contact in changes.contacts])
-    insert_many(connection, identities, [_identity_row(identity) for identity in changes.identities])
-    insert_many(connection, addresses, [_columns(address, *_ADDRESS) for address in changes.addresses])
-    _save_values(connection, snapshot, changes)
-    insert_ignore(connection, conflicts, changes.conflicts)
-    moved = [
-        {"key": row.id, "owner": row.identity_id, "proof": row.evidence, "moment": row.attested_at}
-        for row in changes.moved_addresses
-    ]
-    _update(connection, _MOVE_ADDRESS, moved)
-    seen = [
-        {"key": contact.id, "seen": contact.last_seen_at, "called": contact.name}
-        for contact in snapshot.contacts.values()
-        if contact.dirty and not contact.new
-    ]
-    _update(connection, _TOUCH_CONTACT, seen)
-    dirty = [identity for identity in snapshot.identities.values() if identity.dirty and not identity.new]
-    learn_platform(connection, _told(changes.identities, dirty))
-    _update(
-        connection,
-        _UPDATE_IDENTITY,
-        [
-            {
-                "key": identity.id,
-                "new_contact_id": identity.contact_id,
-                "new_name": identity.name,
-                "new_handle": identity.handle,
-                "new_language": identity.language,
-                "new_profile": to_json(identity.profile),
-                "new_state": identity.state,
-                "new_optouts": to_json(identity.optouts),
-                "new_opened_at": identity.opened_at,
-                "new_window_used": identity.window_used,
-                "opened": int(identity.opened),
-                "new_allowed_until": identity.allowed_until,
-                "new_last_inbound_at": identity.last_inbound_at,
-            }
-            for identity in dirty
-        ],
-    )
-
-
-def _save_values(connection: Connection, snapshot: Snapshot, changes: Changes) -> None:
-    """A value that was claimed and is attested now counts as attested; never the other way round."""
-    for identity_id, attribute, value in changes.doubted:
-        connection.execute(
-            update(contact_values)
-            .where(
-                contact_values.c.identity_id == identity_id,
-                contact_values.c.attribute == attribute,
-                contact_values.c.value == value,
-            )
-            .values(evidence="claimed")
-        )
-    better = [
-        value for value in changes.values
-        if value.evidence != "claimed" and not snapshot.identities[value.identity_id].new
-    ]  # fmt: skip
-    insert_ignore(connection, contact_values, [_columns(value, *_VALUE) for value in changes.values])
-    keys = ("attribute", "value", "contact_id", "identity_id")
-    upsert(connection, contact_values, [_columns(value, *_VALUE) for value in better], keys, ("evidence", "at"))
-
-
-def _told(*groups: Iterable[Identity]) -> Iterable[tuple[str, str]]:
-    """(name, channel) of the platform attributes these identities have."""
-    for identity in (identity for group in groups for identity in group):
-        yield from ((name, identity.channel) for name in identity.profile)
-        if identity.handle:
-            yield "handle", identity.channel
-
-
-def _identity_row(identity: Identity) -> dict[str, Any]:
-    return _columns(identity, *_IDENTITY) | {
-        "profile": to_json(identity.profile),
-        "optouts": to_json(identity.optouts),
-    }
 
 
 # --- conversations and tickets ---
@@ -227,7 +92,7 @@ def _save_tickets(connection: Connection, snapshot: Snapshot, changes: Changes, 
         connection,
         conversations,
         [
-            _columns(conversation, *_CONVERSATION) | {"participants": to_json(conversation.participants)}
+            columns_of(conversation, *_CONVERSATION) | {"participants": to_json(conversation.participants)}
             for conversation in changes.conversations
         ],
     )
@@ -240,7 +105,7 @@ def _save_tickets(connection: Connection, snapshot: Snapshot, changes: Changes, 
         for conversation in snapshot.conversations_by_id.values()
         if conversation.dirty and not conversation.new
     ]
-    _update(connection, _UPDATE_CONVERSATION, changed)
+    run_update(connection, _UPDATE_CONVERSATION, changed)
     if changes.tickets:
         first = next_numbers(connection, len(changes.tickets))
         for offset, ticket in enumerate(changes.tickets):
@@ -252,7 +117,7 @@ def _save_tickets(connection: Connection, snapshot: Snapshot, changes: Changes, 
         connection,
         tickets,
         [
-            _columns(ticket, *_TICKET) | {"tags": to_json(ticket.tags), "channel_info": to_json(ticket.channel_info)}
+            columns_of(ticket, *_TICKET) | {"tags": to_json(ticket.tags), "channel_info": to_json(ticket.channel_info)}
             for ticket in changes.tickets
         ],
     )
@@ -274,7 +139,7 @@ def _save_tickets(connection: Connection, snapshot: Snapshot, changes: Changes, 
         for ticket in touched.values()
         if not ticket.new and (ticket.dirty or ticket.entries)
     ]
-    _update(connection, _UPDATE_TICKET, dirty)
+    run_update(connection, _UPDATE_TICKET, dirty)
     insert_many(connection, ticket_events, log)
 
 
@@ -301,7 +166,7 @@ def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
     insert_many(connection, attachments, changes.attachments)
     insert_many(connection, lookups, changes.lookups)
     insert_ignore(connection, message_refs, changes.refs)
-    _update(
+    run_update(
         connection,
         _REACT,
         [{"message": message, "all_reactions": to_json(reactions)} for message, reactions in changes.reactions.items()],
@@ -339,6 +204,27 @@ def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now:
                 changes.outcomes[row.id] = ("parked", row.event.target or row.event.ours)
         changes.live += result.live
         changes.aliases += result.aliases
+
+
+def _index(
+    connection: Connection, snapshot: Snapshot, changes: Changes, named: set[str], counts: dict[str, int]
+) -> None:
+    """What was said and who said it, to be found by its words. `counts`: of each ticket's events before the batch."""
+    search_index.reindex_contacts(connection, named)
+    search_index.reindex_tickets(
+        connection, [ticket.id for ticket in changes.tickets if ticket.contact_id not in named]
+    )
+    places = {
+        ticket.id: (ticket.number, counts.get(ticket.id, 0) + 1)
+        for ticket in (*changes.tickets, *snapshot.tickets.values())
+    }
+    gone = {known.id for known, _ in changes.deletions}
+    said = [row for row in changes.messages if row["id"] not in gone]
+    search_index.add_messages(connection, [row for row in said if row["ticket_id"] in places], places)
+    again = [message_id for message_id, _ in changes.edits]
+    again += [row["id"] for row in said if row["ticket_id"] not in places]  # its ticket is not the newest any more
+    if again:
+        search_index.reindex_messages(connection, again)
 
 
 # --- outcomes ---

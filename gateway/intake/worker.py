@@ -69,7 +69,7 @@ def rules_of(core: Core) -> Rules:
         channel=core.accounts.channel,
         tokens=core.tokens,
         matching=settings.gateway.matching_attribute,
-        tickets=Policy(timedelta(days=days) if days is not None else None),
+        tickets=Policy(timedelta(days=days) if days is not None else None, settings.tickets.follow_up),
         vip=vip_policy(settings),
         region=lambda account: regions.get(account, settings.gateway.region),
         own_addresses=own,

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from config.people import CrmSettings
 from gateway.identity import normalise
 from gateway.ids import new_id
+from gateway.store import search_index
 from gateway.store.dialect import insert_ignore
 from gateway.store.people_errors import PeopleError
 from gateway.store.schema import attributes, contact_values, contacts, platform_attributes
@@ -184,6 +185,7 @@ def clear(connection: Connection, name: str, which: Callable[[Any], bool]) -> in
                 contact_values.c.contact_id.in_(gone),
             )
         )  # fmt: skip
+        search_index.reindex_contacts(connection, gone)
     return len(rows)
 
 

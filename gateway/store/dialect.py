@@ -12,24 +12,31 @@ from typing import Any
 import msgspec
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     ColumnElement,
     Connection,
     Dialect,
     Engine,
+    FromClause,
     Select,
     Table,
     Text,
     TypeDecorator,
     any_,
     bindparam,
+    cast,
+    column,
     create_engine,
     event,
     func,
     literal,
+    literal_column,
     select,
+    table,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.compiler import compiles
@@ -245,6 +252,107 @@ def _among_in_array(element: _Among, compiler: Any, **more: Any) -> str:
 def among_bound(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
     """As `among`, for a statement that is made once: its values are bound under `name` when it runs."""
     return _Among(column, bindparam(name, type_=_Names()))
+
+
+# --- words ---
+
+SEARCH_INDEX = "search_words"
+"""What makes words be found quickly: on SQLite an FTS5 table kept by triggers, on PostgreSQL an index."""
+
+_VECTOR = "array_to_tsvector(string_to_array(btrim({}words), ' '))"
+_CREATE_SEARCH: dict[str, tuple[str, ...]] = {
+    # Words come folded and between spaces: the tokeniser "ascii" takes everything beyond ASCII as a letter. Beginnings
+    # of these lengths have lists of their own: the newest entries are read without gathering all.
+    "sqlite": (
+        "CREATE VIRTUAL TABLE search_words USING fts5(words, content = 'search_entries', content_rowid = 'id', "
+        "tokenize = 'ascii', detail = 'none', columnsize = 0, prefix = '2 3 4 5 6')",
+        "CREATE TRIGGER search_words_in AFTER INSERT ON search_entries BEGIN "
+        "INSERT INTO search_words (rowid, words) VALUES (new.id, new.words); END",
+        "CREATE TRIGGER search_words_out AFTER DELETE ON search_entries BEGIN "
+        "INSERT INTO search_words (search_words, rowid, words) VALUES ('delete', old.id, old.words); END",
+    ),
+    "postgresql": (f"CREATE INDEX search_words ON search_entries USING gin ({_VECTOR.format('')})",),
+}
+
+
+PREFIX_MAX = 6  # letters of a beginning the embedded store's index has lists for
+
+
+def too_long(connection: Connection, word: str) -> bool:
+    """Whether `entries_with` looks for a shorter beginning than this one: the caller must hold the words against it."""
+    return connection.dialect.name == "sqlite" and word != _beginning(word)
+
+
+def _beginning(word: str) -> str:
+    """What the embedded store looks for in place of a long beginning. Long numbers are rare enough as they are."""
+    return word if word.isdigit() else word[:PREFIX_MAX]
+
+
+def by_row(connection: Connection, column: ColumnElement[str]) -> ColumnElement[str]:
+    """The column, to be looked at row by row: the embedded store, which knows no frequencies, would read by its index
+    everything that has one of several common values."""
+    return column.concat("") if connection.dialect.name == "sqlite" else column
+
+
+def create_search(connection: Connection) -> None:
+    """Make what finds the words of `search_entries`, which must be there."""
+    for statement in _CREATE_SEARCH[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
+def rebuild_search(connection: Connection) -> None:
+    """Make the index of words anew from `search_entries`. What was erased leaves no trace in it."""
+    again = {
+        "sqlite": "INSERT INTO search_words (search_words) VALUES ('rebuild')",
+        "postgresql": "REINDEX INDEX search_words",
+    }
+    connection.exec_driver_sql(again[connection.dialect.name])
+
+
+MERGED = 1000  # pages of the index of words that are worked over in one go
+
+
+def settle_words(connection: Connection, *, first: bool) -> bool:
+    """Work the words that are gone out of the index, a little at a time; whether there is more to do.
+
+    FTS5 only marks what is deleted until its parts are merged ("The 'merge' Command" of its documentation: once with a
+    negative number, then on until less than two rows change). PostgreSQL does it by itself (autovacuum).
+    """
+    if connection.dialect.name != "sqlite":
+        return False
+    driver: Any = connection.connection.driver_connection
+    before = driver.total_changes
+    pages = -MERGED if first else MERGED
+    connection.exec_driver_sql("INSERT INTO search_words (search_words, rank) VALUES ('merge', ?)", (pages,))
+    return bool(driver.total_changes - before >= 2)
+
+
+def entries_with(
+    connection: Connection, groups: Sequence[Sequence[Sequence[tuple[str, bool]]]]
+) -> tuple[FromClause, ColumnElement[int], ColumnElement[bool]]:
+    """Entries that have of every group one alternative, of an alternative every word; (word, whether it may go on).
+
+    What to select from, the entry's id in it, and the condition. Words are ours (`gateway.words`).
+    """
+    if connection.dialect.name == "sqlite":
+        index = table(SEARCH_INDEX, column("rowid", BigInteger), column(SEARCH_INDEX, Text))
+        short = [[[(_beginning(word) if more else word, more) for word, more in terms] for terms in g] for g in groups]
+        asked = _query(short, '"{}"', "*", " AND ", " OR ")
+        return index, index.c.rowid, index.c.search_words.match(asked)
+    entries = table("search_entries", column("id", BigInteger)).alias("found")
+    asked = _query(groups, "'{}'", ":*", " & ", " | ")
+    return (
+        entries,
+        entries.c.id,
+        literal_column(_VECTOR.format("found.")).op("@@", is_comparison=True)(cast(asked, TSQUERY)),
+    )
+
+
+def _query(groups: Sequence[Sequence[Sequence[tuple[str, bool]]]], word: str, more: str, both: str, either: str) -> str:
+    def one(terms: Sequence[tuple[str, bool]]) -> str:
+        return "(" + both.join(word.format(text) + (more if prefix else "") for text, prefix in terms) + ")"
+
+    return both.join("(" + either.join(one(terms) for terms in group) + ")" for group in groups)
 
 
 def for_claim(connection: Connection, statement: Select[Any]) -> Select[Any]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, update
 from config.people import CrmSettings
 from gateway.store import attributes as definitions
 from gateway.store import crm as crm_changes
-from gateway.store import merging, people, vip
+from gateway.store import merging, people, search_index, vip
 from gateway.store.linking import Linked
 from gateway.store.people_errors import PeopleError
 from gateway.store.schema import contacts
@@ -93,6 +93,7 @@ def edit_contact(
     crm_changes.note(connection, contact_id, changed, editing.crms, editing.crm, actor.name or actor.id, now)
     if changes.get("vip") and not row["vip"]:
         vip.became_vip(connection, contact_id, editing.vip, now)
+    search_index.reindex_contacts(connection, [contact_id])
     linked = people.match(connection, contact_id, new, matching, actor, now)
     for winner, _ in linked.merges:
         vip.merged(connection, winner, editing.vip, now)

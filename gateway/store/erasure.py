@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Table, delete, func, insert, or_, select, update
 
 from gateway.ids import new_id
-from gateway.store import merging, traces
+from gateway.store import merging, search_index, traces
 from gateway.store.dialect import among, insert_ignore
 from gateway.store.redact import without, without_naming
 from gateway.store.schema import (
@@ -42,6 +42,7 @@ from gateway.store.schema import (
     receipts,
     suspended,
     ticket_events,
+    ticket_field_values,
     ticket_tags,
     tickets,
     uploads,
@@ -295,11 +296,12 @@ def _erase_rows(connection: Connection, receipt: Receipt, who: Person) -> None:
         if ids:
             _remove(connection, receipt, table.name, table, among(connection, column, ids))
 
+    search_index.forget(connection, [*who.messages, *who.tickets, *who.contacts])
     remove(dead_letters, dead_letters.c.ref, _queued(connection, who))
     for table in (message_refs, lookups, outbox, attempts, receipts, dead_letters):
         remove(table, table.c.message_id, who.messages)
     traces.erase_among_others(connection, receipt, who)
-    for table in (ticket_tags, ticket_events):
+    for table in (ticket_tags, ticket_events, ticket_field_values):
         remove(table, table.c.ticket_id, who.tickets)
     remove(messages, messages.c.id, who.messages)
     remove(tickets, tickets.c.id, who.tickets)

@@ -13,6 +13,7 @@ from gateway.ids import micros, new_id
 from gateway.intake.context import Rules
 from gateway.intake.ensure import ensure_identity
 from gateway.intake.messages import as_json, attachment_rows
+from gateway.store import search_index
 from gateway.store import tickets as ticket_store
 from gateway.store.dialect import for_claim
 from gateway.store.schema import addresses, attachments, events, identities, lookups, messages, tickets
@@ -106,6 +107,8 @@ def complete(
         .where(tickets.c.id == row["ticket_id"], tickets.c.subject == subject_of(row["text"], row["kind"]))
         .values(subject=subject)
     )
+    search_index.reindex_tickets(connection, [row["ticket_id"]])
+    search_index.reindex_messages(connection, [row["id"]])
     data = {"message_id": row["id"], "kind": told.kind, "files": len(files)}
     ticket_store.log(connection, row["ticket_id"], [Entry("message.completed", _PLATFORM, data)], now)
     return {"ticket_id": row["ticket_id"], "message_id": row["id"], "contact_id": row["contact_id"]}

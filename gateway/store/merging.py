@@ -16,6 +16,7 @@ from sqlalchemy import Connection, RowMapping, and_, delete, insert, or_, select
 from gateway import carrying
 from gateway.carrying import HandSet, Portrait
 from gateway.ids import new_id
+from gateway.store import search_index
 from gateway.store.dialect import PEOPLE, exclusive, insert_ignore
 from gateway.store.people_errors import PeopleError as PeopleError  # for whoever knows it by this module
 from gateway.store.schema import conflicts, contact_values, contacts, identities, merges, messages, tickets
@@ -99,6 +100,8 @@ def record_merge(connection: Connection, merge: MergeLike, now: int, actor: str 
             loser_before=_json(before), gained=_json(gained), at=now,
         )
     )  # fmt: skip
+    if merge.loser:
+        search_index.reindex_contacts(connection, (merge.winner, merge.loser))
 
 
 def merge(connection: Connection, contact_id: str, into: str, actor: Actor, reason: str, now: int) -> None:
@@ -175,6 +178,7 @@ def unmerge(connection: Connection, contact_id: str, identity_id: str, actor: Ac
             reason="taken out by hand", actor=who, identities=to_json([identity_id]), at=now,
         )
     )  # fmt: skip
+    search_index.reindex_contacts(connection, (contact_id, target))
     return target
 
 

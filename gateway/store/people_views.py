@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, or_, select
 
 from gateway.store.schema import contact_values, contacts, deletions, identities, merges
-from gateway.store.search import Visible, attribute_equals, contacts_matching, seen
+from gateway.store.search import Visible, Words, attribute_equals, seen
 from gateway.store.views import Rows
 
 
 @dataclass(frozen=True, slots=True)
 class ContactFilter:
-    """Which contacts are wanted; what is empty does not matter."""
+    """Which contacts are wanted; what is empty does not matter. `text` is for `contacts_found`."""
 
     text: str = ""
     vip: bool | None = None
@@ -26,8 +26,6 @@ class ContactFilter:
         found = [contacts.c.deleted_at.is_(None), _live(), _visible(visible)]
         if self.vip is not None:
             found.append(contacts.c.vip.is_(self.vip))
-        if self.text:
-            found.append(contacts_matching(self.text, visible, self.region))
         found += [attribute_equals(name, value, visible, self.region) for name, value in self.attributes]
         return found
 
@@ -52,9 +50,25 @@ def contact_page(
 
 
 def contacts_after(connection: Connection, wanted: ContactFilter, visible: Visible, limit: int, after: str) -> Rows:
-    """Contacts, the oldest first; `after` is the id of the last one that is known already."""
+    """Contacts, the oldest first, whatever `text` says; `after` is the id of the last one that is known already."""
     statement = select(contacts).where(*wanted.conditions(visible), contacts.c.id > after)
     return connection.execute(statement.order_by(contacts.c.id).limit(limit)).mappings().all()
+
+
+def contacts_found(
+    connection: Connection, wanted: ContactFilter, visible: Visible, limit: int, before: int | None
+) -> list[tuple[int, RowMapping]]:
+    """Contacts the words of `wanted.text` describe, then those who wrote them, each with its place; `before` is the
+    place of the last one of the page before."""
+    statement = select(contacts).where(*wanted.conditions(visible))
+    found: list[tuple[int, RowMapping]] = []
+    for portion in Words(wanted.text, visible, wanted.region).contact_ids(connection, before):
+        ids = [contact_id for _, contact_id in portion]
+        rows = {row["id"]: row for row in connection.execute(statement.where(contacts.c.id.in_(ids))).mappings()}
+        found += [(place, rows[contact_id]) for place, contact_id in portion if contact_id in rows]
+        if len(found) >= limit:
+            break
+    return found[:limit]
 
 
 def contact(connection: Connection, contact_id: str, visible: Visible) -> RowMapping | None:

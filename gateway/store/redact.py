@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select, update
 
+from gateway.store import search_index
 from gateway.store.schema import attachments, deliveries, events, messages
 from normalizers._fields import NotWellFormed, load_json
 
@@ -36,6 +37,7 @@ def redact(connection: Connection, known: Known, at: int) -> None:
         .where(attachments.c.message_id == known.id)
         .values(state="deleted", url="", ref="", filename="", reason="deleted by its author")
     )
+    search_index.forget(connection, [known.id])
     if known.delivery_id:
         body = connection.execute(select(deliveries.c.body).where(deliveries.c.id == known.delivery_id)).scalar()
         if body is not None:

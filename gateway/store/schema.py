@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -19,8 +20,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     text,
 )
+
+from gateway.store.dialect import create_search
 
 metadata = MetaData(
     naming_convention={
@@ -403,6 +407,9 @@ tickets = Table(
     Index("ix_tickets_contact_id", "contact_id"),
     Index("ix_tickets_follow_up_of", "follow_up_of"),
     Index("ix_tickets_status_updated_at", "status", "updated_at"),
+    Index("ix_tickets_assignee_updated_at", "assignee", "updated_at"),
+    Index("ix_tickets_priority", "priority", "id"),
+    Index("ix_tickets_updated_at", "updated_at"),
 )
 
 ticket_tags = Table(
@@ -411,6 +418,50 @@ ticket_tags = Table(
     _id("ticket_id", primary_key=True),
     Column("tag", String(255), primary_key=True),
     Index("ix_ticket_tags_tag", "tag"),
+)
+
+# What tickets have in their custom fields, to be asked by views; `tickets.fields` is what they really have.
+ticket_field_values = Table(
+    "ticket_field_values",
+    metadata,
+    _id("ticket_id", primary_key=True),
+    Column("name", String(64), primary_key=True),
+    _text("value", 255),
+    Column("number", Double),
+    Index("ix_ticket_field_values_name", "name", "value"),
+)
+
+ticket_fields = Table(
+    "ticket_fields",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    _text("title"),
+    _text("type", 12),  # text, number, date, checkbox, choice
+    _json("choices", "[]"),
+    Column("required", Boolean, nullable=False, server_default=text("false")),
+    Column("position", Integer, nullable=False, server_default="0"),
+)
+
+# Views that somebody keeps. `owner` is a user's or a key's id; `accounts` what the owner saw, empty: all.
+views = Table(
+    "views",
+    metadata,
+    _id(primary_key=True),
+    _text("title"),
+    _id("owner", nullable=False),
+    _text("owner_name"),
+    _text("sharing", 12),  # personal, group, everyone
+    _text("group_name"),
+    _json("accounts", "[]"),
+    _json("conditions"),
+    _text("sort_by", 16),
+    Column("descending", Boolean, nullable=False, server_default=text("true")),
+    _json("columns", "[]"),
+    Column("position", Integer, nullable=False, server_default="0"),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    Index("ix_views_owner", "owner"),
 )
 
 ticket_events = Table(
@@ -846,6 +897,23 @@ sessions = Table(
     _moment("expires_at", nullable=False),
     Index("ix_sessions_user_id", "user_id"),
 )
+
+# --- search ---
+
+# What is found by words: of a ticket, its person and each of its messages one entry, of a contact one and one of each
+# identity. `id` sorts the newest ticket (contact) first; `ref` is whose words these are (a ticket's, message's or
+# contact's id); `account` who may find it, empty: whoever sees the contact. Entries are made and removed, never
+# changed.
+search_entries = Table(
+    "search_entries",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    _id("ref", nullable=False),
+    _text("account", 64),
+    _text("words"),
+    Index("ix_search_entries_ref", "ref"),
+)
+event.listen(search_entries, "after_create", lambda _table, connection, **_more: create_search(connection))
 
 uploads = Table(
     "uploads",

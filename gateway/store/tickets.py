@@ -9,8 +9,9 @@ import msgspec
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from gateway.ids import new_id
-from gateway.store.dialect import upsert
-from gateway.store.schema import counters, ticket_events, ticket_tags, tickets
+from gateway.store import search_index, ticket_fields
+from gateway.store.numbers import reserve
+from gateway.store.schema import ticket_events, ticket_tags, tickets
 from gateway.tickets import Actor, Entry, NoSuchTicket, Patch, changes
 
 _COLUMN = {"group": "group_name"}
@@ -30,17 +31,7 @@ def load(connection: Connection, ticket_id: str) -> RowMapping | None:
 
 def next_numbers(connection: Connection, count: int) -> int:
     """Reserve `count` ticket numbers in a row; the first of them."""
-    statement = (
-        update(counters)
-        .where(counters.c.name == "ticket")
-        .values(value=counters.c.value + count)
-        .returning(counters.c.value)
-    )
-    value = connection.execute(statement).scalar()
-    if value is None:
-        upsert(connection, counters, [{"name": "ticket", "value": 0}], ["name"], ["name"])
-        value = connection.execute(statement).scalar_one()
-    return int(value) - count + 1
+    return reserve(connection, "ticket", count)
 
 
 def log(connection: Connection, ticket_id: str, entries: Sequence[Entry], now: int) -> None:
@@ -104,11 +95,15 @@ def change(
     connection.execute(update(tickets).where(tickets.c.id == ticket_id).values(**values))
     if "tags" in found:
         set_tags(connection, ticket_id, found["tags"][1])
+    if "fields" in found:
+        ticket_fields.set_values(connection, ticket_id, found["fields"][1])
     entries = [
         Entry(f"ticket.{name}_changed", actor, {"from": before, "to": after} | ({"why": note} if note else {}))
         for name, (before, after) in found.items()
     ]
     log(connection, ticket_id, entries, now)
+    if not found.keys().isdisjoint(("subject", "tags", "fields")):
+        search_index.reindex_tickets(connection, [ticket_id])
     changed = load(connection, ticket_id)
     assert changed is not None
     return changed

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,14 +24,15 @@ from gateway.store.schema import (
     ticket_tags,
     tickets,
 )
-from gateway.store.search import Visible, seen, tickets_matching
+from gateway.store.search import Visible, Words, seen
 
 Rows = Sequence[RowMapping]
 
 
 @dataclass(frozen=True, slots=True)
 class TicketFilter:
-    """Which tickets are wanted; what is empty does not matter. `unassigned` beats `assignee`."""
+    """Which tickets are wanted; what is empty does not matter. `unassigned` beats `assignee`. What is said about `text`
+    is for `tickets_found`."""
 
     statuses: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
@@ -63,12 +65,11 @@ class TicketFilter:
             found.append(tickets.c.id.in_(select(ticket_tags.c.ticket_id).where(ticket_tags.c.tag == self.tag)))
         if self.vip is not None:
             found.append(contacts.c.vip.is_(self.vip))
-        if self.text:
-            found.append(tickets_matching(self.text, visible, self.region))
         return found
 
 
-def _tickets() -> Select[Any]:
+def tickets_with_names() -> Select[Any]:
+    """Tickets, each with the name of its contact."""
     return select(tickets, contacts.c.name.label("contact_name")).join_from(
         tickets, contacts, contacts.c.id == tickets.c.contact_id, isouter=True
     )
@@ -76,15 +77,29 @@ def _tickets() -> Select[Any]:
 
 def ticket_page(connection: Connection, wanted: TicketFilter, visible: Visible, limit: int, before: str | None) -> Rows:
     """Tickets, the newest first; `before` is the id of the last one of the page before."""
-    statement = _tickets().where(*wanted.conditions(visible)).order_by(tickets.c.id.desc()).limit(limit)
+    statement = tickets_with_names().where(*wanted.conditions(visible)).order_by(tickets.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(tickets.c.id < before)
     return connection.execute(statement).mappings().all()
 
 
+def tickets_found(
+    connection: Connection, wanted: TicketFilter, visible: Visible, limit: int, before: int | None
+) -> list[RowMapping]:
+    """Tickets with the words of `wanted.text`, the newest first; `before` is the number of the last one of the page
+    before."""
+    asked, also = Words(wanted.text, visible, wanted.region), wanted.conditions(visible)
+    if wanted.contact:
+        numbers = asked.numbers_of_few(connection, also, before)[:limit]
+    else:
+        numbers = list(itertools.islice(asked.ticket_numbers(connection, also, before), limit))
+    statement = tickets_with_names().where(tickets.c.number.in_(numbers)).order_by(tickets.c.number.desc())
+    return list(connection.execute(statement).mappings())
+
+
 def ticket(connection: Connection, ticket_id: str, visible: Visible) -> RowMapping | None:
     """One ticket, or None."""
-    statement = _tickets().where(tickets.c.id == ticket_id, seen(tickets.c.account, visible))
+    statement = tickets_with_names().where(tickets.c.id == ticket_id, seen(tickets.c.account, visible))
     return connection.execute(statement).mappings().first()
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 from gateway.core import Core
 from gateway.store import people_views as views
@@ -19,6 +19,8 @@ from gateway.web import types
 Format = Literal["csv", "jsonl"]
 PAGE = 500  # contacts read at a time
 BOM = "\ufeff"
+
+_Place = str | int | None  # a contact's id, or its place among those found by words
 
 
 def format_of(filename: str) -> Format:
@@ -49,24 +51,34 @@ async def contact_chunks(
     core: Core, wanted: views.ContactFilter, visible: Visible, columns: Sequence[Column], form: Format,
     *, bom: bool = False,
 ) -> AsyncIterator[bytes]:  # fmt: skip
-    """All contacts that pass the filter, the oldest first.
+    """All contacts that pass the filter, the oldest first; where words are wanted, in the order of the list.
 
     Each page is a short read of its own: a contact changed meanwhile appears as it was when its page was read.
     """
     head = (BOM if bom else "") + line_of(guarded(column.header) for column in columns)
     if form == "csv":
         yield head.encode()
-    write, after = csv_line if form == "csv" else json_line, ""
+    write = csv_line if form == "csv" else json_line
+    after: _Place = None
     while True:
-        last = after
 
-        def page(connection: Connection, last: str = last) -> list[types.Contact]:
-            rows = views.contacts_after(connection, wanted, visible, PAGE, last)
-            return contacts_of(connection, rows, visible, core.settings.crm)
+        def page(connection: Connection, after: _Place = after) -> tuple[list[types.Contact], _Place]:
+            rows, last = _next(connection, wanted, visible, after)
+            return contacts_of(connection, rows, visible, core.settings.crm), last
 
-        found = await core.database.read(page)
+        found, after = await core.database.read(page)
         if found:
             yield "".join(write(contact, columns) for contact in found).encode("utf-8", "replace")
         if len(found) < PAGE:
             return
-        after = found[-1].id
+
+
+def _next(
+    connection: Connection, wanted: views.ContactFilter, visible: Visible, after: _Place
+) -> tuple[Sequence[RowMapping], _Place]:
+    """The next page of rows, and where it ends."""
+    if wanted.text:
+        found = views.contacts_found(connection, wanted, visible, PAGE, after if isinstance(after, int) else None)
+        return [row for _, row in found], found[-1][0] if found else None
+    rows = views.contacts_after(connection, wanted, visible, PAGE, after if isinstance(after, str) else "")
+    return rows, rows[-1]["id"] if rows else None

@@ -12,11 +12,16 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from adapters import ErrorClass
-from gateway.web.types import Id
+from gateway.conditions import Conditions
+from gateway.tickets import Patch
+from gateway.web.types import Id, Moment
 
 
 class In(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Something the API takes."""
+
+
+Choices = Annotated[list[Annotated[str, Meta(min_length=1, max_length=200)]], Meta(max_length=500)]
 
 
 class InboundFrom(In):
@@ -73,6 +78,109 @@ class SuppressionRequest(In):
     expires_at: datetime | None = None
 
 
+class TicketPatch(Patch, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The changes of a ticket. With `safe_update` they are made only if it still is as of `updated_at`."""
+
+    safe_update: bool = False
+    updated_at: Moment | UnsetType = UNSET
+
+
+class BulkRequest(In):
+    """One change of many tickets: named by id, or those of a view, a hundred at a time."""
+
+    changes: Patch
+    ids: Annotated[list[Id], Meta(min_length=1, max_length=100)] | UnsetType = UNSET
+    view: Annotated[str, Meta(min_length=1, max_length=32)] | UnsetType = UNSET
+    cursor: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
+
+
+class Sort(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """The order of a view."""
+
+    by: Literal["created_at", "updated_at", "solved_at", "status", "priority"] = "updated_at"
+    descending: bool = True
+
+
+ViewTitle = Annotated[str, Meta(min_length=1, max_length=100)]
+ViewColumns = Annotated[
+    list[
+        Literal[
+            "number",
+            "subject",
+            "status",
+            "priority",
+            "channel",
+            "account",
+            "via",
+            "contact",
+            "assignee",
+            "group",
+            "tags",
+            "conversation_state",
+            "created_at",
+            "updated_at",
+        ]
+    ],
+    Meta(min_length=1, max_length=14),
+]
+Sharing = Literal["personal", "group", "everyone"]
+STANDARD_COLUMNS: list[Any] = ["number", "subject", "status", "channel", "contact", "updated_at"]
+
+
+class ViewRequest(In):
+    """A new view. It is personal unless shared with a group or with everyone."""
+
+    title: ViewTitle
+    conditions: Conditions
+    sort: Sort = Sort()
+    columns: ViewColumns = msgspec.field(default_factory=lambda: list(STANDARD_COLUMNS))
+    sharing: Sharing = "personal"
+    group: Annotated[str, Meta(max_length=100)] | None = None
+    position: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    active: bool = True
+
+
+class ViewPatch(In):
+    """Changes of a view; what is left out stays."""
+
+    title: ViewTitle | UnsetType = UNSET
+    conditions: Conditions | UnsetType = UNSET
+    sort: Sort | UnsetType = UNSET
+    columns: ViewColumns | UnsetType = UNSET
+    sharing: Sharing | UnsetType = UNSET
+    group: Annotated[str, Meta(max_length=100)] | UnsetType | None = UNSET
+    position: Annotated[int, Meta(ge=0, le=10_000)] | UnsetType = UNSET
+    active: bool | UnsetType = UNSET
+
+
+class PreviewRequest(In):
+    """A view to look at before it is kept."""
+
+    conditions: Conditions
+    sort: Sort = Sort()
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+class TicketFieldRequest(In):
+    """A new custom field of tickets. `choices` for the type choice, and for it alone."""
+
+    name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
+    title: Annotated[str, Meta(max_length=200)] = ""
+    type: Literal["text", "number", "date", "checkbox", "choice"] = "text"
+    choices: Choices = []
+    required: bool = False
+    position: Annotated[int, Meta(ge=0, le=10_000)] = 0
+
+
+class TicketFieldPatch(In):
+    """Changes of a custom field; its name and type stay."""
+
+    title: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
+    choices: Choices | UnsetType = UNSET
+    required: bool | UnsetType = UNSET
+    position: Annotated[int, Meta(ge=0, le=10_000)] | UnsetType = UNSET
+
+
 class MergeRequest(In):
     """Merge this contact into another one."""
 
@@ -91,9 +199,6 @@ class ConflictMerge(In):
 
     into: Id | Literal[""] = ""
     reason: Annotated[str, Meta(max_length=500)] = ""
-
-
-Choices = Annotated[list[Annotated[str, Meta(min_length=1, max_length=200)]], Meta(max_length=500)]
 
 
 class AttributeRequest(In):

@@ -18,6 +18,7 @@ _DESCRIPTION = (
     "of each channel. Times are RFC 3339, UTC. Lists are pages: `next` is the cursor of the page after it."
 )
 _HEADERS = {
+    "If-Match": "the ETag that was seen: the change is made only if the ticket still is as it was",
     "Idempotency-Key": "The same key again gives the same answer; with another body 409",
     "Last-Event-ID": "The id of the last event received: the stream goes on after it",
 }

@@ -57,6 +57,7 @@ def ticket(row: RowMapping, follow_ups: Sequence[str]) -> types.Ticket:
         solved_at=rfc3339(row["solved_at"]),
         closed_at=rfc3339(row["closed_at"]),
         external_refs=_decode(row["external_refs"]),
+        sequence=row["sequence"],
     )
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from gateway.conditions import Conditions
+
 T = TypeVar("T")
 
 Status = Literal["new", "open", "pending", "hold", "solved", "closed"]
@@ -36,7 +38,8 @@ class Page(Out, Generic[T]):
 
 
 class Ticket(Out):
-    """A piece of work on a conversation. `via`: the channel, "api", or "closed_ticket"."""
+    """A piece of work on a conversation. `via`: the channel, "api", or "closed_ticket". `sequence` rises with every
+    event on it and is its ETag."""
 
     id: Id
     number: int
@@ -64,6 +67,84 @@ class Ticket(Out):
     solved_at: Moment | None
     closed_at: Moment | None
     external_refs: dict[str, Any]
+    sequence: int
+
+
+class View(Out):
+    """A kept question for tickets. `built_in`: always there; its id is a word. `mine`: may be changed by the caller."""
+
+    id: str
+    title: str
+    conditions: Conditions
+    sort: SortView
+    columns: list[str]
+    sharing: Literal["personal", "group", "everyone"]
+    group: str | None
+    owner: str
+    owner_name: str
+    position: int
+    active: bool
+    built_in: bool
+    mine: bool
+    created_at: Moment | None
+    updated_at: Moment | None
+
+
+class SortView(Out):
+    """The order of a view."""
+
+    by: Literal["created_at", "updated_at", "solved_at", "status", "priority"] = "updated_at"
+    descending: bool = True
+
+
+class ViewCount(Out):
+    """How many tickets a view has; `exact` false: at least so many."""
+
+    id: str
+    count: int
+    exact: bool
+
+
+class ViewCounts(Out):
+    """How many tickets several views have."""
+
+    items: list[ViewCount]
+
+
+class ViewPreview(Out):
+    """The first tickets of a view that is not kept (yet), and how many there are."""
+
+    items: list[Ticket]
+    count: int
+    exact: bool
+
+
+class TicketField(Out):
+    """A custom field of tickets. `required`: cannot be emptied, and must be filled when a person solves the ticket."""
+
+    name: str
+    title: str
+    type: Literal["text", "number", "date", "checkbox", "choice"]
+    choices: list[str]
+    required: bool
+    position: int
+
+
+class BulkOutcome(Out):
+    """What became of one ticket of a bulk change. `code`, `field` and `detail` where it was refused."""
+
+    id: Id
+    outcome: Literal["changed", "unchanged", "refused"]
+    code: str = ""
+    field: str = ""
+    detail: str = ""
+
+
+class BulkReport(Out):
+    """Every ticket's own outcome. `next`: where to go on with a view that has more."""
+
+    items: list[BulkOutcome]
+    next: str | None = None
 
 
 class Author(Out):

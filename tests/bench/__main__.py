@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 
 from gateway.runtime import calm_collector
-from tests.bench import accept, intake, normalise, outbound
+from tests.bench import accept, intake, normalise, outbound, search
 from tests.bench.figures import Plan, Report, render
 
 BENCHES: dict[str, Callable[[Plan, Path], Awaitable[Report]]] = {
@@ -26,6 +26,7 @@ BENCHES: dict[str, Callable[[Plan, Path], Awaitable[Report]]] = {
     "intake": intake.run,
     "normalise": normalise.run,
     "outbound": outbound.run,
+    "search": search.run,
 }
 
 

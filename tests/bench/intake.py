@@ -19,6 +19,7 @@ from gateway.core import Core
 from gateway.intake import IntakeWorker
 from gateway.intake.worker import BATCH
 from gateway.store.schema import metadata
+from gateway.store.search_index import BITS
 from tests.bench.figures import Plan, Report, Row, Side, play, ratios
 from tests.bench.world import STORE, count, keep_all, make_core, message_body
 
@@ -72,7 +73,7 @@ class Size:
         for copy in range(1, self.contacts // SEEDS):
             for name in TABLES:
                 connection.execute(_copying(name), {"copy": copy, "last": last[name], "shift": copy * SEEDS})
-        connection.execute("UPDATE counters SET value = ? WHERE name LIKE 'ticket%'", (self.contacts,))
+        connection.execute("UPDATE counters SET value = ? WHERE name IN ('ticket', 'contact')", (self.contacts,))
         connection.execute("COMMIT")
         connection.close()
         shutil.copyfile(self.directory / STORE, self.directory / "raw.db")
@@ -116,7 +117,7 @@ class Size:
                 part = found[len(found) * batch // batches : len(found) * (batch + 1) // batches]
                 if part:
                     places = ",".join("?" * len(part[0]))
-                    target.executemany(f"INSERT INTO {name} VALUES ({places})", part)
+                    target.executemany(f"INSERT OR REPLACE INTO {name} VALUES ({places})", part)  # words are made anew
             target.execute("COMMIT")
         rate = self.messages / (time.perf_counter() - started)
         target.close()
@@ -140,6 +141,8 @@ def _copying(table: str) -> str:
     names, values = ", ".join(f'"{name}"' for name, _ in columns), ", ".join(value for _, value in columns)
     if table == "tickets":
         values = values.replace(', "number",', ', "number" + :shift,')
+    if table == "search_entries":
+        values = values.replace('"id",', f'"id" + (:shift << {BITS}),', 1)
     skip = "0" if table in ("counters", "attributes", "deliveries") else "1"
     return f"INSERT INTO {table} ({names}) SELECT {values} FROM {table} WHERE {skip} AND rowid <= :last"
 

@@ -45,6 +45,7 @@ NOBODYS = {
     "deletions": "that it was done", "mailboxes": "how far they are read",
     "paces": "hashed keys and numbers", "dead_jobs": "orders of those who work here",
     "account_states": "planted by hand below", "platform_attributes": "names",
+    "ticket_fields": "names", "views": "what those who work here look at",
 }  # fmt: skip
 KEPT = {  # cells a canary in which would change who or what a row is, or how it is read
     "addresses": {"channel", "account", "kind", "scope", "evidence", "value"},
@@ -92,6 +93,9 @@ def places(contact: str) -> Mapping[str, Any]:
         found[table] = metadata.tables[table].c[column].in_(owned)
     for name in ("contact_values", "crm_edits", "crm_links"):
         found[name] = metadata.tables[name].c.contact_id == contact
+    entries = schema.search_entries.c.ref
+    found["search_entries"] = or_(entries == contact, entries.in_(said), entries.in_(tickets))
+    found["ticket_field_values"] = schema.ticket_field_values.c.ticket_id.in_(tickets)
     found["errands"] = schema.errands.c.subject == contact
     return found
 
@@ -189,6 +193,8 @@ def add_rare(connection: Connection, contact: str) -> None:
     connection.execute(insert(schema.suppressions).values(id=new_id(), created_at=1, **silent))
     pending = {"message_id": message, "event_id": new_id(), "account": "sms-us", "reason": CANARY, "created_at": 1}
     connection.execute(insert(schema.lookups).values(not_before=2**62, **pending))
+    ticket = connection.execute(select(schema.tickets.c.id).where(schema.tickets.c.contact_id == contact)).scalar()
+    connection.execute(insert(schema.ticket_field_values).values(ticket_id=ticket, name="plan", value=CANARY))
     told = {"contact_id": contact, "crm": "main", "at": 1}
     connection.execute(insert(schema.crm_links).values(remote_id=CANARY, **told))
     connection.execute(insert(schema.crm_edits).values(attribute="tier", value=CANARY, **told))

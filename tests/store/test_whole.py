@@ -31,6 +31,10 @@ FOUND = {  # how a ticket of Ann's is found
     "text": {"q": "blue shoes"},
     "phone as dialled": {"q": "(555) 010-0001"},
     "phone": {"q": ANN},
+    "a beginning": {"q": "blue sho"},
+    "a phrase": {"q": '"blue shoes"'},
+    "Japanese": {"q": "荷物"},
+    "a field": {"q": "size-forty"},
     "status": {"status": "new,open"},
     "channel": {"channel": "sms"},
     "account": {"account": "sms-us"},
@@ -39,6 +43,8 @@ FOUND = {  # how a ticket of Ann's is found
 }
 LOST = {
     "text": {"q": "red shoes"},
+    "a phrase the other way round": {"q": '"shoes blue"'},
+    "the signs of a query language": {"q": "'blue' & !shoes:* \"x"},
     "wildcards are no wildcards": {"q": "%_%"},
     "status": {"status": "solved"},
     "channel": {"channel": "email"},
@@ -48,15 +54,24 @@ LOST = {
 
 
 async def test_tickets_are_found_by_what_is_known_of_them(world: World) -> None:
-    await world.twilio.customer_writes("My order\nof blue shoes: 100% late", sender=ANN)
+    await world.twilio.customer_writes("My order\nof blue shoes: 100% late 荷物番号", sender=ANN)
     ticket = await world.api.ticket()
-    await world.api.patch(f"tickets/{ticket['id']}", tags=["shoes"], assignee="kim", fields={"size": "40"})
+    await world.api.patch(f"tickets/{ticket['id']}", tags=["shoes"], assignee="kim", fields={"size": "size-forty"})
     for name, query in FOUND.items():
         assert len((await world.api.get("tickets", **query))["items"]) == 1, name
     for name, query in LOST.items():
         assert (await world.api.get("tickets", **query))["items"] == [], name
     changed = await world.api.get(f"tickets/{ticket['id']}")
-    assert shown(changed, "tags", "assignee", "fields") == (["shoes"], "kim", {"size": "40"})
+    assert shown(changed, "tags", "assignee", "fields") == (["shoes"], "kim", {"size": "size-forty"})
+    for field, operator, value in (
+        ("text", "matches", "blue shoes"), ("tags", "has", "shoes"), ("status", "in", ["new", "open"]),
+        ("created_at", "within_days", 1), ("subject", "contains", "ORDER"), ("assignee", "is", "kim"),
+        ("priority", "at_most", "normal"), ("vip", "is", False),
+    ):  # fmt: skip
+        conditions = {"all": [{"field": field, "operator": operator, "value": value}]}
+        for sort in ("updated_at", "priority", "solved_at"):
+            shown_ = await world.api.post("views/preview", {"conditions": conditions, "sort": {"by": sort}})
+            assert shown_["count"] == len(shown_["items"]) == 1, field
     sequence = [entry["sequence"] for entry in await world.api.log(ticket)]
     assert sequence == list(range(1, len(sequence) + 1))
 

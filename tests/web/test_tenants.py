@@ -18,6 +18,7 @@ BODIES: dict[tuple[str, str], Any] = {  # what a call must say to get as far as 
     ("PATCH", "/api/v1/tickets/{id}"): {"status": "solved"},
     ("POST", "/api/v1/tickets/{id}/replies"): {"text": "Hello"},
     ("PATCH", "/api/v1/contacts/{id}"): {"name": "Mallory"},
+    ("PATCH", "/api/v1/views/{id}"): {"title": "Mallory's"},
     ("POST", "/api/v1/contacts/{id}/merge"): {"into": "{own contact}"},
     ("POST", "/api/v1/contacts/{id}/unmerge"): {"identity": "{identity}"},
 }
@@ -71,9 +72,11 @@ class Both:
             return message
 
         message = await gateway.core.database.write(job)
+        view = {"title": "A secret of tenant A", "conditions": {}}
+        view = await gateway.ok("POST", "/api/v1/views", 201, json=view)
         self.ids = {
-            "tickets": ticket["id"], "messages": message, "contacts": contact["id"], "attachments": file,
-            "dead": letter, "dead-jobs": order, "suspended": held,
+            "views": view["id"], "tickets": ticket["id"], "messages": message, "contacts": contact["id"],
+            "attachments": file, "dead": letter, "dead-jobs": order, "suspended": held,
         }  # fmt: skip
         self.names = {"{own contact}": own["contact_id"], "{identity}": contact["identities"][0]["id"]}
 

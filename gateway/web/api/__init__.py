@@ -15,15 +15,19 @@ from gateway.web.api import (
     queues,
     suppressions,
     suspended,
+    ticket_fields,
     tickets,
     transfer,
     unsubscribe,
     users,
+    views,
 )
 from gateway.web.routes import Route
 
 ROUTES: tuple[Route, ...] = (
     *tickets.ROUTES,
+    *views.ROUTES,
+    *ticket_fields.ROUTES,
     *messages.ROUTES,
     *moderation.ROUTES,
     *transfer.ROUTES,

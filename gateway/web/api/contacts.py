@@ -79,12 +79,28 @@ def filter_of(call: Call) -> views.ContactFilter:
 async def list_contacts(call: Call) -> Reply:
     """Contacts that pass every filter given. Those merged away or deleted are not among them."""
     wanted = filter_of(call)
+    if wanted.text:
+        return await _by_words(call, wanted)
     before = cursors.read_id(call.query.get("cursor"))
 
     def job(connection: Connection) -> types.Page[types.Contact]:
         rows = views.contact_page(connection, wanted, call.key.accounts, call.limit + 1, before)
         items = shown(connection, call, rows[: call.limit])
         return types.Page(items=items, next=cursors.make(items[-1].id) if len(rows) > call.limit else None)
+
+    return Reply(await call.read(job))
+
+
+async def _by_words(call: Call, wanted: views.ContactFilter) -> Reply:
+    """First whom the words describe, then who wrote them."""
+    cursor = cursors.read(call.query.get("cursor"), (int,))
+    before = cursor[0] if cursor else None
+
+    def job(connection: Connection) -> types.Page[types.Contact]:
+        found = views.contacts_found(connection, wanted, call.key.accounts, call.limit + 1, before)
+        items = shown(connection, call, [row for _, row in found[: call.limit]])
+        next_ = cursors.make(found[call.limit - 1][0]) if len(found) > call.limit else None
+        return types.Page(items=items, next=next_)
 
     return Reply(await call.read(job))
 

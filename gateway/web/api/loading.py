@@ -8,7 +8,7 @@ from sqlalchemy import Connection, RowMapping
 
 from gateway.core import Core
 from gateway.ids import micros
-from gateway.store import views, waiting
+from gateway.store import tickets, views, waiting
 from gateway.store.outbox import pace_of
 from gateway.store.search import Visible
 from gateway.web import show, types
@@ -22,6 +22,12 @@ def visible_ticket(connection: Connection, call: Call) -> RowMapping:
     if row is None:
         raise Problem("not_found", "there is no such ticket")
     return row
+
+
+def shown_tickets(connection: Connection, rows: views.Rows) -> list[types.Ticket]:
+    """Ticket rows as the API shows them."""
+    follow_ups = tickets.followers(connection, [row["id"] for row in rows])
+    return [show.ticket(row, follow_ups.get(row["id"], ())) for row in rows]
 
 
 def messages_of(connection: Connection, rows: views.Rows) -> list[types.Message]:

@@ -32,10 +32,10 @@ def user_problems() -> Iterator[None]:
 
 
 def known_permissions() -> list[str]:
-    """Every permission some route asks for."""
+    """Every permission some route asks for, and that to share views."""
     from gateway.web.api import ROUTES  # which is made of this module too
 
-    return sorted({route.permission for route in ROUTES if route.scope})
+    return sorted({route.permission for route in ROUTES if route.scope} | {"views.manage"})
 
 
 def no_more_than_own(call: Call, wanted: Collection[str], field: str) -> None:

@@ -4,7 +4,12 @@
 
 const API = "/api/v1";
 const $ = (id) => document.getElementById(id);
-const state = { key: "", me: null, ticket: null, tickets: new Map(), next: null, messages: [], events: [], lastEvent: "", stream: null };
+const state = {
+  key: "", me: null, self: null, ticket: null, tickets: new Map(), next: null, lastEvent: "", stream: null,
+  view: "open", views: [], counts: new Map(), fresh: false, people: new Map(), full: false,
+};
+const NOTIFIER = ["mine", "unassigned"]; // the two lists that are kept short: 20 rows, then the full view
+const SHORT = 20;
 
 // --- small tools ---
 
@@ -76,8 +81,9 @@ function remember(key) {
 
 function forget(why = "") {
   state.key = "";
-  state.me = null;
+  state.me = state.self = null;
   state.ticket = null;
+  state.view = "open";
   sessionStorage.removeItem("gateway-key");
   state.stream?.abort();
   $("desk").hidden = true;
@@ -113,11 +119,14 @@ async function resume() {
 
 async function open() {
   try {
+    state.self = state.me || (await call("/me")); // a key, too, may stand for a user
+    await showViews();
     await listTickets();
   } catch (error) {
     if (error.status !== 401) forget(error.message);
     return;
   }
+  loadNames().catch(() => {});
   $("door").hidden = true;
   $("desk").hidden = false;
   $("leave").hidden = false;
@@ -128,20 +137,57 @@ async function open() {
 
 const CONVERSATION = { started: "started a new chat", replied: "replied to the conversation" };
 
-function listQuery() {
-  const query = new URLSearchParams({ limit: "50" });
-  if ($("status").value) query.set("status", $("status").value);
-  if ($("q").value.trim()) query.set("q", $("q").value.trim());
-  return query;
+const short = () => NOTIFIER.includes(state.view) && !state.full && !$("q").value.trim();
+
+// What is listed: what was searched for, in all tickets; else the view.
+function listAddress(more) {
+  const words = $("q").value.trim();
+  const query = new URLSearchParams({ limit: String(short() ? SHORT : 50) });
+  if (words) query.set("q", words);
+  if (more && state.next) query.set("cursor", state.next);
+  return words ? `/tickets?${query}` : `/views/${encodeURIComponent(state.view)}/tickets?${query}`;
+}
+
+async function showViews() {
+  const [views, counts] = await Promise.all([call("/views?active=true"), call("/views/counts")]);
+  const before = state.counts.get("unassigned")?.count;
+  state.views = views.items;
+  state.counts = new Map(counts.items.map((entry) => [entry.id, entry]));
+  const now = state.counts.get("unassigned")?.count;
+  if (before !== undefined && now > before && state.view !== "unassigned") state.fresh = true;
+  if (!state.views.some((view) => view.id === state.view)) state.view = "open";
+  $("views").replaceChildren(...state.views.map((view) => {
+    const { count, exact } = state.counts.get(view.id) || { count: "", exact: true };
+    const fresh = view.id === "unassigned" && state.fresh;
+    return make("li", {}, make("button", {
+      type: "button", "data-view": view.id, "aria-current": view.id === state.view && !$("q").value.trim() ? "true" : null,
+      onclick: () => chooseView(view.id),
+    }, make("span", { class: fresh ? "dot" : "", title: fresh ? "Something new" : null }, view.title),
+      make("span", { class: "count" }, `${count}${exact ? "" : "+"}`)));
+  }));
+}
+
+function chooseView(id, full = false) {
+  state.view = id;
+  state.full = full;
+  if (id === "unassigned") state.fresh = false;
+  $("q").value = "";
+  showViews().catch(() => {});
+  return listTickets().catch((error) => { $("viewing").textContent = error.message; });
+}
+
+// The list of a notifier is short; "load more" opens the whole view, which is then read page by page.
+function loadMore() {
+  return short() ? chooseView(state.view, true) : listTickets(true).catch(() => {});
 }
 
 let listing = 0;
 async function listTickets(more = false) {
   const run = ++listing;
-  const query = listQuery();
-  if (more && state.next) query.set("cursor", state.next);
-  const page = await call(`/tickets?${query}`);
+  const page = await call(listAddress(more));
   if (run !== listing) return;
+  const view = state.views.find((entry) => entry.id === state.view);
+  $("viewing").textContent = $("q").value.trim() ? "Found in all tickets" : view ? view.title : "";
   if (!more) state.tickets = new Map();
   for (const ticket of page.items) state.tickets.set(ticket.id, ticket);
   state.next = page.next;
@@ -180,9 +226,58 @@ async function openTicket(id) {
   $("facts").textContent = [ticket.contact_name, ticket.channel, ticket.account, ticket.status, ticket.priority,
     CONVERSATION[ticket.conversation_state], ticket.via === ticket.channel ? "" : `via ${ticket.via}`,
     ticket.tags.join(" ")].filter(Boolean).join(" · ");
+  showProperties(changed);
   showTickets();
   showWindows(ticket).catch(() => $("windows").replaceChildren());
   await showThread(changed);
+}
+
+// --- its properties ---
+
+const nameOf = (id) => state.people.get(id) || id || "";
+
+async function loadNames() {
+  const [users, groups] = await Promise.all([all("/users"), call("/groups")]);
+  state.people = new Map(users.filter((user) => user.active).map((user) => [user.id, user.name || user.email]));
+  $("people").replaceChildren(...[...state.people.values()].map((name) => make("option", { value: name })));
+  $("groups").replaceChildren(...groups.items.map((group) => make("option", { value: group.name })));
+  if (state.ticket) showProperties(false);
+}
+
+// What is being typed at the moment stays.
+function showProperties(changed) {
+  const ticket = state.ticket;
+  const fields = $("properties").elements;
+  const values = { status: ticket.status, priority: ticket.priority, assignee: nameOf(ticket.assignee), group: ticket.group || "", tags: ticket.tags.join(" ") };
+  for (const [name, value] of Object.entries(values)) {
+    if (changed || document.activeElement !== fields[name]) fields[name].value = value;
+    fields[name].disabled = ticket.status === "closed";
+  }
+  $("take").hidden = !state.self?.user_id || ticket.assignee === state.self.user_id || ticket.status === "closed";
+  if (changed) $("property-problem").textContent = "";
+}
+
+function typed(name, value) {
+  const text = value.trim();
+  if (name === "tags") return text.split(/[\s,]+/).filter(Boolean);
+  if (name === "assignee") return [...state.people].find(([, known]) => known === text)?.[0] || text || null;
+  return name === "group" ? text || null : value;
+}
+
+// Only what was changed is sent, and only on the ticket as it was seen.
+async function changeTicket(changes) {
+  const ticket = state.ticket;
+  try {
+    await call(`/tickets/${ticket.id}`, { method: "PATCH", body: changes, headers: { "If-Match": `"${ticket.sequence}"` } });
+    $("property-problem").textContent = "";
+  } catch (error) {
+    if (error.status === 412) $("property-problem").textContent = "Somebody else changed it: look, and change it again.";
+    else $("property-problem").textContent = error.message;
+    if (state.ticket?.id === ticket.id) showProperties(false);
+  }
+  if (state.ticket?.id !== ticket.id) return;
+  document.activeElement?.blur?.();
+  await openTicket(ticket.id);
 }
 
 async function showWindows(ticket) {
@@ -339,7 +434,10 @@ async function send(submitted) {
 
 // --- live events ---
 
-const refreshList = later(150, () => listTickets().catch(() => {}));
+const refreshList = later(150, () => {
+  showViews().catch(() => {});
+  listTickets().catch(() => {});
+});
 const refreshTicket = later(100, () => state.ticket && openTicket(state.ticket.id).catch(() => {}));
 
 function heard(type, data) {
@@ -402,9 +500,17 @@ $("door").addEventListener("submit", (submitted) => {
 });
 $("leave").addEventListener("click", signOut);
 $("filter").addEventListener("submit", (submitted) => submitted.preventDefault());
-$("q").addEventListener("input", later(250, () => listTickets().catch(() => {})));
-$("status").addEventListener("change", () => listTickets().catch(() => {}));
-$("more").addEventListener("click", () => listTickets(true).catch(() => {}));
+$("q").addEventListener("input", later(250, () => {
+  showViews().catch(() => {});
+  listTickets().catch(() => {});
+}));
+$("more").addEventListener("click", loadMore);
+$("properties").addEventListener("submit", (submitted) => submitted.preventDefault());
+$("properties").addEventListener("change", (changed) => {
+  const { name, value } = changed.target;
+  if (state.ticket && name) changeTicket({ [name]: typed(name, value) });
+});
+$("take").addEventListener("click", () => state.ticket && changeTicket({ assignee: state.self.user_id }));
 $("reply").addEventListener("submit", send);
 for (const id of ["text", "visibility", "then"]) {
   $(id).addEventListener("input", () => {

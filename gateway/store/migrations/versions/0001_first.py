@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.store.dialect import create_search
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -44,15 +46,19 @@ TABLES = (
     "platform_tokens",
     "receipts",
     "roles",
+    "search_entries",
     "sessions",
     "suppressions",
     "suspended",
     "templates",
     "ticket_events",
+    "ticket_field_values",
+    "ticket_fields",
     "ticket_tags",
     "tickets",
     "uploads",
     "users",
+    "views",
 )
 
 
@@ -692,6 +698,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_roles")),
     )
     op.create_table(
+        "search_entries",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("ref", sa.String(length=32), nullable=False),
+        sa.Column("account", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("words", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_search_entries")),
+    )
+    op.create_index("ix_search_entries_ref", "search_entries", ["ref"], unique=False)
+    create_search(op.get_bind())
+    op.create_table(
         "sessions",
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("user_id", sa.String(length=32), nullable=False),
@@ -774,6 +790,25 @@ def upgrade() -> None:
         sa.UniqueConstraint("ticket_id", "sequence", name=op.f("uq_ticket_events_ticket_id_sequence")),
     )
     op.create_table(
+        "ticket_field_values",
+        sa.Column("ticket_id", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.String(length=255), server_default="", nullable=False),
+        sa.Column("number", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("ticket_id", "name", name=op.f("pk_ticket_field_values")),
+    )
+    op.create_index("ix_ticket_field_values_name", "ticket_field_values", ["name", "value"], unique=False)
+    op.create_table(
+        "ticket_fields",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("title", sa.Text(), server_default="", nullable=False),
+        sa.Column("type", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("choices", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("required", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("position", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_ticket_fields")),
+    )
+    op.create_table(
         "ticket_tags",
         sa.Column("ticket_id", sa.String(length=32), nullable=False),
         sa.Column("tag", sa.String(length=255), nullable=False),
@@ -810,10 +845,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tickets")),
         sa.UniqueConstraint("number", name=op.f("uq_tickets_number")),
     )
+    op.create_index("ix_tickets_assignee_updated_at", "tickets", ["assignee", "updated_at"], unique=False)
     op.create_index("ix_tickets_contact_id", "tickets", ["contact_id"], unique=False)
     op.create_index("ix_tickets_conversation_id", "tickets", ["conversation_id", "id"], unique=False)
     op.create_index("ix_tickets_follow_up_of", "tickets", ["follow_up_of"], unique=False)
+    op.create_index("ix_tickets_priority", "tickets", ["priority", "id"], unique=False)
     op.create_index("ix_tickets_status_updated_at", "tickets", ["status", "updated_at"], unique=False)
+    op.create_index("ix_tickets_updated_at", "tickets", ["updated_at"], unique=False)
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -839,6 +877,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("email", name=op.f("uq_users_email")),
     )
+    op.create_table(
+        "views",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("title", sa.Text(), server_default="", nullable=False),
+        sa.Column("owner", sa.String(length=32), nullable=False),
+        sa.Column("owner_name", sa.Text(), server_default="", nullable=False),
+        sa.Column("sharing", sa.String(length=12), server_default="", nullable=False),
+        sa.Column("group_name", sa.Text(), server_default="", nullable=False),
+        sa.Column("accounts", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("conditions", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("sort_by", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("descending", sa.Boolean(), server_default=sa.text("(true)"), nullable=False),
+        sa.Column("columns", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("position", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("active", sa.Boolean(), server_default=sa.text("(true)"), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_views")),
+    )
+    op.create_index("ix_views_owner", "views", ["owner"], unique=False)
 
 
 def downgrade() -> None:
