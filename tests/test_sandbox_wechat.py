@@ -584,7 +584,7 @@ async def test_profiles_have_no_names(side: Side) -> None:
         language="zh-CN",
     )  # fmt: skip
     side.platform.add_follower(Follower(MARA.value, follows=False))
-    assert await side.adapter.profile(MARA) == Person((MARA,), profile={"subscribe": "0"})
+    assert await side.adapter.profile(MARA) == Person((MARA,), profile={"subscribe": "0"}, unreachable=True)
     assert await side.adapter.profile(union) is None
     with pytest.raises(SendError, match="40003"):
         await side.adapter.profile(Address("wechat", "openid", "oNobody"))
