@@ -56,6 +56,7 @@ from normalizers.model import Account, Event, OutboundMessage, Received
 from outbox.dispatcher import Dispatcher
 from outbox.policy import USUAL, Policy
 
+PATIENCE_S = 5.0  # a busy machine must not look like a silent platform
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 ERRORS = {
     "gone": ErrorRule("bad-recipient", "nobody lives there"),
@@ -330,7 +331,7 @@ async def world(
         for name, adapter in (adapters or {"loft": PigeonAdapter, "tower": PigeonAdapter}).items():
             account = Account(name, "pigeon", frozenset({f"{name}@loft.example", name}))
             settings = PigeonSettings(platform.url)
-            made = adapter(account, settings, Http(session, [platform.url], media, timeout_s=1.0))
+            made = adapter(account, settings, Http(session, [platform.url], media, timeout_s=PATIENCE_S))
             channels = {channel.name: policy.on(channel) for channel in adapter.channels}
             policies = dict.fromkeys(channels, policy)
             bound.append(BoundAccount(name, made, AccountSettings(name, "pigeon", settings, rate), channels, policies))

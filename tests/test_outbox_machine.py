@@ -154,12 +154,13 @@ class Outbox(RuleBasedStateMachine):
         message = data.draw(st.sampled_from(sorted(self.channel)))
         before = self.do(self.loft.status(message))
         allowed = {"retry": ("failed", "unknown"), "leave": ("unknown",), "cancel": ("queued", "held")}[what]
+        earlier = message in self.resent  # what somebody decided before still stands
         if what == "retry":
             self.resent.add(message)
         try:
             self.do(getattr(replies, what)(self.loft.core, message, AGENT))
         except RequestError:
-            if before not in allowed and what == "retry":
+            if before not in allowed and what == "retry" and not earlier:
                 self.resent.discard(message)
             assert before not in allowed
             return
