@@ -209,14 +209,15 @@ def _put_aside(connection: Connection, rows: Sequence[Row[Any]], now: int) -> in
     """Rows that are no heads leave the index until it is their turn; how many did.
 
     Only behind a head that is locked here: one whose outcome another writer records at this moment may have looked for
-    its follower already, and would not find it again. Such a follower stays as it is, and the next claim looks at it.
+    its follower already, and would not find it again. Such a follower stays as it is, and the next claim looks at it;
+    so does one that has become the head itself since it was read.
     """
     if not rows:
         return 0
     asked = {"b_ids": list({row.conversation_id for row in rows}), "unknown_since": now - states.HOLDS}
     statement = dialect.for_claim(connection, states.HEADS)
-    locked = set(connection.execute(statement, asked).scalars())
-    back = [row.id for row in rows if row.conversation_id in locked]
+    locked = {head.conversation_id: head.id for head in connection.execute(statement, asked)}
+    back = [row.id for row in rows if locked.get(row.conversation_id, row.id) != row.id]
     if back:
         connection.execute(update(outbox).where(outbox.c.id.in_(back)).values(not_before=None))
     return len(back)

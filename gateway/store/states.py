@@ -216,8 +216,8 @@ _first_open = (
     )
     .group_by(_earlier.c.conversation_id)
 )
-HEADS = select(outbox.c.conversation_id).where(outbox.c.id.in_(_first_open), is_open())
-"""The conversations of `b_ids` in which a message is still to leave, by their first one."""
+HEADS = select(outbox.c.conversation_id, outbox.c.id).where(outbox.c.id.in_(_first_open), is_open())
+"""The conversations of `b_ids` in which a message is still to leave, with the first part that is."""
 
 _FREE_FOR = 60_000_000  # microseconds after it let go in which an unknown head's followers are looked for
 
