@@ -35,7 +35,7 @@ class HttpAnswer:
     """A platform's complete answer."""
 
     status: int
-    headers: Mapping[str, str]  # lower-case names
+    headers: Mapping[str, str]  # lower-case names, or any that are asked for whatever their case
     body: bytes
 
     def json(self) -> Any:
@@ -143,7 +143,7 @@ class Http:
                 timeout=self._timeout,
             ) as response:
                 content = await _whole(response)
-                return HttpAnswer(response.status, {k.lower(): v for k, v in response.headers.items()}, content)
+                return HttpAnswer(response.status, response.headers, content)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ssl.SSLError) as error:
             raise Unreachable(_words(error)) from None
         except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:
@@ -181,6 +181,8 @@ def _authorization(bearer: str, basic: tuple[str, str] | None) -> str:
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
     """The whole answer. Raises `Ambiguous` past `ANSWER_MAX`: no platform's answer is that long."""
+    if (response.content_length or ANSWER_MAX) < ANSWER_MAX and "Content-Encoding" not in response.headers:
+        return await response.read()
     pieces: list[bytes] = []
     size = 0
     async for piece in response.content.iter_any():

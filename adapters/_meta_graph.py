@@ -60,8 +60,10 @@ class Graph:
     ) -> dict[str, Any]:  # fmt: skip
         token = await self._token() if self._token is not None else self._tokens[0]
         proof = Secret(proof_of(token, self._prover)) if self._prover is not None else None
-        asked = urlencode({**(query or {}), **({"appsecret_proof": proof.reveal()} if proof else {})}, safe=",{}")
-        url = f"{self._base}/{quote(path, safe='/')}" + (f"?{asked}" if asked else "")
+        asked = dict(query or {})
+        if proof is not None:
+            asked["appsecret_proof"] = proof.reveal()
+        url = f"{self._base}/{quote(path, safe='/')}" + (f"?{urlencode(asked, safe=',{}')}" if asked else "")
         answer = await self._http.request(method, url, bearer=token.reveal(), **content)
         return _meta.read_answer(answer, errors, filter(None, (*self._tokens, token, proof)))
 

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import Counter
+import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,10 +20,10 @@ from msgspec.structs import replace
 
 from adapters import Ambiguous, Channel, Probe, Reconciler, SendError
 from outbox import outcomes
-from outbox.breaker import Breaker
 from outbox.crashpoints import reach
 from outbox.facts import NOWHERE
 from outbox.judge import Judgment, judge
+from outbox.lanes import BATCH, CONCURRENCY, Lane
 from outbox.outcomes import OnUnknown
 from outbox.pacing import Pacing
 from outbox.ports import (
@@ -43,19 +44,13 @@ from outbox.ports import (
     Waiting,
 )
 from outbox.rules import RULES, Rule
-from outbox.schedule import AUTH_PAUSE, FIND_AFTER
+from outbox.schedule import AUTH_PAUSE, ERRAND_TIMEOUT_S, FIND_AFTER, LEASE_MARGIN_S, SEARCH_EVERY, SEND_TIMEOUT_S
 from outbox.verdict import deny
 
 log = logging.getLogger(__name__)
 
-SEND_TIMEOUT_S = {"chat": 30.0, "mail": 75.0}  # a mail's greeting, transfer and answer have their own limits
-LEASE_MARGIN_S = 15.0
-ERRAND_TIMEOUT_S = 30.0
-CONCURRENCY = 128  # sends of one account at a time: a slow platform delays nobody else's messages
-BATCH = 200  # of one account in one claim
 POLL_S = 0.5
 KEEP_S = 2.0
-SEARCH_EVERY = timedelta(minutes=1)
 _GIVE_UP_RECORDING = 5
 
 
@@ -82,8 +77,7 @@ class Dispatcher:
         self._alone, self._concurrency, self._chance, self._observe = alone, concurrency, chance, observe
         self._pacing = Pacing(accounts, pace_of, shared=not alone)
         self._free_at: datetime | None = None  # when an account whose slots are used up has one again
-        self._breakers: dict[str, Breaker] = {}
-        self._in_flight: Counter[str] = Counter()
+        self._lanes: defaultdict[str, Lane] = defaultdict(lambda: Lane(concurrency))
         self._sends: set[asyncio.Task[None]] = set()
         self._errands: set[asyncio.Task[None]] = set()
         self._done: list[Outcome] = []
@@ -160,8 +154,7 @@ class Dispatcher:
         parcels = await self._store.claim(self._room, self._decide, self._pacing, self._owner, now)
         reach("claim.committed")
         for parcel in parcels:
-            self._in_flight[parcel.account] += 1
-            self._breaker(parcel.account).started(now)
+            self._lanes[parcel.account].take(now)
             self._start(self._sends, self._send(parcel))
         self._started += len(parcels)
         return len(parcels)
@@ -178,7 +171,7 @@ class Dispatcher:
         if pause is not None:
             return 0  # a short wait: they stay queued
         now = self._clock()
-        wanted = self._breaker(account).room(now, max(min(BATCH, self._concurrency - self._in_flight[account]), 0))
+        wanted = self._lanes[account].room(now)
         free = self._pacing.free(account, now)
         if wanted > 0 and free <= 0:
             self._free_at = min(self._free_at or _NEVER, self._pacing.free_at(account, now))
@@ -202,9 +195,6 @@ class Dispatcher:
         lease_s = SEND_TIMEOUT_S[facts.channel.retry] + LEASE_MARGIN_S
         return Go(judgment.parts[0], facts.now + timedelta(seconds=lease_s))
 
-    def _breaker(self, account: str) -> Breaker:
-        return self._breakers.setdefault(account, Breaker())
-
     def _channel(self, parcel: Parcel) -> Channel:
         bound = self._accounts.get(parcel.account)
         return bound.channels.get(parcel.channel, NOWHERE) if bound else NOWHERE
@@ -212,12 +202,16 @@ class Dispatcher:
     # --- send ---
 
     async def _send(self, parcel: Parcel) -> None:
+        lane, took_s = self._lanes[parcel.account], None
+        await lane.turn()
+        began = time.perf_counter()
         try:
             outcome = await self._try(parcel)
+            took_s = time.perf_counter() - began if outcome.word == "sent" else None
         finally:
-            self._in_flight[parcel.account] -= 1
-        if self._in_flight[parcel.account] * 2 == self._concurrency:
-            self._store.wake()  # half of it is free: fetch more while these are being recorded
+            more = lane.done(took_s)
+        if more:
+            self._store.wake()  # fetch more while these are being recorded
         self._judge_platform(outcome)
         self._observe(parcel.account, outcome.word)
         self._done.append(outcome)
@@ -234,7 +228,8 @@ class Dispatcher:
             self._recording = False
 
     def _judge_platform(self, outcome: Outcome) -> None:
-        account, breaker = outcome.parcel.account, self._breaker(outcome.parcel.account)
+        account = outcome.parcel.account
+        breaker = self._lanes[account].breaker
         before = breaker.until
         breaker.record(outcomes.connection_ok(outcome), outcome.at)
         if breaker.until != before:
@@ -249,6 +244,9 @@ class Dispatcher:
         if bound is None:
             raise AssertionError("a message of an account that is not configured was let through")
         timeout_s = SEND_TIMEOUT_S[channel.retry]
+        if (until := self._lanes[parcel.account].breaker.until) is not None and self._clock() < until:
+            broken = Failure("breaker", "retry", "the account's platform broke down before it began")
+            return outcomes.put_back(parcel, broken, self._clock(), until)
         if parcel.lease_until is not None and self._clock() + timedelta(seconds=timeout_s) > parcel.lease_until:
             late = Failure("late", "retry", "the sender was held up before it began")
             return outcomes.not_sent(parcel, late, channel, self._clock(), self._chance())

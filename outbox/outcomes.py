@@ -90,6 +90,13 @@ def not_sent(
     )  # fmt: skip
 
 
+def put_back(parcel: Parcel, failure: Failure, now: datetime, until: datetime) -> Outcome:
+    """It never began: the try does not count."""
+    return Outcome(
+        parcel=parcel, state="queued", word="retry", at=now, counted=False, not_before=until, error=failure
+    )  # fmt: skip
+
+
 def _stopped(parcel: Parcel, failure: Failure, now: datetime, request_id: str) -> Outcome:
     state: Literal["failed", "unknown"] = "unknown" if parcel.unknowns else "failed"
     return Outcome(parcel=parcel, state=state, word=state, at=now, error=failure, request_id=request_id)

@@ -48,3 +48,8 @@ RESEND_ONCE = 120 * _S  # `on_unknown = "resend_once"`: time for a receipt to pr
 UNKNOWN_HOLDS = 120 * _S  # followers wait so long for an unknown head
 ASK_AFTER = 10 * _MIN  # then a person is asked about an unknown one
 FIND_AFTER = (5 * _S, 30 * _S, 2 * _MIN, 10 * _MIN)  # when the platform is asked what became of an unknown one
+
+SEND_TIMEOUT_S = {"chat": 30.0, "mail": 75.0}  # a mail's greeting, transfer and answer have their own limits
+LEASE_MARGIN_S = 15.0  # a sender is believed to be alive for so much longer
+ERRAND_TIMEOUT_S = 30.0  # of a question to the platform that sends nothing
+SEARCH_EVERY = _MIN  # for what waits for nobody

@@ -370,3 +370,68 @@ async def test_only_the_parts_that_did_not_arrive_are_sent_again(loft: World) ->
     assert len(arrived) == 3
     line = next(row for row in await loft.rows(schema.ticket_events) if row.kind == "reply.retried")
     assert msgspec.json.decode(line.data)["parts"] == [1]
+
+
+# --- claimed ahead ---
+
+
+async def test_a_quick_account_is_claimed_ahead_and_what_has_not_begun_is_put_back_when_it_breaks(loft: World) -> None:
+    dispatcher = loft.dispatcher(concurrency=32)
+    for _ in range(32):
+        await say(loft, await loft.ticket("keyed"))
+    await loft.run(dispatcher)
+    assert len(loft.platform.sends) == 32
+    messages = [await say(loft, await loft.ticket("keyed")) for _ in range(70)]
+    loft.platform.fail_next("500", 1000)
+    bound = loft.core.accounts.get("loft")
+    assert bound is not None
+    gate, real = asyncio.Event(), bound.adapter.send
+
+    async def waits(message: Any) -> Any:
+        await gate.wait()
+        return await real(message)
+
+    bound.adapter.send = waits  # type: ignore[method-assign]
+    assert await dispatcher.round() == 64  # 32 at a time, and 32 ahead
+    assert Counter([await loft.status(m) for m in messages]) == {"sending": 64, "queued": 6}
+    gate.set()
+    await dispatcher.settled()
+    assert loft.platform.calls - 32 == 32
+    parts = [(await parts_of(loft, message))[0] for message in messages]
+    assert Counter(part.attempts for part in parts) == {1: 32, 0: 38}
+    untried = [part for part in parts if not part.attempts and part.fence]
+    assert {(part.state, part.not_before) for part in untried} == {
+        ("queued", micros(START + timedelta(seconds=30)))
+    }  # until the breaker lets one try
+    assert len(untried) == 32
+    loft.platform._faults.clear()
+    loft.clock.forward(minutes=1)
+    for _ in range(5):
+        await loft.run(dispatcher)
+        loft.clock.forward(minutes=1)
+    assert {await loft.status(m) for m in messages} == {"sent"}
+    assert len({send.payload["to"] for send in loft.platform.sends}) == len(loft.platform.sends) == 32 + 70
+
+
+async def test_never_more_than_its_number_are_with_the_platform(loft: World) -> None:
+    tower = loft.core.accounts.get("loft")
+    assert tower is not None
+    real, now, most = tower.adapter.send, 0, 0
+
+    async def counting(message: Any) -> Any:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        try:
+            return await real(message)
+        finally:
+            now -= 1
+
+    tower.adapter.send = counting  # type: ignore[method-assign]
+    dispatcher = loft.dispatcher(concurrency=32)
+    for _ in range(3):
+        for _ in range(70):
+            await say(loft, await loft.ticket())
+        await loft.run(dispatcher)
+    assert most == 32
+    assert len(loft.platform.sends) == 210

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from gateway.ids import micros
 from gateway.intake.context import Context, Rules
 from gateway.intake.records import EventRow, Identity, OnItsWay, Snapshot
-from gateway.store.dialect import among
+from gateway.store.many import among
 from gateway.store.schema import conversations, outbox
 from normalizers.model import DeliveryUpdate, Echo, OutboundMessage
 

@@ -25,7 +25,7 @@ from gateway.intake.records import (
     Ticket,
 )
 from gateway.store import linking, vip
-from gateway.store.dialect import among
+from gateway.store.many import among
 from gateway.store.schema import (
     addresses,
     contact_values,

@@ -13,7 +13,7 @@ from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Snapshot, Ticket
 from gateway.intake.save_people import columns_of, run_update, save_people
 from gateway.store import catalogue, erasure, merging, receipts, search_index, suppressions, suspended
-from gateway.store.dialect import among, insert_ignore, insert_many
+from gateway.store.many import among, insert_ignore, insert_many
 from gateway.store.private_replies import link_private_answer
 from gateway.store.redact import redact
 from gateway.store.schema import (

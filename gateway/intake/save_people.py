@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Update, bindparam, case, literal_column, update
+from sqlalchemy import Connection, Integer, Text, Update, bindparam, case, literal_column, update
 
 from gateway.intake.records import Changes, Identity, Snapshot
 from gateway.store.attributes import learn_platform
-from gateway.store.dialect import insert_ignore, insert_many, run_many, upsert
+from gateway.store.many import insert_ignore, insert_many, run_many, upsert
 from gateway.store.schema import addresses, conflicts, contact_values, contacts, identities
 from gateway.store.tickets import to_json
 
@@ -37,7 +37,7 @@ _TOUCH_CONTACT = (
     .where(contacts.c.id == bindparam("key"))
     .values(
         last_seen_at=bindparam("seen"),
-        name=case((contacts.c.name == literal_column("''"), bindparam("called")), else_=contacts.c.name),
+        name=case((contacts.c.name == literal_column("''"), bindparam("called", type_=Text)), else_=contacts.c.name),
     )
 )
 _UPDATE_IDENTITY = (

@@ -28,7 +28,8 @@ from gateway.intake.records import Changes, EventRow
 from gateway.intake.save import dead_letter, mark_deliveries, save
 from gateway.intake.suspension import OPEN, Screen
 from gateway.store import conflicts, merging, vip
-from gateway.store.dialect import StoreUnavailable, among, insert_ignore
+from gateway.store.dialect import StoreUnavailable
+from gateway.store.many import among, insert_ignore
 from gateway.store.schema import dead_letters, deliveries, events, message_refs
 from gateway.tickets import Policy
 from gateway.vip import vip_policy

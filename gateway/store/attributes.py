@@ -18,7 +18,7 @@ from config.people import CrmSettings
 from gateway.identity import normalise
 from gateway.ids import new_id
 from gateway.store import search_index
-from gateway.store.dialect import insert_ignore
+from gateway.store.many import insert_ignore
 from gateway.store.people_errors import PeopleError
 from gateway.store.schema import attributes, contact_values, contacts, platform_attributes
 from gateway.store.tickets import to_json

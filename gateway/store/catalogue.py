@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, select
 
-from gateway.store.dialect import upsert
+from gateway.store.many import upsert
 from gateway.store.schema import templates
 from normalizers.model import Template, TemplateState
 

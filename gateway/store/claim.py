@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 from gateway.bus import LiveEvent
 from gateway.ids import micros, moment, new_id
 from gateway.store import dialect, outcomes, pacing, states
-from gateway.store.dialect import among_bound
 from gateway.store.facts import FactSource, Subject, about, subject_of
+from gateway.store.many import among_bound, insert_many, run_many
 from gateway.store.rights import use_tokens
 from gateway.store.schema import account_states, attempts, messages, outbox
 from normalizers.model import OutboundMessage
@@ -49,7 +49,14 @@ _due = (
 _REPLIES, _BULK = 0, 1
 _BULK_SHARE = 10  # one slot in so many is bulk's while both wait: it yields, and does not starve
 _AT_LEAST = 32  # heads looked at, however few may go: those whose channel is full make room for others
-_next_account = select(func.min(outbox.c.account)).where(states.is_due(), outbox.c.account > bindparam("b_account"))
+_stepped = select(func.min(outbox.c.account).label("account")).where(states.is_due()).cte("stepped", recursive=True)
+_stepped = _stepped.union_all(
+    select(
+        select(func.min(outbox.c.account)).where(states.is_due(), outbox.c.account > _stepped.c.account)
+        .scalar_subquery()
+    ).where(_stepped.c.account.is_not(None))
+)  # fmt: skip
+_ACCOUNTS = select(_stepped.c.account).where(_stepped.c.account.is_not(None))
 _take = (
     update(outbox)
     .where(among_bound(outbox.c.id, "b_ids"))
@@ -130,7 +137,7 @@ def claim(
     if stopped:
         claimed.changed, claimed.dead = outcomes.stop(connection, stopped, micros(now))
     if later:
-        dialect.run_many(connection, ("later",), lambda: _PUT_OFF, later)
+        run_many(connection, ("later",), lambda: _PUT_OFF, later)
     if claimed.going:
         pacing.save(connection, ledger, now)
         as_queued = {candidate.parcel.id: candidate.parcel.message for candidate in candidates}
@@ -168,14 +175,7 @@ def _candidates(
 
 def waiting_accounts(connection: Connection) -> list[str]:
     """The accounts that something is queued for: one step of the index for each, however much is queued."""
-    found: list[str] = []
-    last = ""
-    first = connection.execute(select(func.min(outbox.c.account)).where(states.is_due())).scalar()
-    while first is not None:
-        found.append(first)
-        last = first
-        first = connection.execute(_next_account, {"b_account": last}).scalar()
-    return found
+    return list(connection.execute(_ACCOUNTS).scalars().all())
 
 
 def _heads(connection: Connection, account: str, room: int, limit: int, now: int, turn: int) -> list[Row[Any]]:
@@ -287,7 +287,7 @@ def _keep_form(connection: Connection, changed: Sequence[Parcel]) -> None:
     be known whether it went by a tag, or by a reply token, which is used from now on."""
     if changed:
         rows = [{"b_id": parcel.id, "b_payload": _encode(parcel.message).decode()} for parcel in changed]
-        dialect.run_many(connection, ("form",), lambda: _FORM, rows)
+        run_many(connection, ("form",), lambda: _FORM, rows)
         use_tokens(connection, [(parcel.conversation_id, parcel.message) for parcel in changed])
 
 
@@ -298,7 +298,7 @@ def _commit_sending(connection: Connection, going: Sequence[Parcel], owner: str,
         leases.setdefault(parcel.lease_until or now, []).append(parcel.id)
     for until, ids in leases.items():
         connection.execute(_take, {"b_ids": ids, "b_owner": owner, "b_lease": micros(until)})
-    dialect.insert_many(
+    insert_many(
         connection,
         attempts,
         [
@@ -307,10 +307,10 @@ def _commit_sending(connection: Connection, going: Sequence[Parcel], owner: str,
             for parcel in going
         ],
     )  # fmt: skip
-    rows = connection.execute(_show, {"b_ids": list({parcel.message_id for parcel in going})})
+    rows = connection.execute(_show, {"b_ids": list({parcel.message_id for parcel in going})}).all()
     return [states.Changed(row.id, row.ticket_id, row.account, "queued", "sending") for row in rows]
 
 
 def account_pauses(connection: Connection, now: datetime) -> list[Waiting]:
-    rows = connection.execute(_paused, {"b_now": micros(now)})
+    rows = connection.execute(_paused, {"b_now": micros(now)}).all()
     return [Waiting(row.account, moment(row.paused_until), row.error_class) for row in rows]

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, or_, select
 
 from config.people import CrmSettings
-from gateway.store.dialect import upsert
+from gateway.store.many import upsert
 from gateway.store.schema import contacts, crm_edits, crm_links, ticket_events, tickets
 
 EDITS_MAX = 500  # looked at in one go

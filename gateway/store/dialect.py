@@ -6,44 +6,31 @@ Everything else is portable SQLAlchemy Core. Nothing above `gateway/store/` asks
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
-    Boolean,
     ColumnElement,
     Connection,
-    Dialect,
     Engine,
     FromClause,
     Select,
-    Table,
     Text,
-    TypeDecorator,
-    any_,
-    bindparam,
     cast,
     column,
     create_engine,
     event,
     func,
-    literal,
     literal_column,
     select,
     table,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool
-from sqlalchemy.sql.functions import FunctionElement
 
-_INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 SQLITE_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))  # without the WAL-reset fault (SQLite, "WAL-reset bug", 2026)
 
 
@@ -71,7 +58,9 @@ def write_engine(url: URL) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite_writer)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         return engine
-    return create_engine(url, pool_size=writer_count(url), max_overflow=2, pool_pre_ping=True)
+    engine = create_engine(url, pool_size=writer_count(url), max_overflow=2, pool_pre_ping=True)
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
 
 
 def read_engine(url: URL, size: int = 4) -> Engine:
@@ -89,7 +78,17 @@ def read_engine(url: URL, size: int = 4) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite_reader)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
         return engine
-    return create_engine(url, pool_size=size, max_overflow=2, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+    engine = create_engine(url, pool_size=size, max_overflow=2, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:
+    """Nearly everything is looked up by key: on today's disks that costs hardly more than reading in order does, and
+    compiling a statement to machine code costs more than it saves."""
+    for setting in ("random_page_cost = 1.1", "jit = off"):
+        connection.execute(f"SET {setting}")
+    connection.commit()
 
 
 def _prepare_sqlite_writer(connection: sqlite3.Connection, _record: object) -> None:
@@ -136,122 +135,6 @@ def describe(engine: Engine) -> str:
         version = ".".join(map(str, engine.dialect.server_version_info or ()))
         connection.rollback()
         return f"{engine.dialect.name} {version}"
-
-
-def insert_many(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows, all with the same columns."""
-    if rows:
-        run_many(connection, ("insert", table.name, *rows[0]), lambda: table.insert(), rows)
-
-
-def insert_ignore(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows; those whose unique key is taken are left as they are. All rows must have the same columns."""
-    if rows:
-        insert = _INSERTS[connection.dialect.name]
-        run_many(connection, ("ignore", table.name, *rows[0]), lambda: insert(table).on_conflict_do_nothing(), rows)
-
-
-_compiled: dict[tuple[str, ...], str] = {}
-
-
-def run_many(
-    connection: Connection, name: tuple[str, ...], make: Callable[[], Any], rows: Sequence[dict[str, Any]]
-) -> None:
-    """Run one statement for many rows, written out once under `name` and then handed to the driver as it is.
-
-    The driver gets the rows untouched, which saves half the time of a bulk statement: values must be what the driver
-    takes (texts, numbers, bytes, None).
-    """
-    key = (connection.dialect.name, *name)
-    sql = _compiled.get(key)
-    if sql is None:
-        compiled = make().compile(dialect=connection.dialect, column_keys=list(rows[0]))
-        if unset := set(compiled.params) - set(rows[0]):
-            raise TypeError(f"the statement binds {', '.join(sorted(unset))}, which the rows do not have")
-        sql = _compiled[key] = str(compiled)
-    connection.exec_driver_sql(sql, list(rows))
-
-
-def upsert(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keys: Sequence[str], changed: Sequence[str]
-) -> None:
-    """Insert rows; where `keys` are taken, set the columns `changed` to the new values."""
-    if rows:
-        statement = _INSERTS[connection.dialect.name](table)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[table.c[key] for key in keys],
-                set_={name: statement.excluded[name] for name in changed},
-            ),
-            rows,
-        )
-
-
-def upsert_many(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keys: Sequence[str], changed: Sequence[str]
-) -> None:
-    """As `upsert`, for values the driver takes as they are: see `run_many`."""
-    if not rows:
-        return
-
-    def make() -> Any:
-        statement = _INSERTS[connection.dialect.name](table)
-        return statement.on_conflict_do_update(
-            index_elements=[table.c[key] for key in keys], set_={name: statement.excluded[name] for name in changed}
-        )
-
-    run_many(connection, ("upsert", table.name, *keys, "", *changed), make, rows)
-
-
-def among(connection: Connection, column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
-    """Whether a text column has one of the values. They travel as one parameter, however many they are: the statement
-    stays the same, is compiled once, and no limit on parameters is met."""
-    names = list(values)
-    if connection.dialect.name == "sqlite":
-        return column.in_(select(func.json_each(msgspec.json.encode(names).decode()).table_valued("value").c.value))
-    return column == any_(literal(names, ARRAY(Text)))
-
-
-class _Names(TypeDecorator[Sequence[str]]):
-    """Many texts as one value: an array, or a JSON list where there are no arrays."""
-
-    impl = Text
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        return dialect.type_descriptor(ARRAY(Text) if dialect.name == "postgresql" else Text())
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        names = list(value)
-        return names if dialect.name == "postgresql" else msgspec.json.encode(names).decode()
-
-
-class _Among(FunctionElement[bool]):
-    """See `among_bound`."""
-
-    type = Boolean()
-    inherit_cache = True
-
-    def self_group(self, against: Any = None) -> _Among:
-        """As it is: with `= 1` behind it, as a function's result gets, no index would be used."""
-        return self
-
-
-@compiles(_Among)
-def _among_in_json(element: _Among, compiler: Any, **more: Any) -> str:
-    column, names = (compiler.process(clause, **more) for clause in element.clauses)
-    return f"{column} IN (SELECT value FROM json_each({names}))"  # noqa: S608 - both are compiled expressions
-
-
-@compiles(_Among, "postgresql")
-def _among_in_array(element: _Among, compiler: Any, **more: Any) -> str:
-    column, names = (compiler.process(clause, **more) for clause in element.clauses)
-    return f"{column} = ANY ({names})"
-
-
-def among_bound(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
-    """As `among`, for a statement that is made once: its values are bound under `name` when it runs."""
-    return _Among(column, bindparam(name, type_=_Names()))
 
 
 # --- words ---

@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gateway.store import dialect
 from gateway.store.dialect import StoreUnavailable
+from gateway.store.many import insert_many
 from gateway.store.schema import deliveries
 
 T = TypeVar("T")
@@ -206,7 +207,7 @@ class Database:
     def _work(self, connection: Connection, batch: list[_Waiting]) -> None:
         rows = [waiting.row for waiting in batch if waiting.row is not None]
         if rows:
-            dialect.insert_many(connection, deliveries, rows)
+            insert_many(connection, deliveries, rows)
         jobs = [waiting for waiting in batch if waiting.job is not None]
         alone = len(batch) == 1
         for waiting in jobs:
@@ -214,12 +215,13 @@ class Database:
             if alone:
                 waiting.result = waiting.job(connection)
                 continue
-            savepoint = connection.begin_nested()
+            connection.exec_driver_sql("SAVEPOINT job")  # the library's own are named anew and written out each time
             try:
                 waiting.result = waiting.job(connection)
-                savepoint.commit()
+                connection.exec_driver_sql("RELEASE SAVEPOINT job")
             except Exception as error:
                 if dialect.unavailable(error):
                     raise
-                savepoint.rollback()
+                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
+                connection.exec_driver_sql("RELEASE SAVEPOINT job")
                 waiting.error = error

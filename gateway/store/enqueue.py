@@ -14,7 +14,7 @@ from gateway.core import Core
 from gateway.drafts import Draft, as_part, dressed
 from gateway.ids import micros, new_id
 from gateway.requests import Denied, RequestError, Submitted
-from gateway.store.dialect import insert_ignore
+from gateway.store.many import insert_ignore
 from gateway.store.schema import attachments, idempotency, message_refs, messages, outbox
 from gateway.store.tickets import to_json
 from gateway.tickets import Actor

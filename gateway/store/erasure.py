@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, or_, select, upd
 
 from gateway.ids import new_id
 from gateway.store import merging, search_index, traces
-from gateway.store.dialect import among, insert_ignore
+from gateway.store.many import among, insert_ignore
 from gateway.store.redact import without, without_naming
 from gateway.store.schema import (
     addresses,

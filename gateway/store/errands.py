@@ -9,7 +9,8 @@ import msgspec
 from sqlalchemy import Connection, RowMapping, Update, and_, delete, exists, func, insert, or_, select, text, update
 
 from gateway.ids import new_id
-from gateway.store.dialect import for_claim, insert_ignore
+from gateway.store.dialect import for_claim
+from gateway.store.many import insert_ignore
 from gateway.store.schema import dead_letters, errands
 from gateway.store.tickets import to_json
 

@@ -14,7 +14,7 @@ from gateway.accounts import Accounts
 from gateway.drafts import Draft
 from gateway.ids import micros, moment
 from gateway.store import suppressions
-from gateway.store.dialect import among_bound
+from gateway.store.many import among_bound
 from gateway.store.rights import Rights, rights_of
 from gateway.store.schema import account_states, identities, messages, templates, tickets
 from gateway.store.whereabouts import whereabouts
@@ -91,7 +91,7 @@ _PAUSES = select(account_states).where(
 
 def about(connection: Connection, message_ids: Sequence[str]) -> dict[str, Any]:
     """What is known of messages that are queued, by message id: rows of the columns `ABOUT`."""
-    return {row.message_id: row for row in connection.execute(_ABOUT, {"b_ids": list(message_ids)})}
+    return {row.message_id: row for row in connection.execute(_ABOUT, {"b_ids": list(message_ids)}).all()}
 
 
 class _Author(msgspec.Struct, frozen=True):
@@ -248,7 +248,7 @@ class FactSource:
             )
             for row in connection.execute(
                 _PAUSES, {"b_accounts": list({subject.account for subject in subjects}), "b_now": micros(now)}
-            )
+            ).all()
         }
 
     def _templates(

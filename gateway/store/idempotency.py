@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from gateway.store.dialect import insert_ignore
+from gateway.store.many import insert_ignore
 from gateway.store.schema import idempotency
 
 

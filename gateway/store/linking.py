@@ -10,7 +10,7 @@ from sqlalchemy import Connection, or_, select
 from gateway.identity import LINKING, SEVERAL
 from gateway.ids import new_id
 from gateway.linking import Facts, Linker, Match, Pair
-from gateway.store.dialect import among, insert_ignore
+from gateway.store.many import among, insert_ignore
 from gateway.store.merging import Merge, record_merge
 from gateway.store.schema import addresses, attributes, conflicts, contact_values, identities
 

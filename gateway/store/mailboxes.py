@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, or_, select, update
 
-from gateway.store.dialect import insert_ignore
+from gateway.store.many import insert_ignore
 from gateway.store.schema import deliveries, mailboxes
 
 

@@ -17,7 +17,8 @@ from gateway import carrying
 from gateway.carrying import HandSet, Portrait
 from gateway.ids import new_id
 from gateway.store import search_index
-from gateway.store.dialect import PEOPLE, exclusive, insert_ignore
+from gateway.store.dialect import PEOPLE, exclusive
+from gateway.store.many import insert_ignore
 from gateway.store.people_errors import PeopleError as PeopleError  # for whoever knows it by this module
 from gateway.store.schema import conflicts, contact_values, contacts, identities, merges, messages, tickets
 from gateway.store.tickets import to_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, update
 
-from gateway.store.dialect import upsert
+from gateway.store.many import upsert
 from gateway.store.schema import counters
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, null, select, text, update
+from sqlalchemy import Connection, bindparam, exists, insert, literal, null, select, text, update
 
 from adapters import ErrorClass, Sent
 from gateway.ids import micros, new_id, rfc3339
 from gateway.store import catalogue, outcome_news, pauses, states
-from gateway.store.dialect import among_bound, insert_ignore, run_many
+from gateway.store.many import among_bound, insert_ignore, run_many
 from gateway.store.people import set_consent
 from gateway.store.schema import (
     addresses,
@@ -66,32 +66,36 @@ def record(connection: Connection, batch: Sequence[Outcome], now: int) -> Record
     rows = _rows(connection, [outcome.parcel.id for outcome in batch])
     if tries := [_attempt(outcome) for outcome in batch if outcome.parcel.attempt_id]:
         run_many(connection, ("finish",), lambda: _FINISH, tries)
-    updates: list[dict[str, Any]] = []
+    updates: dict[str, dict[str, Any]] = {}
     effective: list[Outcome] = []
     for outcome in batch:
         row = rows.get(outcome.parcel.id)
         if row is not None and (values := _next(row, outcome)) is not None:
-            updates.append(values)
+            updates[row.id] = values
             effective.append(outcome)
     if updates:
-        run_many(connection, ("outcome",), lambda: _SET, updates)
-    recorded = _follow_up(connection, effective, now)
+        run_many(connection, ("outcome",), lambda: _SET, list(updates.values()))
+    recorded = _follow_up(connection, effective, rows, updates, now)
     recorded.pauses = pauses.of_outcomes(connection, [outcome for outcome in batch if outcome.pause is not None], now)
     return recorded
 
 
+_other = outbox.alias("other")
 _ROWS = (
     select(
         outbox.c.id, outbox.c.state, outbox.c.fence, outbox.c.attempts, outbox.c.external_id, outbox.c.sent_at,
-        outbox.c.error, outbox.c.settled,
+        outbox.c.error, outbox.c.settled, messages.c.identity_id, *(c.label(f"message_{c.name}") for c in states.SHOWN),
+        exists(select(literal(1)).where(_other.c.message_id == outbox.c.message_id, _other.c.id != outbox.c.id))
+        .label("parted"),
     )
+    .join_from(outbox, messages, messages.c.id == outbox.c.message_id)
     .where(among_bound(outbox.c.id, "b_ids"))
-    .with_for_update()  # says nothing where one connection writes
+    .with_for_update(of=(outbox, messages))  # says nothing where one connection writes
 )  # fmt: skip
 
 
 def _rows(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
-    return {row.id: row for row in connection.execute(_ROWS, {"b_ids": list(ids)})}
+    return {row.id: row for row in connection.execute(_ROWS, {"b_ids": list(ids)}).all()}
 
 
 def _next(row: Any, outcome: Outcome) -> dict[str, Any] | None:
@@ -132,16 +136,21 @@ def _attempt(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _follow_up(connection: Connection, effective: Sequence[Outcome], now: int) -> Recorded:
-    """All that follows from outcomes that changed their row."""
+def _follow_up(
+    connection: Connection, effective: Sequence[Outcome], rows: Mapping[str, Any],
+    updates: Mapping[str, dict[str, Any]], now: int,
+) -> Recorded:  # fmt: skip
+    """All that follows from outcomes that changed their row; `rows` as they were, `updates` as they are."""
     if not effective:
         return Recorded()
     sent = [(outcome.parcel, outcome.sent) for outcome in effective if outcome.sent is not None]
     awakened = know_by(connection, sent)
     failed = [outcome for outcome in effective if outcome.state == "failed"]
     dead = _bury(connection, [(o.parcel, o.error or Failure("", "unknown"), o.parcel.attempt) for o in failed], now)
-    changed = states.refresh(connection, [outcome.parcel.message_id for outcome in effective], now)
-    _people(connection, effective, now)
+    whole = [(_shown(row), (_part(updates[row_id]),)) for row_id in updates if not (row := rows[row_id]).parted]
+    changed = states.follow(connection, whole, now)
+    changed += states.refresh(connection, [rows[row_id].message_id for row_id in updates if rows[row_id].parted], now)
+    _people(connection, effective, rows, now)
     changed += outcome_news.tell(connection, effective, now)
     _templates(connection, effective, now)
     states.promote(connection, [o.parcel.conversation_id for o in effective if o.state in _FINISHED], now)
@@ -152,6 +161,17 @@ def _follow_up(connection: Connection, effective: Sequence[Outcome], now: int) -
         for address in outcome.sent.addresses
     ]
     return Recorded(changed, dead, awakened=awakened, aliases=reached)
+
+
+def _shown(row: Any) -> states.Shown:
+    return states.Shown(
+        row.message_id, row.message_ticket_id, row.message_account, row.message_status, row.message_external_id,
+        row.message_error, row.message_sent_at,
+    )  # fmt: skip
+
+
+def _part(values: dict[str, Any]) -> states.Part:
+    return states.Part(values["b_state"], values["b_error"], values["b_external_id"], values["b_sent_at"])
 
 
 _AWAKEN = (
@@ -187,26 +207,22 @@ def know_by(connection: Connection, sent: Sequence[tuple[Parcel, Sent]]) -> bool
 _IDENTITIES = select(messages.c.id, messages.c.identity_id).where(among_bound(messages.c.id, "b_ids"))
 
 
-def _people(connection: Connection, effective: Sequence[Outcome], now: int) -> None:
+def _people(connection: Connection, effective: Sequence[Outcome], rows: Mapping[str, Any], now: int) -> None:
     """What a send tells of the person: addresses learned, an opt-out, one more message in the window."""
-    ids = list({outcome.parcel.message_id for outcome in effective})
-    telling = [o for o in effective if o.opted_out or o.word in ("sent", "unknown") or (o.sent and o.sent.addresses)]
-    if not telling:
-        return
-    identity_of = {row.id: row.identity_id for row in connection.execute(_IDENTITIES, {"b_ids": ids})}
     used: dict[str, int] = {}
-    for outcome in telling:
-        identity = identity_of.get(outcome.parcel.message_id)
-        if identity is None:
-            continue
+    learned: list[dict[str, Any]] = []
+    for outcome in effective:
+        identity: str = rows[outcome.parcel.id].identity_id
         if outcome.word in ("sent", "unknown") and outcome.parcel.message.template is None:
             used[identity] = used.get(identity, 0) + 1
         if outcome.opted_out:
             set_consent(connection, identity, "opted_out", outcome.opted_out, now)
+        if outcome.sent is not None and outcome.sent.addresses:
+            learned += _learned(outcome, identity, now)
     if used:
         counts = [{"b_id": identity, "b_count": count} for identity, count in sorted(used.items())]
         run_many(connection, ("window used",), lambda: _USED, counts)
-    insert_ignore(connection, addresses, _learned(telling, identity_of, now))
+    insert_ignore(connection, addresses, learned)
 
 
 _USED = (
@@ -216,19 +232,19 @@ _USED = (
 )
 
 
-def _learned(telling: Sequence[Outcome], identity_of: dict[str, str], now: int) -> list[dict[str, Any]]:
+def _learned(outcome: Outcome, identity: str, now: int) -> list[dict[str, Any]]:
     """Addresses the platform told of that the message was not sent to."""
+    parcel = outcome.parcel
+    if outcome.sent is None or is_private_reply(parcel.message):  # that tells of the person on another surface
+        return []
     return [
         {
-            "id": new_id(), "identity_id": identity_of[outcome.parcel.message_id], "channel": address.channel,
-            "account": outcome.parcel.account, "kind": address.kind, "value": address.value, "scope": address.scope,
-            "evidence": address.evidence, "attested_at": now,
+            "id": new_id(), "identity_id": identity, "channel": address.channel, "account": parcel.account,
+            "kind": address.kind, "value": address.value, "scope": address.scope, "evidence": address.evidence,
+            "attested_at": now,
         }
-        for outcome in telling
-        if outcome.sent is not None and outcome.parcel.message_id in identity_of
-        and not is_private_reply(outcome.parcel.message)  # that tells of the person on another surface
         for address in outcome.sent.addresses
-        if all((address.kind, address.value) != (known.kind, known.value) for known in outcome.parcel.message.to)
+        if all((address.kind, address.value) != (known.kind, known.value) for known in parcel.message.to)
     ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, select
 
 from gateway.ids import micros
-from gateway.store.dialect import among_bound, insert_ignore, upsert_many
+from gateway.store.many import among_bound, insert_ignore, upsert_many
 from gateway.store.schema import paces
 from outbox.limiter import Slot
 from outbox.ports import Ledger, Parcel

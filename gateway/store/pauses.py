@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, select
 
 from gateway.ids import micros
-from gateway.store.dialect import upsert
+from gateway.store.many import upsert
 from gateway.store.schema import account_states
 from outbox.ports import Outcome, Pause, recipient_of
 

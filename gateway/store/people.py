@@ -11,8 +11,8 @@ from sqlalchemy import Connection, delete, select, update
 from gateway import identity as rules
 from gateway.ids import new_id
 from gateway.store import linking
-from gateway.store.dialect import insert_ignore
 from gateway.store.linking import Linked
+from gateway.store.many import insert_ignore
 from gateway.store.people_errors import PeopleError as PeopleError  # for whoever knows it by this module
 from gateway.store.schema import contact_values, identities
 from gateway.store.tickets import to_json

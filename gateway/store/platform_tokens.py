@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, RowMapping, or_, select, update
 
-from gateway.store.dialect import insert_ignore
+from gateway.store.many import insert_ignore
 from gateway.store.schema import platform_tokens
 
 

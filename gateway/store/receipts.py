@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, exists, insert, or_, se
 from adapters import Channel, ErrorRule, rule_of
 from gateway.ids import micros, moment, new_id
 from gateway.store import catalogue, states, suppressions
-from gateway.store.dialect import insert_ignore
+from gateway.store.many import insert_ignore
 from gateway.store.outcomes import dead_letter
 from gateway.store.people import set_consent
 from gateway.store.schema import (

@@ -35,6 +35,11 @@ metadata = MetaData(
 )
 
 
+# Rows that change often leave room on their page: a new version beside the old one that changes no indexed column
+# touches no index (PostgreSQL, "Heap-Only Tuples"). In per cent of a page.
+_CHANGES = {"fillfactor": "70"}
+
+
 def _id(name: str = "id", **more: bool) -> Column[str]:
     return Column(name, String(32), **more)  # type: ignore[arg-type]
 
@@ -214,6 +219,7 @@ identities = Table(
         sqlite_where=text("name = '' AND profile_at IS NULL"),
         postgresql_where=text("name = '' AND profile_at IS NULL"),
     ),
+    postgresql_with=_CHANGES,
 )
 
 # `account` is part of the key whatever the scope: the same number on two accounts is two identities.
@@ -410,6 +416,7 @@ tickets = Table(
     Index("ix_tickets_assignee_updated_at", "assignee", "updated_at"),
     Index("ix_tickets_priority", "priority", "id"),
     Index("ix_tickets_updated_at", "updated_at"),
+    postgresql_with=_CHANGES,
 )
 
 ticket_tags = Table(
@@ -532,6 +539,7 @@ messages = Table(
         sqlite_where=text("words <> ''"),
         postgresql_where=text("words <> ''"),
     ),
+    postgresql_with=_CHANGES,
 )
 
 # Every id the platform may name a message by. The first to come keeps the reference.
@@ -648,6 +656,7 @@ outbox = Table(
         sqlite_where=text("state = 'unknown' AND NOT settled"),
         postgresql_where=text("state = 'unknown' AND NOT settled"),
     ),
+    postgresql_with=_CHANGES,
 )
 
 attempts = Table(
@@ -666,6 +675,7 @@ attempts = Table(
     _text("request_id"),
     Index("ix_attempts_message_id", "message_id"),
     Index("ix_attempts_outbox_id", "outbox_id"),
+    postgresql_with=_CHANGES,
 )
 
 receipts = Table(
@@ -718,6 +728,7 @@ paces = Table(
     Column("full_until", BigInteger, nullable=False, server_default="0"),  # before this, nothing more may go
     Column("until", BigInteger, nullable=False, server_default="0"),  # from then on all is free again
     Index("ix_paces_until", "until"),
+    postgresql_with=_CHANGES,
 )
 
 # Work for other systems, done after the commit that wants it and repeated until it is done or dead. One at a time in a

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, delete, func, select
 
 from gateway import words
-from gateway.store.dialect import among, insert_many
+from gateway.store.many import among, insert_many
 from gateway.store.numbers import reserve
 from gateway.store.schema import (
     addresses,

@@ -6,13 +6,13 @@ All of it in a few statements for many messages, inside the caller's transaction
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, TextClause, bindparam, exists, func, literal, or_, select, text, update
 
 from gateway.bus import LiveEvent
-from gateway.store.dialect import among_bound, insert_many, run_many
+from gateway.store.many import among_bound, insert_many, run_many
 from gateway.store.schema import dead_letters, messages, outbox, ticket_events, tickets
 from gateway.store.tickets import event_row
 from gateway.tickets import Actor, Entry
@@ -72,15 +72,34 @@ _SET_MESSAGE = (
 )  # fmt: skip
 
 
-_MESSAGES = select(
-    messages.c.id, messages.c.ticket_id, messages.c.account, messages.c.status, messages.c.external_id,
-    messages.c.error, messages.c.sent_at,
-).where(among_bound(messages.c.id, "b_ids"))  # fmt: skip
+class Shown(NamedTuple):
+    """A message as its ticket shows it."""
+
+    id: str
+    ticket_id: str
+    account: str
+    status: str
+    external_id: str
+    error: str | None
+    sent_at: int | None
+
+
+SHOWN = tuple(messages.c[name] for name in Shown._fields)
+_MESSAGES = select(*SHOWN).where(among_bound(messages.c.id, "b_ids"))
 _PARTS = (
     select(outbox.c.message_id, outbox.c.state, outbox.c.error, outbox.c.external_id, outbox.c.sent_at)
     .where(among_bound(outbox.c.message_id, "b_ids"))
     .order_by(outbox.c.message_id, outbox.c.part, outbox.c.id)
 )
+
+
+class Part(NamedTuple):
+    """What a part's row tells of its message."""
+
+    state: str
+    error: str | None
+    external_id: str
+    sent_at: int | None
 
 
 def refresh(
@@ -96,24 +115,28 @@ def refresh(
         return []
     rows = connection.execute(_MESSAGES, {"b_ids": ids}).all()
     parts: dict[str, list[Any]] = {}
-    for part in connection.execute(_PARTS, {"b_ids": ids}):
+    for part in connection.execute(_PARTS, {"b_ids": ids}).all():
         parts.setdefault(part.message_id, []).append(part)
+    return follow(connection, [(row, parts[row.id]) for row in rows if row.id in parts], now, actor, more)
+
+
+def follow(
+    connection: Connection, known: Iterable[tuple[Any, Sequence[Any]]], now: int, actor: Actor = PLATFORM,
+    more: Mapping[str, dict[str, Any]] | None = None,
+) -> list[Changed]:  # fmt: skip
+    """As `refresh`, for messages that are known as they stand (`Shown`), with all their parts (`Part`)."""
     changed: list[Changed] = []
     updates: list[dict[str, Any]] = []
     entries: dict[str, list[Entry]] = {}
-    for row in rows:
-        own = parts.get(row.id)
-        if not own:
-            continue
-        status = combined(part.state for part in own)
+    for row, own in known:
+        status = own[0].state if len(own) == 1 else combined(part.state for part in own)
         error = next((part.error for part in own if part.state == status and part.error), None)
         external_id = next((part.external_id for part in own if part.external_id), "") or row.external_id
         sent_at = min((part.sent_at for part in own if part.sent_at is not None), default=None)
-        after = (status, error, external_id, sent_at)
-        if after == (row.status, row.error, row.external_id, row.sent_at):
+        if (status, error, external_id, sent_at) == (row.status, row.error, row.external_id, row.sent_at):
             continue
         updates.append(
-            dict(zip(("b_status", "b_error", "b_external_id", "b_sent_at"), after, strict=True), b_id=row.id)
+            {"b_id": row.id, "b_status": status, "b_error": error, "b_external_id": external_id, "b_sent_at": sent_at}
         )
         if status != row.status or error != row.error:
             changed.append(Changed(row.id, row.ticket_id, row.account, row.status, status))
@@ -147,30 +170,41 @@ def _details(message_id: str, external_id: str, error: str | None) -> dict[str, 
 _RAISE = (
     update(tickets)
     .where(tickets.c.id == bindparam("b_id"))
-    .values(sequence=tickets.c.sequence + bindparam("b_count"), updated_at=bindparam("b_now"))
+    .values(sequence=bindparam("b_sequence"), updated_at=bindparam("b_now"))
 )
-
-
-_SEQUENCES = select(tickets.c.id, tickets.c.sequence).where(among_bound(tickets.c.id, "b_ids"))
+_COUNT = update(tickets).where(tickets.c.id == bindparam("b_id")).values(sequence=bindparam("b_sequence"))
+_SEQUENCES = (
+    select(tickets.c.id, tickets.c.sequence)
+    .where(among_bound(tickets.c.id, "b_ids"))
+    .order_by(tickets.c.id)
+    .with_for_update()  # says nothing where one connection writes
+)
+_AS_MEANT = _ENTRY_OF["sent"]
 
 
 def log_many(connection: Connection, entries: Mapping[str, Sequence[Entry]], now: int) -> None:
-    """Append lines to the event logs of many tickets."""
+    """Append lines to the event logs of many tickets.
+
+    A ticket counts as updated by them, unless they only tell that replies left as they were meant to: an agent who is
+    writing there has nothing new to look at.
+    """
     if not entries:
         return
-    run_many(
-        connection,
-        ("raise",),
-        lambda: _RAISE,
-        [{"b_id": ticket, "b_count": len(lines), "b_now": now} for ticket, lines in sorted(entries.items())],
-    )
-    last: dict[str, int] = {row.id: row.sequence for row in connection.execute(_SEQUENCES, {"b_ids": list(entries)})}
-    rows = [
-        event_row(ticket, last[ticket] - len(lines) + 1 + index, entry, now)
-        for ticket, lines in entries.items()
-        if ticket in last
-        for index, entry in enumerate(lines)
-    ]
+    raised: list[dict[str, Any]] = []
+    counted: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for ticket, sequence in connection.execute(_SEQUENCES, {"b_ids": list(entries)}).all():
+        lines = entries[ticket]
+        rows += [event_row(ticket, sequence + number, entry, now) for number, entry in enumerate(lines, 1)]
+        last = {"b_id": ticket, "b_sequence": sequence + len(lines)}
+        if all(entry.kind == _AS_MEANT for entry in lines):
+            counted.append(last)
+        else:
+            raised.append(last | {"b_now": now})
+    if counted:
+        run_many(connection, ("count",), lambda: _COUNT, counted)
+    if raised:
+        run_many(connection, ("raise",), lambda: _RAISE, raised)
     insert_many(connection, ticket_events, rows)
 
 

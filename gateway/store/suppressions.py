@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, select
 
 from adapters import Suppress
 from gateway.ids import new_id
-from gateway.store.dialect import among, upsert
+from gateway.store.many import among, among_bound, upsert
 from gateway.store.schema import suppressions
 from outbox.facts import Suppressed, folded
 
@@ -103,15 +103,18 @@ def held_against(
     pairs = {(channel, folded(address)) for channel, address in wanted}
     if not pairs:
         return {}
-    listed = suppressions.c
-    columns = (listed.channel, listed.address, listed.scope, listed.reason, listed.detail, listed.expires_at)
-    statement = select(*columns).where(listed.active, among(connection, listed.address, {a for _, a in pairs}))
     found: dict[tuple[str, str], list[Suppressed]] = {}
-    for row in connection.execute(statement):
+    for row in connection.execute(_HELD, {"b_addresses": list({address for _, address in pairs})}).all():
         if (row.channel, row.address) in pairs and (row.expires_at is None or row.expires_at > now):
             entry = Suppressed(row.address, row.scope, row.reason, row.detail, row.expires_at)
             found.setdefault((row.channel, row.address), []).append(entry)
     return found
+
+
+_HELD = select(
+    suppressions.c.channel, suppressions.c.address, suppressions.c.scope, suppressions.c.reason, suppressions.c.detail,
+    suppressions.c.expires_at,
+).where(suppressions.c.active, among_bound(suppressions.c.address, "b_addresses"))  # fmt: skip
 
 
 def page(

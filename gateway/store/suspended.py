@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, RowMapping, delete, select, text, update
 
-from gateway.store.dialect import among, upsert
+from gateway.store.many import among, upsert
 from gateway.store.schema import events, suspended
 from gateway.store.search import Visible, seen
 from gateway.store.views import Rows

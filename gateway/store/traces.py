@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import Connection, delete, or_, select, update
 
-from gateway.store.dialect import among
+from gateway.store.many import among
 from gateway.store.schema import account_states, conversations, idempotency, messages, suppressions, ticket_events
 from gateway.store.tickets import to_json
 

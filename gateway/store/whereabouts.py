@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from gateway.store.dialect import among_bound
+from gateway.store.many import among_bound
 from gateway.store.schema import contact_values, contacts, identities
 from outbox import quiet
 from outbox.facts import Facts

@@ -26,14 +26,16 @@ from gateway.store.claim import claim
 from gateway.store.facts import FactSource
 from gateway.store.outbox import OutboxStore
 from gateway.store.schema import outbox, tickets
+from gateway.store.states import is_open
 from gateway.tickets import Actor
 from normalizers.model import OutboundMessage
-from outbox.dispatcher import CONCURRENCY, Dispatcher
+from outbox.dispatcher import Dispatcher
+from outbox.lanes import CONCURRENCY
 from outbox.pacing import Pacing
 from outbox.ports import Go
 from outbox.rules import load_rules
 from tests.bench.figures import Plan, Report, Row, Side, play, ratios
-from tests.bench.processes import child
+from tests.bench.processes import Child, child
 from tests.bench.world import ACCOUNT, STORE, keep_all, make_core, message_body
 from tests.pigeon import world as pigeons
 from tests.support.postgres import Postgres
@@ -43,29 +45,39 @@ BODY = {"messaging_product": "whatsapp", "to": "491550000001", "type": "text", "
 
 
 class Outbound:
-    """Tickets to reply on, and both ways to send."""
+    """Tickets to reply on, and the ways to send."""
 
     def __init__(self, core: Core, session: aiohttp.ClientSession, url: str, replies: int) -> None:
         self._core, self._session, self._url, self._replies = core, session, url, replies
         self._tickets: list[str] = []
         self._round = 0
+        self._senders: tuple[Child, ...] = ()
         self.sent = self.queued = 0
-        self.cpu: dict[str, list[float]] = {"outbox": [], "bare": []}  # microseconds of this process for each send
+        self.cpu: dict[str, list[float]] = {"outbox": [], "two": [], "bare": []}  # microseconds of ours for each send
 
-    async def prepare(self) -> None:
-        """As many customers as there are replies in a round."""
+    async def prepare(self, *senders: Child) -> None:
+        """As many customers as there are replies in a round; `senders` are further processes on the same store."""
+        self._senders = senders
         await keep_all(self._core, [message_body(number, number) for number in range(self._replies)])
         await IntakeWorker(self._core).drain()
         self._tickets = await self._core.database.read(lambda c: list(c.execute(select(tickets.c.id)).scalars()))
 
-    async def gateway(self) -> float:
-        """Queued replies sent per second: claimed, judged, intent on disk, sent, outcome on disk."""
+    async def _queue(self) -> None:
+        """A reply on every ticket."""
         self._round += 1
         request = ReplyRequest(text=f"On its way, {self._round}.")
         for start in range(0, len(self._tickets), 256):
             part = self._tickets[start : start + 256]
             answers = await asyncio.gather(*(submit(self._core, ticket, request, AGENT) for ticket in part))
             self.queued += sum(isinstance(answer, Submitted) for answer in answers)
+
+    async def _count(self) -> None:
+        statement = select(func.count()).select_from(outbox).where(outbox.c.state == "sent")
+        self.sent = await self._core.database.read(lambda c: int(c.execute(statement).scalar_one()))
+
+    async def gateway(self) -> float:
+        """Queued replies sent per second: claimed, judged, intent on disk, sent, outcome on disk."""
+        await self._queue()
         store, left, done = OutboxStore(self._core), len(self._tickets), asyncio.Event()
 
         def observe(_account: str, _outcome: str) -> None:
@@ -85,10 +97,24 @@ class Outbound:
             await dispatcher.settled()  # the last outcomes are on disk
         elapsed = time.perf_counter() - started
         self.cpu["outbox"].append((time.process_time() - spent) / self._replies * 1e6)
-        statement = select(func.count()).select_from(outbox).where(outbox.c.state == "sent")
-        self.sent = await self._core.database.read(lambda c: int(c.execute(statement).scalar_one()))
         await dispatcher.stop()
         await task
+        await self._count()
+        return len(self._tickets) / elapsed
+
+    async def two(self) -> float:
+        """The same by other processes, that share the store and the sends at a time."""
+        await self._queue()
+        left = select(outbox.c.id).where(is_open()).limit(1)
+        started = time.perf_counter()
+        await asyncio.gather(*(sender.tell({}) for sender in self._senders))
+        async with asyncio.timeout(120):
+            while await self._core.database.read(lambda c: c.execute(left).first()) is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # other processes empty it
+        elapsed = time.perf_counter() - started
+        told = await asyncio.gather(*(sender.ask({}) for sender in self._senders))
+        self.cpu["two"].append(sum(one["cpu_s"] for one in told) / self._replies * 1e6)
+        await self._count()
         return len(self._tickets) / elapsed
 
     async def bare(self) -> float:
@@ -109,7 +135,7 @@ class Outbound:
 async def run(plan: Plan, directory: Path) -> Report:
     """The same number of sends at the same concurrency, one reply for each conversation; on each store."""
     logging.getLogger("gateway").setLevel(logging.CRITICAL)
-    replies = 500 if plan.quick else 1000
+    replies = 1000 if plan.quick else 3000
     report = Report(f"outbound: {replies} replies a round, {CONCURRENCY} at a time, a platform that takes 20 ms")
     await _compare(plan, directory / "embedded", replies, "", "embedded", ">= 0.5", report)
     with contextlib.suppress(ImportError), Postgres.start(directory / "postgres") as server:
@@ -124,14 +150,23 @@ async def _compare(
     plan: Plan, directory: Path, replies: int, database: str, name: str, aim: str, report: Report
 ) -> None:
     directory.mkdir()
-    async with child("servers", "platform", str(directory / "platform")) as platform, new_session() as session:
+    async with contextlib.AsyncExitStack() as stack:
+        platform = await stack.enter_async_context(child("servers", "platform", str(directory / "platform")))
+        session = await stack.enter_async_context(new_session())
         base = f"http://127.0.0.1:{int(await platform.line())}/v23.0"
         media = MediaClient(allow_private=False, max_bytes=1)
         core = make_core(directory, api_base=base, http=Http(session, (base,), media), database=database)
+        senders = []
+        for number in range(2 if database else 0):
+            arguments = (str(directory / f"sender{number}"), database, base, str(CONCURRENCY // 2))
+            senders.append(await stack.enter_async_context(child("sender", *arguments)))
+            await senders[-1].line()
         work = Outbound(core, session, f"{base}/900/messages", replies)
         try:
-            await work.prepare()
+            await work.prepare(*senders)
             sides: dict[str, Side] = {"outbox": work.gateway, "bare": work.bare}
+            if senders:
+                sides["two"] = work.two
             found = await play(Plan(min(plan.rounds, 4), plan.quick, plan.order), sides)
         finally:
             await core.database.stop()
@@ -144,6 +179,12 @@ async def _compare(
         Row(f"outbox, {name}, per second", "", found["outbox"], unit="/s"),
         Row("bare, per second", "", found["bare"], unit="/s"),
     ]
+    if senders:
+        report.rows += [
+            Row(f"outbox, {name}, two senders", "bare client", ratios(found["two"], found["bare"]), aim),
+            Row(f"outbox, {name}, two senders, CPU of a send", "", work.cpu["two"], unit="us"),
+            Row(f"outbox, {name}, two senders, per second", "", found["two"], unit="/s"),
+        ]
     report.notes.append(f"{name}: replies queued: {work.queued:,}; recorded as sent: {work.sent:,}")
 
 

@@ -27,11 +27,15 @@ class Child:
             raise RuntimeError(f"the process ended with {await self._process.wait()}")
         return line.decode()
 
-    async def ask(self, job: dict[str, Any]) -> dict[str, Any]:
-        """One job, its result."""
+    async def tell(self, job: dict[str, Any]) -> None:
+        """One job, whose result is not waited for."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(job).encode() + b"\n")
         await self._process.stdin.drain()
+
+    async def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        """One job, its result."""
+        await self.tell(job)
         found: dict[str, Any] = json.loads(await self.line())
         return found
 

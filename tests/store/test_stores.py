@@ -13,8 +13,9 @@ from sqlalchemy import Connection, func, insert, select, text, update
 
 from gateway.ids import micros, new_id
 from gateway.store import merging, people_views, queue_views, tickets, views
-from gateway.store.dialect import StoreUnavailable, insert_ignore, unavailable, upsert
+from gateway.store.dialect import StoreUnavailable, unavailable
 from gateway.store.engine import Database
+from gateway.store.many import insert_ignore, upsert
 from gateway.store.schema import account_states, addresses, contacts, counters, deliveries, identities, message_refs
 from gateway.tickets import Actor
 

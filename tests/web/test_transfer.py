@@ -17,7 +17,7 @@ from sqlalchemy import insert, select
 
 from gateway.ids import micros, new_id
 from gateway.store import attributes as definitions
-from gateway.store.dialect import insert_many
+from gateway.store.many import insert_many
 from gateway.store.people_views import ContactFilter
 from gateway.store.schema import contact_values, contacts, metadata
 from gateway.tickets import Actor

@@ -148,6 +148,7 @@ def upgrade() -> None:
         sa.Column("detail", sa.Text(), server_default="", nullable=False),
         sa.Column("request_id", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
+        postgresql_with={"fillfactor": "70"},
     )
     op.create_index("ix_attempts_message_id", "attempts", ["message_id"], unique=False)
     op.create_index("ix_attempts_outbox_id", "attempts", ["outbox_id"], unique=False)
@@ -464,6 +465,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("profile_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_identities")),
+        postgresql_with={"fillfactor": "70"},
     )
     op.create_index("ix_identities_contact_id", "identities", ["contact_id"], unique=False)
     op.create_index(
@@ -570,6 +572,7 @@ def upgrade() -> None:
         sa.Column("reply_token", sa.Text(), server_default="", nullable=False),
         sa.Column("words", sa.String(length=32), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
+        postgresql_with={"fillfactor": "70"},
     )
     op.create_index("ix_messages_contact_id", "messages", ["contact_id"], unique=False)
     op.create_index("ix_messages_conversation_id", "messages", ["conversation_id", "id"], unique=False)
@@ -616,6 +619,7 @@ def upgrade() -> None:
         sa.Column("asked_at", sa.BigInteger(), nullable=True),
         sa.Column("settled", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+        postgresql_with={"fillfactor": "70"},
     )
     op.create_index(
         "ix_outbox_due",
@@ -657,6 +661,7 @@ def upgrade() -> None:
         sa.Column("full_until", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("until", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_paces")),
+        postgresql_with={"fillfactor": "70"},
     )
     op.create_index("ix_paces_until", "paces", ["until"], unique=False)
     op.create_table(
@@ -844,6 +849,7 @@ def upgrade() -> None:
         sa.Column("closed_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tickets")),
         sa.UniqueConstraint("number", name=op.f("uq_tickets_number")),
+        postgresql_with={"fillfactor": "70"},
     )
     op.create_index("ix_tickets_assignee_updated_at", "tickets", ["assignee", "updated_at"], unique=False)
     op.create_index("ix_tickets_contact_id", "tickets", ["contact_id"], unique=False)

@@ -1,0 +1,177 @@
+"""Statements for many rows at once: insert, insert-or-ignore, upsert, update; and columns held against many values.
+
+Each is written out once and then handed to the driver as it is, in the way the store at hand takes many rows best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    Boolean,
+    ColumnElement,
+    Connection,
+    Dialect,
+    LargeBinary,
+    Table,
+    Text,
+    TypeDecorator,
+    any_,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.visitors import replacement_traverse
+
+_INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def insert_many(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, all with the same columns."""
+    if rows:
+        run_many(connection, ("insert", table.name, *rows[0]), lambda: table.insert(), rows)
+
+
+def insert_ignore(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows; those whose unique key is taken are left as they are. All rows must have the same columns."""
+    if rows:
+        insert = _INSERTS[connection.dialect.name]
+        run_many(connection, ("ignore", table.name, *rows[0]), lambda: insert(table).on_conflict_do_nothing(), rows)
+
+
+_compiled: dict[tuple[str, ...], tuple[str, bool]] = {}
+
+
+def run_many(
+    connection: Connection, name: tuple[str, ...], make: Callable[[], Any], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Run one insert or update for many rows, written out once under `name` and then handed to the driver as it is.
+
+    PostgreSQL gets all rows as one value and runs the statement once: a third of the work on both ends. Where two rows
+    are for the same one, name it once. The embedded store's driver runs it row by row. Values must be what a driver
+    takes (texts, numbers, bytes, None).
+    """
+    key = (connection.dialect.name, *name)
+    found = _compiled.get(key)
+    if found is None:
+        found = _compiled[key] = _written_out(connection.dialect, make(), list(rows[0]))
+    sql, whole = found
+    connection.exec_driver_sql(sql, {"rows": msgspec.json.encode(rows).decode()} if whole else list(rows))
+
+
+def _written_out(dialect: Dialect, statement: Any, names: list[str]) -> tuple[str, bool]:
+    """The statement's text for these names, and whether it takes all rows as one JSON value."""
+    compiled = statement.compile(dialect=dialect, column_keys=names)
+    types = {bind: compiled.binds[bind].type for bind in compiled.params}
+    if unset := types.keys() - names:
+        raise TypeError(f"the statement binds {', '.join(sorted(unset))}, which the rows do not have")
+    if dialect.name != "postgresql" or any(isinstance(type_, LargeBinary) for type_ in types.values()):
+        return str(compiled), False
+    columns = (column(bind, type_) for bind, type_ in types.items())
+    given = func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON)).table_valued(*columns)
+    given = given.render_derived(name="given", with_types=True)
+    if statement.is_insert:
+        whole = statement.from_select(list(types), select(*given.c))
+    else:
+
+        def of_row(element: Any, **_: Any) -> Any:
+            return given.c[element.key] if isinstance(element, BindParameter) else None
+
+        whole = replacement_traverse(statement, {}, of_row)
+    return str(whole.compile(dialect=dialect)), True
+
+
+def upsert(
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keys: Sequence[str], changed: Sequence[str]
+) -> None:
+    """Insert rows; where `keys` are taken, set the columns `changed` to the new values."""
+    if rows:
+        statement = _INSERTS[connection.dialect.name](table)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[table.c[key] for key in keys],
+                set_={name: statement.excluded[name] for name in changed},
+            ),
+            rows,
+        )
+
+
+def upsert_many(
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keys: Sequence[str], changed: Sequence[str]
+) -> None:
+    """As `upsert`, for values the driver takes as they are: see `run_many`."""
+    if not rows:
+        return
+
+    def make() -> Any:
+        statement = _INSERTS[connection.dialect.name](table)
+        return statement.on_conflict_do_update(
+            index_elements=[table.c[key] for key in keys], set_={name: statement.excluded[name] for name in changed}
+        )
+
+    run_many(connection, ("upsert", table.name, *keys, "", *changed), make, rows)
+
+
+def among(connection: Connection, column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
+    """Whether a text column has one of the values. They travel as one parameter, however many they are: the statement
+    stays the same, is compiled once, and no limit on parameters is met."""
+    names = list(values)
+    if connection.dialect.name == "sqlite":
+        return column.in_(select(func.json_each(msgspec.json.encode(names).decode()).table_valued("value").c.value))
+    return column == any_(literal(names, ARRAY(Text)))
+
+
+class _Names(TypeDecorator[Sequence[str]]):
+    """Many texts as one value: an array in PostgreSQL's own notation, elsewhere a JSON list."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        names = list(value)
+        return _array(names) if dialect.name == "postgresql" else msgspec.json.encode(names).decode()
+
+
+def _array(names: Sequence[str]) -> str:
+    joined = '","'.join(names)
+    if "\\" in joined or joined.count('"') != 2 * max(len(names) - 1, 0):
+        joined = '","'.join(name.replace("\\", "\\\\").replace('"', '\\"') for name in names)
+    return f'{{"{joined}"}}' if names else "{}"
+
+
+class _Among(FunctionElement[bool]):
+    """See `among_bound`."""
+
+    type = Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: Any = None) -> _Among:
+        """As it is: with `= 1` behind it, as a function's result gets, no index would be used."""
+        return self
+
+
+@compiles(_Among)
+def _among_in_json(element: _Among, compiler: Any, **more: Any) -> str:
+    column, names = (compiler.process(clause, **more) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({names}))"  # noqa: S608 - both are compiled expressions
+
+
+@compiles(_Among, "postgresql")
+def _among_in_array(element: _Among, compiler: Any, **more: Any) -> str:
+    column, names = (compiler.process(clause, **more) for clause in element.clauses)
+    return f"{column} = ANY (CAST({names} AS TEXT[]))"
+
+
+def among_bound(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    """As `among`, for a statement that is made once: its values are bound under `name` when it runs."""
+    return _Among(column, bindparam(name, type_=_Names()))
