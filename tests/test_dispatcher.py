@@ -46,6 +46,27 @@ async def outcomes_of(loft: World, message_id: str) -> list[str]:
     return [row.outcome for row in await loft.rows(schema.attempts, schema.attempts.c.message_id == message_id)]
 
 
+async def test_a_ticket_is_not_updated_by_a_reply_that_leaves_and_is_by_one_that_fails(loft: World) -> None:
+    ticket = await loft.ticket()
+
+    async def seen() -> tuple[int, int]:
+        (row,) = await loft.rows(schema.tickets, schema.tickets.c.id == ticket)
+        return row.sequence, row.updated_at
+
+    await say(loft, ticket)
+    sequence, updated = await seen()
+    loft.clock.forward(seconds=5)
+    await loft.run(loft.dispatcher())
+    assert await seen() == (sequence + 1, updated)
+    assert (await loft.log(ticket))[-1] == "reply.sent"
+    await say(loft, ticket, "again")
+    loft.platform.refuse_next(400, "gone")
+    loft.clock.forward(seconds=5)
+    await loft.run(loft.dispatcher())
+    assert (await loft.log(ticket))[-1] == "reply.failed"
+    assert (await seen())[1] == micros(loft.clock())
+
+
 async def test_a_message_is_sent_and_known_by_its_id(loft: World) -> None:
     ticket = await loft.ticket()
     message = await say(loft, ticket)

@@ -6,16 +6,19 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, Row
 
 from gateway import replies
 from gateway.replies import ReplyRequest, Submitted
-from gateway.store import schema
+from gateway.store import claim, schema
 from gateway.tickets import Actor
 from outbox.dispatcher import Dispatcher
 from tests.pigeon import World, world
@@ -83,6 +86,40 @@ async def test_four_senders_keep_each_conversation_in_order(postgres: Postgres, 
         for words in said.values():
             own = [word for word in order if word in words and word not in excused]
             assert own == [word for word in words if word not in excused]
+
+
+@pytest.mark.postgres
+async def test_a_follower_that_becomes_the_head_while_it_is_looked_at_is_not_put_aside(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim reads a part behind another; before it goes on, that other one's outcome is recorded."""
+    looked, left = threading.Event(), threading.Event()
+    put_aside = claim._put_aside
+
+    def later(connection: Connection, rows: Sequence[Row[Any]], now: int) -> int:
+        if rows:
+            looked.set()
+            assert left.wait(20)
+        return put_aside(connection, rows, now)
+
+    monkeypatch.setattr(claim, "_put_aside", later)
+    async with world(tmp_path, database_url=address(postgres)) as loft:
+        ticket, dispatcher = await loft.ticket(), loft.dispatcher(alone=False)
+        loft.platform.gate = asyncio.Event()
+        first = await say(loft, ticket, "first")
+        assert await dispatcher.round() == 1
+        second = await say(loft, ticket, "second")
+        looking = asyncio.create_task(dispatcher.round())
+        assert await asyncio.to_thread(looked.wait, 20)
+        loft.platform.gate.set()
+        await dispatcher.settled()
+        assert await loft.status(first) == "sent"
+        left.set()
+        assert await looking == 0  # it was a follower when it was read
+        (part,) = await loft.rows(schema.outbox, schema.outbox.c.message_id == second)
+        assert part.not_before is not None  # due: it waits for nobody
+        await loft.run(dispatcher)
+        assert await loft.status(second) == "sent"
 
 
 @pytest.mark.postgres
