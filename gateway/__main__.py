@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from config.settings import ConfigError
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parser() -> argparse.ArgumentParser:
     """What may be called how."""
     top = argparse.ArgumentParser(prog="gateway", description="Every channel customers write in on, in one gateway.")
+    top.add_argument("--version", action="version", version=f"gateway {version('channel-gateway')}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, words: str, run: object, *, config: bool = False) -> argparse.ArgumentParser:

@@ -371,6 +371,7 @@ async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str,
         result = await ask_running(settings.data_dir, name, arguments)
         if result is not None:
             return result
+        log.configure("ERROR")  # what is done stands in the answer
         gateway = runtime.Gateway(settings, found=found)
         async with gateway.resting() as core:
             return await COMMANDS[name](core, arguments)

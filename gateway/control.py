@@ -20,6 +20,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
+from config.settings import ConfigError, Fault
 from gateway import deadletters, identities, passwords, reindexing, suppressions, transfer
 from gateway.core import Core
 from gateway.ids import micros
@@ -33,6 +34,7 @@ from gateway.tickets import Actor
 from gateway.web import show_queues
 
 SOCKET = "control.sock"
+_PATH_MAX = 103  # bytes of a socket's path that every system takes (sun_path: 108 on Linux, 104 on macOS)
 FOLLOW_S = 20.0
 LISTED_MAX = 10_000  # listed or decided by one command
 OPERATOR = Actor("agent", "", "command line")
@@ -347,6 +349,10 @@ class Control:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
+        """Listen. Raises `ConfigError` where the system's limit on a socket's path leaves no room for ours."""
+        if (length := len(os.fsencode(self._path))) > _PATH_MAX:
+            words = f"too long: its socket's path has {length} bytes, and the system takes {_PATH_MAX} at most"
+            raise ConfigError(Fault("gateway.data_dir", words))
         app = web.Application()
         app.router.add_post("/{command}", self._command)
         self._runner = web.AppRunner(app, access_log=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,25 @@ async def test_users_are_made_and_listed_and_get_a_new_password(stage: World) ->
     assert (other.code, other.out != made.out) == (0, True)
     nobody = await run("users", "password", "no@shop.test", "--config", stage.file)
     assert (nobody.code, nobody.err.strip()) == (1, "gateway: there is no user 'no@shop.test'")
+
+
+async def test_a_folder_with_too_long_a_name_is_named(tmp_path: Path) -> None:
+    deep = tmp_path / ("long" * 30)
+    assert (await run("init", deep)).code == 0
+    file = deep / "gateway.toml"
+    refused = await run("serve", "--config", file, "--listen", "127.0.0.1:0")
+    assert refused.code == 2
+    assert "gateway.data_dir" in refused.err.splitlines()[-1]
+    listed = await run("dead", "list", "--config", file)  # needs no socket
+    assert (listed.code, listed.err) == (0, "0 dead letters\n")
+
+
+async def test_a_job_without_a_running_gateway_says_only_what_it_did(tmp_path: Path) -> None:
+    await run("init", tmp_path)
+    dropped = await run("dead", "drop", "--config", tmp_path / "gateway.toml")
+    assert (dropped.code, dropped.out, dropped.err) == (0, "0 dropped\n", "")
+
+
+async def test_the_version(tmp_path: Path) -> None:
+    told = await run("--version")
+    assert (told.code, told.out) == (0, f"gateway {version('channel-gateway')}\n")
