@@ -154,6 +154,7 @@ class IntakeWorker:
         """
 
         def job(connection: Connection) -> tuple[int, list[EventRow], Changes]:
+            merging.alone(connection)
             new = _keep_events(connection, result, now, "done")
             rows = [row for row in result.rows if row.id in new]
             return len(new), rows, self._work(connection, rows, now, settled=True)
@@ -191,8 +192,14 @@ class IntakeWorker:
     async def _file_batch(self, rows: Sequence[EventRow]) -> None:
         """File rows in one transaction; if that fails for their own sake, by halves until the guilty one is alone."""
         now = micros(self._core.clock())
+
+        def job(connection: Connection) -> tuple[Sequence[EventRow], Changes]:
+            merging.alone(connection)  # one batch at a time decides who is whose, whichever process files it
+            left = _still_open(connection, rows)
+            return left, self._work(connection, left, now)
+
         try:
-            changes = await self._core.database.bulk(lambda connection: self._work(connection, rows, now))
+            left, changes = await self._core.database.bulk(job)
         except StoreUnavailable:
             raise
         except Exception as error:
@@ -204,10 +211,9 @@ class IntakeWorker:
             log.exception("intake.event_failed", extra={"event_id": rows[0].id, "attempts": rows[0].attempts + 1})
             await self._set_aside(rows[0], error, now)
             return
-        self._tell(rows, changes)
+        self._tell(left, changes)
 
     def _work(self, connection: Connection, rows: Sequence[EventRow], now: int, *, settled: bool = False) -> Changes:
-        merging.alone(connection)  # one batch at a time decides who is whose, whichever process files it
         snapshot = load(connection, rows, self._rules)
         changes = decide(rows, snapshot, self._rules, now, new_id)
         save(connection, rows, snapshot, changes, self._rules, now, settled=settled)
@@ -229,15 +235,16 @@ class IntakeWorker:
         dead = attempts >= TRIES
         wait = RETRY_S[min(attempts, len(RETRY_S)) - 1] * 1_000_000
 
-        def job(connection: Connection) -> None:
+        def job(connection: Connection) -> bool:
             values: dict[str, Any] = {"attempts": attempts, "error": type(error).__name__}
             values |= {"state": "dead"} if dead else {"state": "retry", "not_before": now + wait}
-            connection.execute(update(events).where(events.c.id == row.id).values(**values))
-            if dead:
+            mine = (events.c.id == row.id, _EVENTS_OPEN, events.c.attempts == row.attempts)  # no other worker's by now
+            died = connection.execute(update(events).where(*mine).values(**values)).rowcount > 0 and dead
+            if died:
                 connection.execute(insert(dead_letters), [dead_letter(row, reason, now)])
+            return died
 
-        await self._core.database.write(job)
-        if dead:
+        if await self._core.database.write(job):
             self._core.metrics.dead_letters.labels("inbound").inc()
             log.error("intake.dead_letter", extra={"event_id": row.id, "account": row.account})
 
@@ -313,7 +320,9 @@ def _keep_events(connection: Connection, result: stage.Normalised, now: int, sta
     insert_ignore(connection, events, result.events)
     mark_deliveries(connection, result.done, now)
     for delivery_id, account, problem in result.broken:
-        connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(state="dead", error=problem))
+        mine = update(deliveries).where(deliveries.c.id == delivery_id, _DELIVERIES_OPEN)
+        if not connection.execute(mine.values(state="dead", error=problem)).rowcount:
+            continue  # another worker was faster
         connection.execute(
             insert(dead_letters).values(
                 id=new_id(), direction="inbound", kind="delivery", ref=delivery_id, account=account,
@@ -322,6 +331,13 @@ def _keep_events(connection: Connection, result: stage.Normalised, now: int, sta
         )  # fmt: skip
     made = [event["id"] for event in result.events]
     return set(connection.execute(select(events.c.id).where(among(connection, events.c.id, made))).scalars())
+
+
+def _still_open(connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
+    """Without those that another worker has filed since they were read."""
+    ids = select(events.c.id).where(among(connection, events.c.id, [row.id for row in rows]), _EVENTS_OPEN)
+    still = set(connection.execute(ids).scalars())
+    return [row for row in rows if row.id in still]
 
 
 def _take_events(connection: Connection, now: int) -> list[EventRow]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,13 +22,22 @@ from config import settings as configuration
 from gateway.core import Core
 from gateway.deadletters import DeadLetterError, drop, replay
 from gateway.ids import micros, new_id
-from gateway.intake import IntakeWorker, decide
+from gateway.intake import IntakeWorker, decide, worker
 from gateway.intake import messages as rows
 from gateway.loading import settings_types
 from gateway.runtime import Gateway
 from gateway.store import dead
-from gateway.store.schema import deliveries, events, identities, message_refs, messages, receipts, tickets
+from gateway.store.schema import (
+    deliveries,
+    events,
+    identities,
+    message_refs,
+    messages,
+    receipts,
+    tickets,
+)
 from gateway.tickets import Actor
+from tests.support.postgres import Postgres
 from tests.support.world import TestClock
 
 KIM = Actor("agent", "7", "Kim")
@@ -93,13 +105,27 @@ class Intake:
 
 @pytest.fixture
 async def intake(tmp_path: Path) -> AsyncIterator[Intake]:
+    async with at_rest(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def shared(tmp_path: Path, postgres: Postgres) -> AsyncIterator[Intake]:
+    """The same on a database that several processes work on."""
+    url = postgres.database().set(drivername="postgresql").render_as_string(hide_password=False)
+    async with at_rest(tmp_path, f'[gateway]\ndatabase = "{url}"\nsecret_key = "of these tests only"\n') as made:
+        yield made
+
+
+@asynccontextmanager
+async def at_rest(tmp_path: Path, gateway: str = "") -> AsyncIterator[Intake]:
     file = tmp_path / "gateway.toml"
     accounts = [
         block.format(id=name, number=number, secret=secret)
         for block, named in ((ACCOUNT, NUMBERS), (PAGE, PAGES))
         for name, (number, secret) in named.items()
     ]
-    file.write_text("".join(accounts), "utf-8")
+    file.write_text("".join([gateway, *accounts]), "utf-8")
     clock = TestClock()
     settings = configuration.load(file, settings_types(find()))
     async with Gateway(settings, clock=clock).resting() as core:
@@ -213,6 +239,65 @@ async def test_a_delivery_whose_normaliser_fails_is_set_aside(intake: Intake, mo
     await replay(intake.core, letter["id"], KIM)
     await intake.file()
     assert await intake.rows(messages.c.external_id) == [("m1",)]
+
+
+# --- several workers ---
+
+
+@pytest.mark.postgres
+async def test_several_workers_file_everything_once_and_in_order(
+    shared: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes the oldest that is open; what another has filed meanwhile is left alone, the poisonous too."""
+    good = rows.inbound_row
+
+    def faulty(ctx: Any, row: Any, event: Any, *more: Any) -> Any:
+        if event.text == "poison":
+            raise ZeroDivisionError("of our own making")
+        return good(ctx, row, event, *more)
+
+    monkeypatch.setattr(decide, "inbound_row", faulty)
+    people = [f"49151123456{number:02}" for number in range(4)]
+    workers = [IntakeWorker(shared.core) for _ in range(3)]
+    for turn in range(6):
+        for number, sender in enumerate(people):
+            await shared.deliver(wrote(f"m{number}.{turn}", f"{turn}", sender))
+            await shared.deliver(wrote(f"m{number}.{turn}", f"{turn}", sender))  # the platform says it twice
+        await shared.deliver(change(messages=["no message"]), wrote(f"p.{turn}", "poison", "4915112345699"))
+        await asyncio.gather(*(worker.drain() for worker in workers))
+        shared.clock.ahead += timedelta(seconds=90)
+    for _ in range(6):
+        await asyncio.gather(*(worker.drain() for worker in workers))
+        shared.clock.ahead += timedelta(minutes=3)
+    found = await shared.rows(messages.c.external_id)
+    assert sorted(found) == sorted((f"m{number}.{turn}",) for number in range(4) for turn in range(6))
+    for number in range(4):
+        own = [name for (name,) in found if name.startswith(f"m{number}.")]
+        assert own == [f"m{number}.{turn}" for turn in range(6)]
+    letters = await open_letters(shared)
+    assert len({letter["ref"] for letter in letters}) == len(letters) == 7  # the item that is no message is said once
+    assert Counter(letter["attempts"] for letter in letters)[5] == 6
+
+
+@pytest.mark.postgres
+async def test_what_was_filed_since_it_was_read_is_not_filed_again(shared: Intake) -> None:
+    """Two workers have read the same open events, as after a failed batch; the second files none of them."""
+    await shared.deliver(wrote("m1"), wrote("m2"))
+    read: list[Any] = []
+
+    async def fails(_result: Any, _now: int) -> bool:
+        return False  # so that the events are kept by themselves
+
+    one, other = IntakeWorker(shared.core), IntakeWorker(shared.core)
+    one._take_in = fails  # type: ignore[method-assign]
+    await one._normalise()
+    now = micros(shared.clock())
+    read = await shared.core.database.read(lambda c: worker._take_events(c, now))
+    assert len(read) == 2
+    for turn in (one, other):
+        await turn._file_batch(read)
+        assert await shared.rows(messages.c.external_id) == [("m1",), ("m2",)]
+    assert await shared.rows(events.c.state) == [("done",), ("done",)]
 
 
 # --- what waits ---
