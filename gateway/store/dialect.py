@@ -1,4 +1,4 @@
-"""All that the stores differ in: how to connect, insert-or-ignore, upsert, how rows are claimed.
+"""All that the stores differ in, but for many rows at once (`many.py`): how to connect, how rows are claimed, words.
 
 Everything else is portable SQLAlchemy Core. Nothing above `gateway/store/` asks which store it is.
 """
