@@ -21,6 +21,7 @@ from gateway.store import queue_views, schema, waiting
 from gateway.store.outbox import pace_of
 from gateway.tickets import Actor
 from gateway.web.health import Health
+from outbox import lanes
 from tests.pigeon import START, FindingAdapter, World, world
 
 AGENT = Actor("agent", "u1", "Bo")
@@ -375,7 +376,10 @@ async def test_only_the_parts_that_did_not_arrive_are_sent_again(loft: World) ->
 # --- claimed ahead ---
 
 
-async def test_a_quick_account_is_claimed_ahead_and_what_has_not_begun_is_put_back_when_it_breaks(loft: World) -> None:
+async def test_a_quick_account_is_claimed_ahead_and_what_has_not_begun_is_put_back_when_it_breaks(
+    loft: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "QUICK_S", 60.0)  # however busy the machine is
     dispatcher = loft.dispatcher(concurrency=32)
     for _ in range(32):
         await say(loft, await loft.ticket("keyed"))

@@ -38,12 +38,14 @@ CONTENDED_WAIT_S = 0.05
 
 
 class _Waiting:
-    """A job and who waits for it. `job` None: a delivery to keep, `row`."""
+    """A job and who waits for it. `job` None: a delivery to keep, `row`. `alone`: it shares no transaction."""
 
-    __slots__ = ("error", "future", "job", "loop", "result", "row")
+    __slots__ = ("alone", "error", "future", "job", "loop", "result", "row")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, job: Job | None, row: dict[str, Any] | None) -> None:
-        self.loop, self.job, self.row = loop, job, row
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, job: Job | None, row: dict[str, Any] | None, *, alone: bool
+    ) -> None:
+        self.loop, self.job, self.row, self.alone = loop, job, row, alone
         self.future: asyncio.Future[Any] = loop.create_future()
         self.result: Any = None
         self.error: BaseException | None = None
@@ -112,12 +114,13 @@ class Database:
                 raise StoreUnavailable(type(error).__name__) from error
             raise
 
-    async def write(self, job: Callable[[Connection], T]) -> T:
+    async def write(self, job: Callable[[Connection], T], *, alone: bool = False) -> T:
         """Run `job` in a transaction shared with whatever else waits; returns once it is durable.
 
-        Keep it short. Raising undoes this job alone.
+        Keep it short. Raising undoes this job alone. `alone`: it takes a while and somebody waits for it; it has its
+        turn like the others, and a transaction of its own.
         """
-        result: T = await self._submit(self._small, job, None)
+        result: T = await self._submit(self._small, job, None, alone=alone)
         return result
 
     async def bulk(self, job: Callable[[Connection], T]) -> T:
@@ -138,10 +141,12 @@ class Database:
         """Keep one delivery: the future is done once the row is durable. Raises `StoreUnavailable` when full."""
         return self._submit(self._small, None, row)
 
-    def _submit(self, queue: deque[_Waiting], job: Job | None, row: dict[str, Any] | None) -> asyncio.Future[Any]:
+    def _submit(
+        self, queue: deque[_Waiting], job: Job | None, row: dict[str, Any] | None, *, alone: bool = False
+    ) -> asyncio.Future[Any]:
         if self._stopping or len(queue) >= self._queue_max:
             raise StoreUnavailable("the store is stopping" if self._stopping else "too much waits for the store")
-        waiting = _Waiting(asyncio.get_running_loop(), job, row)
+        waiting = _Waiting(asyncio.get_running_loop(), job, row, alone=alone)
         with self._wake:
             queue.append(waiting)
             self._wake.notify()
@@ -160,12 +165,19 @@ class Database:
             if crowded:
                 time.sleep(GATHER_S)
             with self._wake:
-                small = [self._small.popleft() for _ in range(min(len(self._small), GROUP_MAX))]
+                small = self._group()
                 long = [self._bulk.popleft()] if self._bulk else []
             crowded = len(small) >= CROWD
             for batch in (small, long):
                 if batch:
                     self._commit(batch)
+
+    def _group(self) -> list[_Waiting]:
+        """The next jobs that share a commit."""
+        found: list[_Waiting] = []
+        while self._small and len(found) < GROUP_MAX and not (found and (found[0].alone or self._small[0].alone)):
+            found.append(self._small.popleft())
+        return found
 
     def _commit(self, batch: list[_Waiting]) -> None:
         started = time.perf_counter()

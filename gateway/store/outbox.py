@@ -61,7 +61,8 @@ class OutboxStore:
             claimed = await self._write(
                 lambda connection, turn=turn: claim(  # type: ignore[misc]
                     connection, self._facts, room, decide, ledger, self._take_over, owner, now, turn
-                )
+                ),
+                alone=True,
             )
             for channel, rule in claimed.refused:
                 self._core.metrics.refusals.labels(channel, rule).inc()
@@ -78,7 +79,7 @@ class OutboxStore:
     async def record(self, batch: Sequence[Outcome], now: datetime) -> None:
         """See `outbox.ports.Store`."""
         recorded, told = await self._write(
-            lambda connection: _point("record", self._record(connection, batch, micros(now)))
+            lambda connection: _point("record", self._record(connection, batch, micros(now))), alone=True
         )
         self._core.bus.publish(LiveEvent(*event) for event in told)
         self._follow(recorded)
@@ -198,8 +199,8 @@ class OutboxStore:
         """See `outbox.ports.Store`."""
         self._core.bus.wake("outbox")
 
-    async def _write(self, job: Callable[[Connection], T]) -> T:
-        return await self._core.database.write(job)
+    async def _write(self, job: Callable[[Connection], T], *, alone: bool = False) -> T:
+        return await self._core.database.write(job, alone=alone)
 
     def _follow(self, recorded: outcomes.Recorded) -> None:
         """Tell of what was recorded, and raise the alarms that follow from it."""
