@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, RowMapping, select
 
 from gateway import proactive as first_messages
 from gateway import reach
@@ -22,16 +22,16 @@ from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.drafts import Record, Words
 from gateway.ids import micros
-from gateway.posting import judged, live, write
+from gateway.posting import judged, live, set_status, write
 from gateway.requests import Detour, FallbackRequest, MessageRequest, RequestError, Submitted, TemplateRequest, Tried
-from gateway.store import dialect, states
+from gateway.store import detours, dialect
 from gateway.store import tickets as ticket_store
-from gateway.store.schema import attempts, contacts, messages, outbox
+from gateway.store.detours import Detours
+from gateway.store.schema import contacts, messages
 from gateway.store.tickets import to_json
 from gateway.tickets import SYSTEM, Actor, Entry
+from outbox.detours import Refusal
 from outbox.judge import Judgment
-from outbox.ports import Failure, Parcel, Stop
-from outbox.rules import CLASS_OF_RULE, load_rules, specs
 from outbox.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -81,11 +81,15 @@ class _StepRefused(Exception):
 
 
 class _Stays(Exception):
-    """A message is not sent on."""
+    """A message is not sent on; `tried` are the steps that were refused."""
+
+    def __init__(self, tried: Sequence[Tried] = ()) -> None:
+        super().__init__("stays")
+        self.tried = tried
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """What a queued message needs in order to go on with its chain when it is refused at the last moment."""
+    """What a queued message needs in order to go on with its chain when it is refused later."""
 
     chain: Chain
     words: Words
@@ -135,27 +139,20 @@ def _hidden(account: str, accounts: Collection[str] | None) -> bool:
     return accounts is not None and account not in accounts
 
 
-def goes_on(judgment: Judgment) -> bool:
-    """Whether what was refused may pass in another way: every refusing rule says so."""
-    elsewhere = {spec.name for spec in specs(load_rules()) if spec.elsewhere}
-    refusing = [verdict.rule for verdict in judgment.verdicts if verdict.decision == "deny"]
-    return bool(refusing) and elsewhere.issuperset(refusing)
-
-
 def kept(chain: Chain, words: Words, author: Actor) -> str | None:
     """The chain of a message that is queued, as the store keeps it."""
     return to_json(_Kept(chain, words, author)) if chain.steps and words.visibility != "note" else None
 
 
 def follow(
-    connection: Connection, core: Core, origin: Origin, refused: Judgment, chain: Chain
+    connection: Connection, core: Core, origin: Origin, refused: Refusal, chain: Chain
 ) -> tuple[Went | None, tuple[Tried, ...]]:
     """Take the first step that passes and write it, all in the caller's transaction; and what was tried before it.
 
     One line on the ticket the message was meant for explains it; without such a ticket it is on the one it went to.
     """
-    tried = [_tried(origin.placed, "", refused.verdicts)]
-    if not goes_on(refused):
+    tried = [Tried(origin.placed["account"], origin.placed["channel"], "", refused.rule, refused.reason)]
+    if not refused.elsewhere:
         return None, tuple(tried)
     for position, step in enumerate(chain.steps):
         rest = Chain(chain.steps[position + 1 :], chain.accounts)
@@ -256,75 +253,57 @@ def _tried(ticket: Record, template: str, verdicts: Sequence[Verdict]) -> Tried:
     return Tried(ticket["account"], ticket["channel"], template, verdicts[0].rule, verdicts[0].reason)
 
 
-# --- at the last moment -----------------------------------------------------------------------------------------------
+# --- after it was accepted --------------------------------------------------------------------------------------------
 
 
-def take_over(
-    connection: Connection, core: Core, stopped: Sequence[tuple[Parcel, Stop]]
-) -> tuple[list[tuple[Parcel, Stop]], list[LiveEvent]]:
-    """Of messages the rules refuse as they are about to leave, send on those that have a chain; the others, and what to
-    tell of the detours.
+def take_over(connection: Connection, core: Core, refused: Mapping[str, Refusal]) -> Detours:
+    """Of messages refused as they leave, or by the platform itself, send on those that have a chain (by message id).
 
     Only a message of which nothing left, and nothing perhaps, is sent on: what is known to have arrived nowhere.
     """
-    refused = {p.message_id: (p, stop) for p, stop in stopped if stop.until is None and goes_on(stop.judgment)}
-    if not refused:
-        return list(stopped), []
+    found = Detours()
+    candidates = [message_id for message_id, refusal in refused.items() if refusal.elsewhere]
+    if not candidates:
+        return found
     rows = connection.execute(
-        select(messages).where(messages.c.id.in_(list(refused)), messages.c.fallback.is_not(None))
+        select(messages).where(messages.c.id.in_(candidates), messages.c.fallback.is_not(None)).order_by(messages.c.id)
     ).mappings()
-    moved: set[str] = set()
-    events: list[LiveEvent] = []
     for message in rows.all():
-        parcel, stop = refused[message["id"]]
         try:
             with connection.begin_nested():
-                told = _send_on(connection, core, message, parcel, stop.judgment)
-        except _Stays:
+                told = _send_on(connection, core, message, refused[message["id"]])
+        except _Stays as stays:
+            if stays.tried:
+                found.details[message["id"]] = {"tried": msgspec.to_builtins(stays.tried)}
             continue
         except Exception as error:
             if dialect.unavailable(error):
                 raise
             log.exception("outbox.fallback_failed", extra={"message_id": message["id"]})
             continue
-        moved.add(message["id"])
-        events += told
-    return [(parcel, stop) for parcel, stop in stopped if parcel.message_id not in moved], events
+        found.gone.add(message["id"])
+        found.live += told
+    return found
 
 
-def _send_on(
-    connection: Connection, core: Core, message: RowMapping, parcel: Parcel, judgment: Judgment
-) -> list[LiveEvent]:
+def _send_on(connection: Connection, core: Core, message: RowMapping, refusal: Refusal) -> list[LiveEvent]:
     ticket = ticket_store.load(connection, message["ticket_id"])
-    if ticket is None or not _untouched(connection, message["id"]):
+    channel = core.accounts.channel(message["account"], message["channel"])
+    final = channel is not None and not channel.delivered_after_failed
+    if ticket is None or not detours.nothing_left(connection, message["id"], final=final):
         raise _Stays
-    left = msgspec.json.decode(message["fallback"], type=_Kept)
-    now, verdict = micros(core.clock()), judgment.verdicts[0]
-    failure = Failure(verdict.rule, CLASS_OF_RULE.get(verdict.rule, "policy"), verdict.reason)  # type: ignore[arg-type]
+    left, now = msgspec.json.decode(message["fallback"], type=_Kept), micros(core.clock())
     # first it is taken back for good, so that nobody can send it again beside the detour
-    connection.execute(
-        update(outbox).where(outbox.c.message_id == message["id"]).values(state="cancelled", not_before=None)
-    )
-    connection.execute(
-        update(messages)
-        .where(messages.c.id == message["id"])
-        .values(status="cancelled", error=to_json(failure), fallback=None)
-    )
+    changed = detours.take_back(connection, message, refusal.failure, now)
     origin = Origin(ticket, ticket, left.words, left.author, SYSTEM)
-    went, _ = follow(connection, core, origin, judgment, left.chain)
+    went, tried = follow(connection, core, origin, refusal, left.chain)
     if went is None:
-        raise _Stays
-    states.promote(connection, [parcel.conversation_id], now)
-    changed = states.Changed(message["id"], ticket["id"], message["account"], message["status"], "cancelled")
+        raise _Stays(tried[1:])
+    count_answered(connection, went, origin, now)
     return [LiveEvent(*changed.live), *went.events]
 
 
-def _untouched(connection: Connection, message_id: str) -> bool:
-    """Whether every part still waits, and every try of one is known to have brought nothing to the platform."""
-    waiting = connection.execute(
-        select(outbox.c.state).where(outbox.c.message_id == message_id).with_for_update()
-    ).scalars()
-    if not set(waiting) <= {"queued", "held"}:
-        return False
-    tries = connection.execute(select(attempts.c.outcome).where(attempts.c.message_id == message_id)).scalars()
-    return set(tries) <= {"retry", "throttle", "held", "failed"}
+def count_answered(connection: Connection, went: Went, origin: Origin, now: int) -> None:
+    """Another ticket that a detour led to counts as answered, as by any reply."""
+    if went.ticket["id"] != origin.placed["id"]:
+        set_status(connection, went.ticket, None, origin.author, origin.actor, now, note=False)

@@ -13,6 +13,7 @@ from gateway.reach import alternatives, window
 from gateway.requests import Judged, Planned, WindowState
 from normalizers.model import OutboundMessage
 from outbox import measure
+from outbox.detours import by_rules
 from outbox.judge import Judgment
 from outbox.rules.content import files_of
 
@@ -48,7 +49,7 @@ def detoured(
     accounts: Collection[str] | None,
 ) -> Judged:  # fmt: skip
     """What the chain makes of a refusal; the caller undoes it."""
-    went, _ = follow(connection, core, origin, judgment, chain)
+    went, _ = follow(connection, core, origin, by_rules(judgment), chain)
     if went is None:
         state = _window(core, origin.placed, made.place.identity)
         others = alternatives(connection, core, origin.placed, origin.words, accounts)

@@ -17,7 +17,7 @@ from gateway import proactive as first_messages
 from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.drafts import Draft, Record, Words
-from gateway.fallback import NO_CHAIN, Chain, Origin, Went, chain_of, follow, kept
+from gateway.fallback import NO_CHAIN, Chain, Origin, Went, chain_of, count_answered, follow, kept
 from gateway.ids import micros
 from gateway.posting import judge_draft, judged, live, refusal, set_status, write
 from gateway.preview import detoured, preview
@@ -45,6 +45,7 @@ from gateway.store.enqueue import answered, fingerprint, remember
 from gateway.tickets import Actor
 from normalizers.model import Purpose, Visibility
 from outbox.crashpoints import reach
+from outbox.detours import by_rules
 from outbox.judge import Judgment
 
 __all__ = [
@@ -152,7 +153,7 @@ def _first(
     now, author = micros(core.clock()), _author(request.author, actor)
     chain, first = _open(connection, core, request, actor, accounts)
     if isinstance(first, _Withdrawn):
-        went, _ = follow(connection, core, first.origin(author, actor), first.judgment, chain)
+        went, _ = follow(connection, core, first.origin(author, actor), by_rules(first.judgment), chain)
         if went is None:
             raise _Refused(Denied(first.judgment.verdicts, alternatives=first.alternatives))
         set_status(connection, went.ticket, request.status, author, actor, now, note=False)
@@ -346,7 +347,10 @@ def file(
     went: Went | None = None
     tried: tuple[Tried, ...] = ()
     if chain.steps and not note:
-        went, tried = follow(connection, core, Origin(ticket, ticket, words, author, actor), judgment, chain)
+        origin = Origin(ticket, ticket, words, author, actor)
+        went, tried = follow(connection, core, origin, by_rules(judgment), chain)
+        if went is not None:
+            count_answered(connection, went, origin, now)
     if went is not None:
         set_status(connection, ticket, status, author, actor, now, note=False)
         return went.answer, went.events

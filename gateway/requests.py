@@ -127,7 +127,8 @@ class Denied(msgspec.Struct, frozen=True, tag=True):
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """A step that was refused: by which rule, and why. `rule` is "address" where there was nobody to write to."""
+    """A step that was refused: by which rule, and why. `rule` is "address" where there was nobody to write to, and
+    "platform" where the platform itself refused."""
 
     account: str
     channel: str

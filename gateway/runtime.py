@@ -33,6 +33,7 @@ from gateway.core import Core
 from gateway.crm import CrmWorker, clients_of
 from gateway.deadletters import Undertaker
 from gateway.errands import ErrandWorker
+from gateway.fallback import take_over
 from gateway.ids import Clock, system_clock
 from gateway.intake import IntakeWorker
 from gateway.lock import DataLock
@@ -174,7 +175,9 @@ class Gateway:
         self._health = Health(core)
         if "worker" in self.roles:
             self.worker = IntakeWorker(
-                core, lambda connection, told: automatic.notify(connection, core, replies.file, automatic.notices(told))
+                core,
+                lambda connection, told: automatic.notify(connection, core, replies.file, automatic.notices(told)),
+                lambda connection, refused: take_over(connection, core, refused),
             )
             self._run("intake", self.worker.run())
             self._run("media", MediaWorker(core, media).run())

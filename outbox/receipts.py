@@ -32,10 +32,15 @@ TRANSITIONS: dict[State, dict[Receipt, State]] = {
 _NEVER_TRIED: frozenset[State] = frozenset({"queued", "held", "cancelled"})
 
 
-def advance(state: State, receipt: Receipt, *, tried: bool, delivered_after_failed: bool) -> State | None:
-    """The state after a receipt, or None where it changes nothing. `tried`: the message left us at least once."""
+def advance(
+    state: State, receipt: Receipt, *, tried: bool, delivered_after_failed: bool, taken_back: bool = False
+) -> State | None:
+    """The state after a receipt, or None where it changes nothing. `tried`: the message left us at least once.
+    `taken_back`: it was refused, and another one goes in its place."""
     if state in _NEVER_TRIED and not tried:
         return None
+    if state == "cancelled" and taken_back:
+        return _ARRIVED.get(receipt)  # "sent" is late word of what was refused since
     if state == "failed" and delivered_after_failed:
         return _ARRIVED.get(receipt)
     return TRANSITIONS[state].get(receipt)

@@ -60,6 +60,7 @@ PATIENCE_S = 5.0  # a busy machine must not look like a silent platform
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 ERRORS = {
     "gone": ErrorRule("bad-recipient", "nobody lives there"),
+    "late": ErrorRule("window-closed", "they wrote too long ago"),
     "stop": ErrorRule("opted-out", "they want no more pigeons"),
     "token": ErrorRule("auth", "the ring is false", pause="account"),
     "busy": ErrorRule("throttle", "too many pigeons", pause="account", wait=timedelta(seconds=7)),
@@ -95,6 +96,7 @@ POST = replace(
     limits=Limits(10_000, "Post, Limits", split=False, html=True, files_per_message=9, caption_max=10_000),
 )  # fmt: skip
 SLOW = replace(OPEN, name="slow", pace=Pace(1000, "Slow, Pace", pair_seconds=6, pair_burst=2))
+FINAL = replace(OPEN, name="final", delivered_after_failed=False)  # what failed there arrives no more
 TIGHT = replace(OPEN, name="tight", pace=Pace(1000, "Tight, Pace", quotas=(Quota(5, timedelta(minutes=15)),), daily=8))
 
 
@@ -159,7 +161,7 @@ class PigeonSettings:
 
 class PigeonAdapter:
     name: ClassVar[str] = "pigeon"
-    channels: ClassVar[tuple[Channel, ...]] = (PIGEON, KEYED, OPEN, POST, SLOW, TIGHT)
+    channels: ClassVar[tuple[Channel, ...]] = (PIGEON, KEYED, OPEN, POST, SLOW, TIGHT, FINAL)
     settings_type: ClassVar[type[Any]] = PigeonSettings
     signature_headers: ClassVar[tuple[str, ...]] = ()
 

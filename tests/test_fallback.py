@@ -13,10 +13,12 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, insert, select, update
 
+from adapters import Channel
 from config.outbox import FallbackSettings, FallbackStep
 from gateway import replies
-from gateway.fallback import chain_of
+from gateway.fallback import chain_of, take_over
 from gateway.ids import micros, new_id
+from gateway.intake import IntakeWorker
 from gateway.replies import (
     AttachmentRequest,
     Denied,
@@ -27,11 +29,13 @@ from gateway.replies import (
     Submitted,
     TemplateRequest,
 )
-from gateway.settling import cancel, retry
-from gateway.store import schema
+from gateway.settling import cancel, replay_dead, retry
+from gateway.store import receipts, schema
 from gateway.tickets import Actor
-from normalizers.model import OutboundMessage
-from tests.pigeon import World, world
+from normalizers.model import DeliveryUpdate, OutboundMessage, PlatformError
+from outbox import crashpoints
+from outbox.detours import Part, nothing_left
+from tests.pigeon import FINAL, PIGEON, World, world
 from tests.support.postgres import Postgres
 
 AGENT = Actor("agent", "u1", "Bo")
@@ -457,6 +461,18 @@ async def test_not_after_an_opt_out_in_between(loft: World) -> None:
     assert "reply.fell_back" not in await loft.log(ticket)
 
 
+async def test_a_refusal_as_it_leaves_tells_what_was_tried(loft: World) -> None:
+    _, message = await queued(loft)
+    await loft.execute(update(schema.identities).where(schema.identities.c.channel == "open").values(state="blocked"))
+    await deliver(loft)
+    assert await loft.status(message) == "failed"
+    (line,) = await loft.rows(schema.ticket_events, schema.ticket_events.c.kind == "reply.failed")
+    said = msgspec.json.decode(line.data)
+    assert (said["rule"], [(step["channel"], step["rule"]) for step in said["tried"]]) == (
+        "window", [("open", "blocked")],
+    )  # fmt: skip
+
+
 async def test_a_second_refusal_takes_the_rest_of_the_chain(loft: World) -> None:
     ticket, first = await queued(loft, FallbackRequest(channel="pigeon", account="tower"), TO_OPEN)
     await also_on(loft, ticket, "pigeon", "third", account="tower")
@@ -482,6 +498,467 @@ async def test_a_step_that_breaks_stops_nothing(loft: World) -> None:
     await deliver(loft)
     assert await loft.status(message) == "failed"
     assert "reply.failed" in await loft.log(ticket)
+
+
+# --- refused by the platform ------------------------------------------------------------------------------------------
+
+
+async def accepted(
+    loft: World, *steps: FallbackRequest, channel: str = "final", ring: str = "second", **more: Any
+) -> tuple[str, str]:
+    """A reply with a chain that our rules let pass; its ticket and message."""
+    ticket = await loft.ticket(channel)
+    await also_on(loft, ticket, "open", ring)
+    answer = await reply(loft, ticket, *(steps or (TO_OPEN,)), **more)
+    assert isinstance(answer, Submitted)
+    return ticket, answer.message_id
+
+
+async def hear(loft: World, message: str, *states: Any, code: str = "late", channel: Channel = FINAL) -> None:
+    """What the platform reports of a message's parts, in one batch."""
+    parts = await loft.rows(schema.outbox, schema.outbox.c.message_id == message)
+    updates = [
+        DeliveryUpdate(
+            id=new_id(), at=loft.clock(), status=state, target=part.external_id, ours=part.id,
+            error=PlatformError(code, detail="too late") if state == "failed" else None,
+        )
+        for state in states
+        for part in parts
+    ]  # fmt: skip
+    await loft.core.database.write(
+        lambda c: receipts.apply(
+            c, "loft", channel, updates, micros(loft.clock()), lambda c, refused: take_over(c, loft.core, refused)
+        )
+    )
+
+
+def announced(loft: World, kind: str) -> list[dict[str, Any]]:
+    return [event.data for event in loft.core.bus._recent if event.type == kind]
+
+
+async def assert_sent_on(loft: World, ticket: str, message: str, sends: list[str]) -> None:
+    """It went one other way, once, and nobody can send it a second time."""
+    row = await loft.message(message)
+    error = msgspec.json.decode(row.error)
+    assert (row.status, row.fallback, error["code"], error["class"]) == ("cancelled", None, "late", "window-closed")
+    told = await story(loft, ticket)
+    assert (told["rule"], told["reason"].split()[0], told["went_to"]["channel"]) == ("platform", "late", "open")
+    assert [(step["channel"], step["rule"]) for step in told["tried"]] == [(row.channel, "platform")]
+    log = await loft.log(ticket)
+    assert "reply.cancelled" not in log
+    letters = await loft.rows(schema.dead_letters)
+    assert [letter for letter in letters if letter.replayed_at is None] == []
+    for call in (retry, cancel):
+        with pytest.raises(RequestError):
+            await call(loft.core, message, AGENT)
+    for letter in letters:
+        await replay_dead(loft.core, letter.id, AGENT)
+    await deliver(loft)
+    assert [sent.to for sent in loft.platform.sends] == sends
+    assert await loft.log(ticket) == log
+
+
+async def test_what_the_platform_refuses_goes_on(either: World) -> None:
+    ticket, message = await accepted(either)
+    follower = await reply(either, ticket, text="And this")
+    assert isinstance(follower, Submitted)
+    either.platform.refuse_next(400, "late")
+    await deliver(either)
+    (first,) = await either.rows(schema.addresses, schema.addresses.c.channel == "final")
+    assert sorted(sent.to for sent in either.platform.sends) == sorted([first.value, "second"])
+    await assert_sent_on(either, ticket, message, [sent.to for sent in either.platform.sends])
+    assert await either.log(ticket) == [
+        "reply.queued", "ticket.status_changed", "reply.queued", "reply.fell_back", "reply.sent",
+    ]  # fmt: skip
+    assert await either.status(follower.message_id) == "sent"
+    assert announced(either, "dead_letter.created") == []
+    assert either.core.metrics.dead_letters.labels("outbound")._value.get() == 0
+    assert [data["status"] for data in announced(either, "message.updated") if data["message_id"] == message] == [
+        "sending", "cancelled",
+    ]  # fmt: skip
+    assert any(data["ticket_id"] != ticket for data in announced(either, "ticket.created"))
+
+
+async def test_whatever_may_be_reported_later_a_refusal_at_once_is_one(loft: World) -> None:
+    ticket, message = await accepted(loft, channel="pigeon")
+    loft.platform.refuse_next(400, "late")
+    await deliver(loft)
+    assert await loft.log(ticket) == ["reply.queued", "ticket.status_changed", "reply.fell_back"]
+    await assert_sent_on(loft, ticket, message, ["second"])
+
+
+async def test_what_has_no_chain_fails_as_ever(loft: World) -> None:
+    ticket = await loft.ticket("final")
+    await also_on(loft, ticket, "open")
+    answer = await reply(loft, ticket)
+    assert isinstance(answer, Submitted)
+    loft.platform.refuse_next(400, "late")
+    await deliver(loft)
+    assert await loft.status(answer.message_id) == "failed"
+    assert (await loft.log(ticket))[-1] == "reply.failed"
+    assert len(await loft.rows(schema.dead_letters)) == len(announced(loft, "dead_letter.created")) == 1
+    assert loft.platform.sends == []
+
+
+@pytest.mark.parametrize("code", ["stop", "gone", "unheard"])
+async def test_other_refusals_start_no_chain(either: World, code: str) -> None:
+    """Who wants to hear nothing is not written to another way."""
+    ticket, message = await accepted(either)
+    either.platform.refuse_next(400, code)
+    await deliver(either)
+    assert await either.status(message) == "failed"
+    assert "reply.fell_back" not in await either.log(ticket)
+    _, reported = await accepted(either, ring="third")
+    await deliver(either)
+    await hear(either, reported, "failed", code=code)
+    assert await either.status(reported) == "failed"
+    assert len(await either.rows(schema.dead_letters)) == 2
+    assert len(either.platform.sends) == 1
+
+
+async def test_no_step_passes(either: World) -> None:
+    ticket, message = await accepted(either, FallbackRequest(channel="keyed"), TO_OPEN)
+    await either.execute(update(schema.identities).where(schema.identities.c.channel == "open").values(state="blocked"))
+    either.platform.refuse_next(400, "late")
+    await deliver(either)
+    assert (await either.status(message), await either.log(ticket)) == (
+        "failed", ["reply.queued", "ticket.status_changed", "reply.failed"],
+    )  # fmt: skip
+    (line,) = await either.rows(schema.ticket_events, schema.ticket_events.c.kind == "reply.failed")
+    said = msgspec.json.decode(line.data)
+    assert (said["error"]["code"], [(step["channel"], step["rule"]) for step in said["tried"]]) == (
+        "late", [("keyed", "address"), ("open", "blocked")],
+    )  # fmt: skip
+    assert len(announced(either, "dead_letter.created")) == 1
+    # a person who sends it again once there is a way has its chain with it, and the letter is answered
+    await either.execute(update(schema.identities).where(schema.identities.c.channel == "open").values(state="active"))
+    await retry(either.core, message, AGENT)
+    either.platform.refuse_next(400, "late")
+    await deliver(either)
+    assert await either.status(message) == "cancelled"
+    assert [sent.to for sent in either.platform.sends] == ["second"]
+    assert [letter for letter in await either.rows(schema.dead_letters) if letter.replayed_at is None] == []
+
+
+async def test_a_step_the_platform_refuses_too(either: World) -> None:
+    """The rest of the chain is taken from there, each step once."""
+    ticket, message = await accepted(either, HELLO, TO_OPEN)
+    either.platform.refuse_next(400, "late")
+    either.platform.refuse_next(400, "late")
+    await deliver(either)
+    rows = await either.rows(schema.messages)
+    assert [(row.kind, row.channel, row.status) for row in rows] == [
+        ("text", "final", "cancelled"), ("template", "final", "cancelled"), ("text", "open", "sent"),
+    ]  # fmt: skip
+    assert rows[0].id == message
+    assert (await either.log(ticket)).count("reply.fell_back") == 2
+    assert [(sent.to, sent.payload["text"]) for sent in either.platform.sends] == [("second", "It is back")]
+
+
+async def test_parts_the_platform_refuses_at_once_go_together(either: World) -> None:
+    ticket, message = await accepted(either, text="word " * 30)
+    either.platform.refuse_next(400, "late")
+    await deliver(either)
+    assert {row.state for row in await either.rows(schema.outbox, schema.outbox.c.message_id == message)} == {
+        "cancelled"
+    }
+    await assert_sent_on(either, ticket, message, ["second"] * 2)
+
+
+async def test_not_when_the_first_part_has_left(either: World) -> None:
+    ticket, message = await accepted(either, text="word " * 30)
+    dispatcher = either.dispatcher()
+    await dispatcher.round()
+    await dispatcher.settled()
+    either.platform.refuse_next(400, "late")
+    await either.run(dispatcher)
+    states = [row.state for row in await either.rows(schema.outbox, schema.outbox.c.message_id == message)]
+    assert (states, await either.status(message)) == (["sent", "failed"], "failed")
+    assert "reply.fell_back" not in await either.log(ticket)
+    assert len(await either.rows(schema.dead_letters)) == 1
+    # the platform takes back the first part, too: now nothing of it has arrived
+    await hear(either, message, "failed")
+    await assert_sent_on(either, ticket, message, [either.platform.sends[0].to, "second", "second"])
+
+
+@pytest.mark.parametrize("arrived", ["delivered", "read"])
+async def test_not_when_a_part_has_arrived(either: World, arrived: str) -> None:
+    ticket, message = await accepted(either, text="word " * 30)
+    await deliver(either)
+    first, second = await either.rows(schema.outbox, schema.outbox.c.message_id == message)
+    await either.execute(update(schema.outbox).where(schema.outbox.c.id == first.id).values(state=arrived))
+    await hear(either, message, "failed")
+    states = [row.state for row in await either.rows(schema.outbox, schema.outbox.c.message_id == message)]
+    assert (states, second.state) == ([arrived, "failed"], "sent")
+    assert "reply.fell_back" not in await either.log(ticket)
+
+
+# --- refused by a receipt ---------------------------------------------------------------------------------------------
+
+
+async def test_a_receipt_that_refuses_it_starts_the_chain_once(either: World) -> None:
+    ticket, message = await accepted(either)
+    await deliver(either)
+    (first,) = either.platform.sends
+    await hear(either, message, "failed", "failed")
+    await hear(either, message, "failed")
+    await hear(either, message, "sent")  # late, and true once: it says nothing any more
+    await hear(either, message, "failed")
+    assert await either.log(ticket) == ["reply.queued", "ticket.status_changed", "reply.sent", "reply.fell_back"]
+    await assert_sent_on(either, ticket, message, [first.to, "second"])
+    assert len(await either.rows(schema.messages)) == 2
+    assert len(await either.rows(schema.dead_letters)) == 0
+
+
+async def test_one_that_arrives_all_the_same_is_shown(loft: World) -> None:
+    _, message = await accepted(loft)
+    await deliver(loft)
+    await hear(loft, message, "failed")
+    await hear(loft, message, "delivered")
+    assert await loft.status(message) == "delivered"
+    await hear(loft, message, "failed")
+    assert (await loft.status(message), len(await loft.rows(schema.messages))) == ("delivered", 2)
+
+
+async def test_not_where_a_failure_is_not_the_last_word(either: World) -> None:
+    ticket, message = await accepted(either, channel="pigeon")
+    await deliver(either)
+    await hear(either, message, "failed", channel=PIGEON)
+    assert (await either.status(message), len(await either.rows(schema.dead_letters))) == ("failed", 1)
+    assert "reply.fell_back" not in await either.log(ticket)
+    await hear(either, message, "delivered", channel=PIGEON)
+    assert (await either.status(message), len(either.platform.sends)) == ("delivered", 1)
+
+
+async def test_parts_go_on_when_the_last_of_them_is_refused(either: World) -> None:
+    ticket, message = await accepted(either, text="word " * 30)
+    await deliver(either)
+    first, second = await either.rows(schema.outbox, schema.outbox.c.message_id == message)
+    await either.execute(update(schema.outbox).where(schema.outbox.c.id == second.id).values(external_id="other"))
+    gone = DeliveryUpdate(
+        id=new_id(), at=either.clock(), status="failed", target=first.external_id, ours=first.id,
+        error=PlatformError("late"),
+    )  # fmt: skip
+    await either.core.database.write(
+        lambda c: receipts.apply(
+            c, "loft", FINAL, [gone], micros(either.clock()), lambda c, refused: take_over(c, either.core, refused)
+        )
+    )
+    assert await either.status(message) == "failed"
+    assert "reply.fell_back" not in await either.log(ticket)
+    await hear(either, message, "failed")
+    assert await either.status(message) == "cancelled"
+    assert (await story(either, ticket))["went_to"]["channel"] == "open"
+    assert [letter for letter in await either.rows(schema.dead_letters) if letter.replayed_at is None] == []
+
+
+async def test_a_refusal_takes_what_still_waits_with_it(either: World) -> None:
+    """And what stood behind it goes."""
+    ticket, message = await accepted(either, text="word " * 30)
+    follower = await reply(either, ticket, text="And this")
+    assert isinstance(follower, Submitted)
+    dispatcher = either.dispatcher()
+    await dispatcher.round()
+    await dispatcher.settled()
+    assert len(either.platform.sends) == 1
+    await hear(either, message, "failed")
+    await deliver(either)
+    parts = await either.rows(schema.outbox, schema.outbox.c.message_id == message)
+    assert {part.state for part in parts} == {"cancelled"}
+    assert await either.status(follower.message_id) == "sent"
+    assert (await story(either, ticket))["went_to"]["channel"] == "open"
+
+
+CLOSED: tuple[str, str] = ("failed", "window-closed")
+STAYED: dict[str, tuple[list[Part], bool, bool]] = {  # parts, `final`, nothing left
+    "all wait": ([Part("queued"), Part("held", tries=["held", "throttle", "retry"])], False, True),
+    "refused at once": ([Part(*CLOSED, ["retry", "failed"]), Part("queued")], False, True),
+    "refused later": ([Part(*CLOSED, ["sent"])], True, True),
+    "refused later, not for certain": ([Part(*CLOSED, ["sent"])], False, False),
+    "of two tries one was refused": ([Part(*CLOSED, ["sent", "sent"])], True, False),
+    "sent again after a refusal": ([Part(*CLOSED, ["failed", "sent"])], True, False),
+    "waits again after it was taken": ([Part("queued", tries=["sent"])], True, False),
+    "refused otherwise": ([Part("failed", "permanent", ["failed"])], True, False),
+    "a part with another error": ([Part(*CLOSED, ["failed"]), Part("failed", "opted-out", ["failed"])], True, False),
+    "on its way": ([Part(*CLOSED, ["failed"]), Part("sending", tries=[None])], True, False),
+    "a try nobody knows of": ([Part(*CLOSED, [None])], True, False),
+    "a try nobody can know of": ([Part(*CLOSED, ["unknown", "failed"])], True, False),
+    "a part was sent": ([Part(*CLOSED, ["failed"]), Part("sent", tries=["sent"])], True, False),
+    "a part has arrived": ([Part(*CLOSED, ["failed"]), Part("read", tries=["sent"])], True, False),
+    "a part was taken back": ([Part("cancelled"), Part(*CLOSED, ["failed"])], True, False),
+}
+
+
+@pytest.mark.parametrize(("parts", "final", "stayed"), STAYED.values(), ids=STAYED)
+def test_when_nothing_of_a_message_has_left(parts: list[Part], final: bool, stayed: bool) -> None:
+    assert nothing_left(parts, final=final) == stayed
+
+
+async def test_a_report_after_a_person_has_decided_starts_nothing(either: World) -> None:
+    """Sent again by a person, a report may be about the try before."""
+    ticket, message = await accepted(either)
+    await either.execute(update(schema.identities).where(schema.identities.c.channel == "open").values(state="blocked"))
+    await deliver(either)
+    await hear(either, message, "failed")
+    assert await either.status(message) == "failed"
+    await either.execute(update(schema.identities).where(schema.identities.c.channel == "open").values(state="active"))
+    await retry(either.core, message, AGENT)
+    await hear(either, message, "failed")  # while it waits
+    assert "reply.fell_back" not in await either.log(ticket)
+    await retry(either.core, message, AGENT)
+    await deliver(either)
+    await hear(either, message, "failed")  # of the first try or of the second: nobody knows
+    assert "reply.fell_back" not in await either.log(ticket)
+    assert await either.status(message) == "failed"
+    assert "second" not in [sent.to for sent in either.platform.sends]
+
+
+async def test_a_report_that_is_faster_than_the_answer(either: World) -> None:
+    """The try's outcome is not known yet: the chain waits for it."""
+    ticket, message = await accepted(either)
+    dispatcher = either.dispatcher()
+    either.platform.gate = asyncio.Event()
+    await dispatcher.round()
+    assert await either.status(message) == "sending"
+    await hear(either, message, "failed")
+    assert (await either.status(message), await either.log(ticket)) == (
+        "failed", ["reply.queued", "ticket.status_changed", "reply.failed"],
+    )  # fmt: skip
+    either.platform.gate.set()
+    await dispatcher.settled()
+    await deliver(either)
+    row = await either.message(message)
+    assert (row.status, msgspec.json.decode(row.error)["code"]) == ("cancelled", "late")
+    assert (await story(either, ticket))["went_to"]["channel"] == "open"
+    assert [sent.to for sent in either.platform.sends][1:] == ["second"]
+    assert [letter for letter in await either.rows(schema.dead_letters) if letter.replayed_at is None] == []
+
+
+async def test_receipts_of_intake_start_it(either: World) -> None:
+    ticket, message = await accepted(either)
+    await deliver(either)
+    (part,) = await either.rows(schema.outbox, schema.outbox.c.message_id == message)
+    now = micros(either.clock())
+    for number in range(2):  # told twice, by two deliveries
+        report = DeliveryUpdate(
+            id=new_id(), at=either.clock(), channel="final", status="failed", target=part.external_id,
+            error=PlatformError("late"),
+        )  # fmt: skip
+        await either.execute(
+            insert(schema.events).values(
+                id=new_id(), delivery_id=new_id(), account="loft", kind="delivery", dedupe_key=f"k{number}",
+                received_at=now, payload=msgspec.json.encode(report).decode(),
+            )
+        )  # fmt: skip
+    worker = IntakeWorker(either.core, take_over=lambda c, refused: take_over(c, either.core, refused))
+    await worker.drain()
+    assert await either.status(message) == "cancelled"
+    assert [data["status"] for data in announced(either, "message.updated") if data["message_id"] == message][-1] == (
+        "cancelled"
+    )
+    assert len(announced(either, "message.created")) == 2
+    await assert_sent_on(either, ticket, message, [either.platform.sends[0].to, "second"])
+
+
+@pytest.mark.parametrize("point", ["record.written", "receipts.written"])
+async def test_a_crash_before_the_commit_leaves_it_undone(either: World, point: str) -> None:
+    """The refusal and the way around it are one transaction."""
+
+    def die() -> None:
+        died.append(point)
+        raise RuntimeError("the power goes")
+
+    died: list[str] = []
+    ticket, message = await accepted(either)
+    if point == "receipts.written":
+        await deliver(either)
+        before = await counts(either)
+        crashpoints.arm(point, die=die)
+        with pytest.raises(RuntimeError):
+            await hear(either, message, "failed")
+        assert (await counts(either), await either.status(message)) == (before, "sent")
+        await hear(either, message, "failed")
+    else:
+        before = await counts(either)
+        either.platform.refuse_next(400, "late")
+        dispatcher = either.dispatcher()
+        crashpoints.arm(point, die=die)
+        await dispatcher.round()
+        await dispatcher.settled()
+        assert (await counts(either), await either.status(message)) == (before, "sending")
+        await dispatcher.keep()  # it is recorded again
+    crashpoints.disarm()
+    assert died == [point]
+    await deliver(either)
+    assert (await story(either, ticket))["went_to"]["channel"] == "open"
+    assert [sent.to for sent in either.platform.sends].count("second") == 1
+    assert len(await either.rows(schema.messages)) == 2
+
+
+async def test_two_reports_at_the_same_moment(either: World) -> None:
+    ticket, message = await accepted(either)
+    await deliver(either)
+    await asyncio.gather(*(hear(either, message, "failed") for _ in range(4)))
+    await assert_sent_on(either, ticket, message, [either.platform.sends[0].to, "second"])
+
+
+# --- the tickets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["asked for", "as it leaves", "refused"])
+async def test_a_ticket_a_detour_answers_counts_as_answered(either: World, moment: str) -> None:
+    """The one that was to be answered, and the one that was: each is moved on, once."""
+    ticket = await either.ticket("pigeon", opened=either.clock() - (LATE if moment == "asked for" else timedelta(0)))
+    other = await also_on(either, ticket, "open")
+    there = await ticket_of(either, ticket, other)
+    answer = await reply(either, ticket, TO_OPEN)
+    assert isinstance(answer, Submitted)
+    if moment == "as it leaves":
+        either.clock.forward(hours=25)
+    elif moment == "refused":
+        either.platform.refuse_next(400, "late")
+    await deliver(either)
+    assert (await story(either, ticket))["went_to"]["ticket_id"] == there
+    rows = {row.id: row.status for row in await either.rows(schema.tickets)}
+    assert rows == {ticket: "open", there: "open"}
+    for one in (ticket, there):
+        assert (await either.log(one)).count("ticket.status_changed") == 1
+    assert (await either.log(there))[:2] == ["reply.queued", "ticket.status_changed"]
+    (line,) = await either.rows(
+        schema.ticket_events, schema.ticket_events.c.ticket_id == there,
+        schema.ticket_events.c.kind == "ticket.status_changed",
+    )  # fmt: skip
+    assert msgspec.json.decode(line.data) == {"from": "new", "to": "open"}
+
+
+async def test_what_a_machine_says_leaves_a_ticket_new(loft: World) -> None:
+    ticket = await closed(loft)
+    there = await ticket_of(loft, ticket, await also_on(loft, ticket, "open"))
+    request = ReplyRequest(text="It is back", fallback=[TO_OPEN])
+    answer = await replies.submit(loft.core, ticket, request, Actor("bot", "k1", "Shop"))
+    assert isinstance(answer, Submitted)
+    assert answer.ticket_id == there
+    assert {row.status for row in await loft.rows(schema.tickets)} == {"new"}
+
+
+async def ticket_of(loft: World, ticket: str, identity: str) -> str:
+    """A new ticket of another identity of the ticket's contact."""
+    there = await loft.ticket("open", ring=new_id())
+
+    def job(connection: Connection) -> None:
+        contact = connection.execute(select(schema.tickets.c.contact_id).where(schema.tickets.c.id == ticket)).scalar()
+        connection.execute(
+            update(schema.tickets).where(schema.tickets.c.id == there).values(contact_id=contact, identity_id=identity)
+        )
+        conversation = select(schema.tickets.c.conversation_id).where(schema.tickets.c.id == there).scalar_subquery()
+        connection.execute(
+            update(schema.conversations)
+            .where(schema.conversations.c.id == conversation)
+            .values(identity_id=identity, key=identity)
+        )
+
+    await loft.core.database.write(job)
+    return there
 
 
 # --- preflight --------------------------------------------------------------------------------------------------------

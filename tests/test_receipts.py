@@ -50,6 +50,11 @@ def test_the_table(state: State, receipt: Receipt, tried: bool, revives: bool, a
     assert advance(state, receipt, tried=tried, delivered_after_failed=revives) == after
 
 
+@pytest.mark.parametrize(("receipt", "after"), {"sent": None, "failed": None, "delivered": "delivered"}.items())
+def test_what_was_sent_another_way_moves_only_by_its_arrival(receipt: Receipt, after: State | None) -> None:
+    assert advance("cancelled", receipt, tried=True, delivered_after_failed=False, taken_back=True) == after
+
+
 @given(st.sampled_from(get_args(State)), st.lists(st.sampled_from(get_args(Receipt))), st.booleans())
 def test_receipts_never_go_back(state: State, reports: list[Receipt], revives: bool) -> None:
     now = state

@@ -12,8 +12,8 @@ import pytest
 
 from adapters import Channel, Limits, Pace
 from adapters.sandbox.smtp import Delivered
-from gateway.fallback import goes_on
 from normalizers.model import Address, MailHeaders, OutboundMessage
+from outbox.detours import goes_on
 from outbox.facts import Facts, Suppressed, TemplateFacts
 from outbox.judge import judge
 from outbox.rules import CLASS_OF_RULE

@@ -13,6 +13,7 @@ from gateway.intake.context import Rules
 from gateway.intake.records import Changes, EventRow, Snapshot, Ticket
 from gateway.intake.save_people import columns_of, run_update, save_people
 from gateway.store import catalogue, erasure, merging, receipts, search_index, suppressions, suspended
+from gateway.store.detours import TakeOver, stay
 from gateway.store.many import among, insert_ignore, insert_many
 from gateway.store.private_replies import link_private_answer
 from gateway.store.redact import redact
@@ -38,9 +39,12 @@ PARKED_FOR = 10 * 60 * 1_000_000  # microseconds a receipt waits for the message
 
 def save(
     connection: Connection, rows: Sequence[EventRow], snapshot: Snapshot, changes: Changes, rules: Rules, now: int,
-    *, settled: bool = False,
+    *, settled: bool = False, take_over: TakeOver = stay,
 ) -> None:  # fmt: skip
-    """Write a batch, all of it in the caller's transaction. `settled`: its events stand as done already."""
+    """Write a batch, all of it in the caller's transaction. `settled`: its events stand as done already.
+
+    `take_over`: where messages go that receipts report as refused.
+    """
     for merge in changes.merges:
         merging.record_merge(connection, merge, now)
         linked = snapshot.identities.get(merge.identity_id)
@@ -52,7 +56,7 @@ def save(
     _link_private_answers(connection, changes, now)
     _save_messages(connection, changes, now)
     _index(connection, snapshot, changes, named, counts)
-    _apply_receipts(connection, changes, rules, now)
+    _apply_receipts(connection, changes, rules, now, take_over)
     suspended.put_aside(connection, changes.suspended)
     suppressions.add(connection, changes.suppressions, now)
     _settle(connection, rows, changes, now, settled=settled)
@@ -187,7 +191,7 @@ def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
     catalogue.learn(connection, changes.templates)
 
 
-def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now: int) -> None:
+def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now: int, take_over: TakeOver) -> None:
     """Hand receipts over, account by account; those for messages nobody knows yet are parked."""
     grouped: dict[tuple[str, str], list[EventRow]] = {}
     for row in changes.receipts:
@@ -197,7 +201,7 @@ def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now:
         updates = [row.event for row in rows if isinstance(row.event, DeliveryUpdate)]
         if channel is None:
             continue
-        result = receipts.apply(connection, account, channel, updates, now)
+        result = receipts.apply(connection, account, channel, updates, now, take_over)
         missing = {id(update) for update in result.missing}
         for row in rows:
             if id(row.event) in missing and isinstance(row.event, DeliveryUpdate):

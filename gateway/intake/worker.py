@@ -28,6 +28,7 @@ from gateway.intake.records import Changes, EventRow
 from gateway.intake.save import dead_letter, mark_deliveries, save
 from gateway.intake.suspension import OPEN, Screen
 from gateway.store import conflicts, merging, vip
+from gateway.store.detours import TakeOver, stay
 from gateway.store.dialect import StoreUnavailable
 from gateway.store.many import among, insert_ignore
 from gateway.store.schema import dead_letters, deliveries, events, message_refs
@@ -98,8 +99,9 @@ Notify = Callable[[Connection, Sequence[tuple[str, str]]], Sequence[LiveEvent]]
 class IntakeWorker:
     """Normalises kept deliveries and files their events. One per process; `run` until cancelled."""
 
-    def __init__(self, core: Core, notify: Notify | None = None) -> None:
-        self._core, self._notify = core, notify
+    def __init__(self, core: Core, notify: Notify | None = None, take_over: TakeOver = stay) -> None:
+        """`take_over`: where messages go that receipts report as refused."""
+        self._core, self._notify, self._take_over = core, notify, take_over
         self._rules = rules_of(core)
         self._swept = 0.0
 
@@ -216,7 +218,7 @@ class IntakeWorker:
     def _work(self, connection: Connection, rows: Sequence[EventRow], now: int, *, settled: bool = False) -> Changes:
         snapshot = load(connection, rows, self._rules)
         changes = decide(rows, snapshot, self._rules, now, new_id)
-        save(connection, rows, snapshot, changes, self._rules, now, settled=settled)
+        save(connection, rows, snapshot, changes, self._rules, now, settled=settled, take_over=self._take_over)
         changes.live += aliases.join(connection, self._rules, changes.aliases, now)
         if changes.notices and self._notify is not None:
             told = self._notify(connection, changes.notices)

@@ -6,7 +6,7 @@ conversation leaves that index (`not_before` NULL) until it is its turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,17 +16,15 @@ from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 from gateway.bus import LiveEvent
 from gateway.ids import micros, moment, new_id
 from gateway.store import dialect, outcomes, pacing, states
+from gateway.store.detours import Detours, TakeOver
 from gateway.store.facts import FactSource, Subject, about, subject_of
 from gateway.store.many import among_bound, insert_many, run_many
 from gateway.store.rights import use_tokens
 from gateway.store.schema import account_states, attempts, messages, outbox
 from normalizers.model import OutboundMessage
 from outbox.crashpoints import reach
+from outbox.detours import by_rules
 from outbox.ports import Candidate, Decide, Go, Later, Ledger, Parcel, Room, Stay, Stop, Waiting
-
-Stopped = list[tuple[Parcel, Stop]]
-TakeOver = Callable[[Connection, Stopped], tuple[Stopped, list[LiveEvent]]]
-"""What refused messages may go on by another way: gives back those that may not, and what to tell of the others."""
 
 _decode = msgspec.json.Decoder(OutboundMessage).decode
 _encode = msgspec.json.Encoder().encode
@@ -115,7 +113,7 @@ def claim(
         return claimed
     candidates = _candidates(connection, source, heads, owners, now)
     pacing.load_pairs(connection, ledger, [candidate.parcel for candidate in candidates])
-    stopped: Stopped = []
+    stopped: list[tuple[Parcel, Stop]] = []
     later: list[dict[str, Any]] = []
     for candidate in candidates:
         parcel = candidate.parcel
@@ -133,9 +131,11 @@ def claim(
                 pass
     if stopped:
         claimed.refused = [(parcel.channel, stop.judgment.verdicts[0].rule) for parcel, stop in stopped]
-        stopped, claimed.detours = take_over(connection, stopped)
-    if stopped:
-        claimed.changed, claimed.dead = outcomes.stop(connection, stopped, micros(now))
+        refused = {parcel.message_id: by_rules(stop.judgment) for parcel, stop in stopped if stop.until is None}
+        detours = take_over(connection, refused) if refused else Detours()
+        claimed.detours = detours.live
+        stopped = [(parcel, stop) for parcel, stop in stopped if parcel.message_id not in detours.gone]
+        claimed.changed, claimed.dead = outcomes.stop(connection, stopped, micros(now), detours.details)
     if later:
         run_many(connection, ("later",), lambda: _PUT_OFF, later)
     if claimed.going:

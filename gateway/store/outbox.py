@@ -6,7 +6,7 @@ What it does in the store's thread stands in `claim`, `outcomes`, `states` and `
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -21,10 +21,12 @@ from gateway.ids import micros, rfc3339
 from gateway.intake import aliases
 from gateway.intake.worker import rules_of
 from gateway.store import outcomes, pacing, pauses, states
-from gateway.store.claim import Stopped, account_pauses, claim, parcels_of
+from gateway.store.claim import account_pauses, claim, parcels_of
+from gateway.store.detours import Detours
 from gateway.store.facts import FactSource
 from gateway.store.schema import account_states, outbox
 from outbox.crashpoints import reach
+from outbox.detours import Refusal
 from outbox.ports import Decide, Ledger, Outcome, Parcel, Pause, Room, Waiting
 
 log = logging.getLogger(__name__)
@@ -67,9 +69,7 @@ class OutboxStore:
             for channel, rule in claimed.refused:
                 self._core.metrics.refusals.labels(channel, rule).inc()
             self._tell(claimed.changed)
-            if claimed.detours:
-                self._core.bus.publish(claimed.detours)
-                self.wake()
+            self._lead(claimed.detours)
             if claimed.dead:
                 self._bury(claimed.dead)
             if claimed.going or not claimed.more:
@@ -83,14 +83,21 @@ class OutboxStore:
         )
         self._core.bus.publish(LiveEvent(*event) for event in told)
         self._follow(recorded)
+        self._lead(recorded.detours)
 
-    def _take_over(self, connection: Connection, stopped: Stopped) -> tuple[Stopped, list[LiveEvent]]:
-        return take_over(connection, self._core, stopped)
+    def _take_over(self, connection: Connection, refused: Mapping[str, Refusal]) -> Detours:
+        return take_over(connection, self._core, refused)
+
+    def _lead(self, detours: Sequence[LiveEvent]) -> None:
+        """Tell of messages that went another way; they wait to be sent."""
+        if detours:
+            self._core.bus.publish(detours)
+            self.wake()
 
     def _record(
         self, connection: Connection, batch: Sequence[Outcome], now: int
     ) -> tuple[outcomes.Recorded, list[aliases.Live]]:
-        recorded = outcomes.record(connection, batch, now)
+        recorded = outcomes.record(connection, batch, now, self._take_over)
         return recorded, aliases.join(connection, self._people, recorded.aliases, now)
 
     async def expired(self, now: datetime, *, everything: bool) -> Sequence[Parcel]:

@@ -9,8 +9,10 @@ import msgspec
 from sqlalchemy import Connection, bindparam, exists, insert, literal, null, select, text, update
 
 from adapters import ErrorClass, Sent
+from gateway.bus import LiveEvent
 from gateway.ids import micros, new_id, rfc3339
 from gateway.store import catalogue, outcome_news, pauses, states
+from gateway.store.detours import Detours, TakeOver, stay
 from gateway.store.many import among_bound, insert_ignore, run_many
 from gateway.store.people import set_consent
 from gateway.store.schema import (
@@ -26,6 +28,7 @@ from gateway.store.schema import (
 from gateway.store.tickets import to_json
 from gateway.tickets import SYSTEM
 from normalizers.model import Address
+from outbox.detours import Refusal, by_platform
 from outbox.ports import Failure, Outcome, Parcel, Pause, Stop, is_private_reply
 from outbox.rules import CLASS_OF_RULE
 
@@ -33,13 +36,15 @@ _FINISHED = ("sent", "failed")  # an unknown one holds its followers for a while
 
 
 class Recorded(msgspec.Struct):
-    """What followed from a batch: messages in another state, dead letters made, parked events woken."""
+    """What followed from a batch: messages in another state, dead letters made, parked events woken; `detours`: what to
+    tell of refused messages that went another way."""
 
     changed: list[states.Changed] = msgspec.field(default_factory=list)
     dead: list[dict[str, Any]] = msgspec.field(default_factory=list)
     pauses: list[tuple[str, str, Pause]] = msgspec.field(default_factory=list)  # those that began
     awakened: bool = False
     aliases: list[tuple[str, Address]] = msgspec.field(default_factory=list)  # private replies, whom they reached
+    detours: list[LiveEvent] = msgspec.field(default_factory=list)
 
 
 _SET = (
@@ -61,8 +66,11 @@ _FINISH = (
 )  # fmt: skip
 
 
-def record(connection: Connection, batch: Sequence[Outcome], now: int) -> Recorded:
-    """Record outcomes. A row another sender has claimed since is left alone; what proves a send is kept."""
+def record(connection: Connection, batch: Sequence[Outcome], now: int, take_over: TakeOver = stay) -> Recorded:
+    """Record outcomes. A row another sender has claimed since is left alone; what proves a send is kept.
+
+    What the platform refuses goes another way where `take_over` finds one, and has not failed then.
+    """
     rows = _rows(connection, [outcome.parcel.id for outcome in batch])
     if tries := [_attempt(outcome) for outcome in batch if outcome.parcel.attempt_id]:
         run_many(connection, ("finish",), lambda: _FINISH, tries)
@@ -75,7 +83,7 @@ def record(connection: Connection, batch: Sequence[Outcome], now: int) -> Record
             effective.append(outcome)
     if updates:
         run_many(connection, ("outcome",), lambda: _SET, list(updates.values()))
-    recorded = _follow_up(connection, effective, rows, updates, now)
+    recorded = _follow_up(connection, effective, rows, updates, now, take_over)
     recorded.pauses = pauses.of_outcomes(connection, [outcome for outcome in batch if outcome.pause is not None], now)
     return recorded
 
@@ -107,15 +115,16 @@ def _next(row: Any, outcome: Outcome) -> dict[str, Any] | None:
     state: str = outcome.state
     if not mine and row.state == "sending":
         return None  # a newer try is under way, under the same key
-    if not mine and row.state not in ("queued", "held", "unknown"):
-        state = row.state  # a receipt was faster; only the id is news
+    faster = not mine and row.state not in ("queued", "held", "unknown")
+    if faster:
+        state = row.state  # a receipt was; only the id is news
     external_id = outcome.sent.external_id if outcome.sent is not None else ""
     return {
         "b_id": row.id,
         "b_state": state,
         "b_attempts": row.attempts if outcome.counted or not mine else max(row.attempts - 1, 0),
         "b_not_before": None if outcome.not_before is None else micros(outcome.not_before),
-        "b_error": None if outcome.error is None else to_json(outcome.error),
+        "b_error": row.error if faster else None if outcome.error is None else to_json(outcome.error),
         "b_external_id": row.external_id or external_id,
         "b_sent_at": row.sent_at or (at if outcome.state == "sent" else None),
         "b_unknown_at": at if state == "unknown" else None,
@@ -138,21 +147,25 @@ def _attempt(outcome: Outcome) -> dict[str, Any]:
 
 def _follow_up(
     connection: Connection, effective: Sequence[Outcome], rows: Mapping[str, Any],
-    updates: Mapping[str, dict[str, Any]], now: int,
+    updates: Mapping[str, dict[str, Any]], now: int, take_over: TakeOver,
 ) -> Recorded:  # fmt: skip
     """All that follows from outcomes that changed their row; `rows` as they were, `updates` as they are."""
     if not effective:
         return Recorded()
     sent = [(outcome.parcel, outcome.sent) for outcome in effective if outcome.sent is not None]
     awakened = know_by(connection, sent)
-    failed = [outcome for outcome in effective if outcome.state == "failed"]
-    dead = _bury(connection, [(o.parcel, o.error or Failure("", "unknown"), o.parcel.attempt) for o in failed], now)
-    whole = [(_shown(row), (_part(updates[row_id]),)) for row_id in updates if not (row := rows[row_id]).parted]
-    changed = states.follow(connection, whole, now)
-    changed += states.refresh(connection, [rows[row_id].message_id for row_id in updates if rows[row_id].parted], now)
     _people(connection, effective, rows, now)
-    changed += outcome_news.tell(connection, effective, now)
     _templates(connection, effective, now)
+    failed = [(o.parcel, o.error or Failure("", "unknown"), o.parcel.attempt) for o in effective if o.state == "failed"]
+    refused = {parcel.message_id: by_platform(failure) for parcel, failure, _ in failed}
+    refused |= _reported(effective, updates)
+    detours = take_over(connection, refused) if refused else Detours()  # by what the outcomes told of people
+    dead = _bury(connection, [one for one in failed if one[0].message_id not in detours.gone], now)
+    left = [row for row_id in updates if (row := rows[row_id]).message_id not in detours.gone]
+    whole = [(_shown(row), (_part(updates[row.id]),)) for row in left if not row.parted]
+    changed = states.follow(connection, whole, now, more=detours.details)
+    changed += states.refresh(connection, [row.message_id for row in left if row.parted], now, more=detours.details)
+    changed += outcome_news.tell(connection, effective, now)
     states.promote(connection, [o.parcel.conversation_id for o in effective if o.state in _FINISHED], now)
     reached = [
         (outcome.parcel.message_id, address)
@@ -160,7 +173,18 @@ def _follow_up(
         if outcome.sent is not None and is_private_reply(outcome.parcel.message)
         for address in outcome.sent.addresses
     ]
-    return Recorded(changed, dead, awakened=awakened, aliases=reached)
+    return Recorded(changed, dead, awakened=awakened, aliases=reached, detours=detours.live)
+
+
+def _reported(effective: Sequence[Outcome], updates: Mapping[str, dict[str, Any]]) -> dict[str, Refusal]:
+    """What the platform took, and reported as failed before its answer was recorded: only now the try is known."""
+    found: dict[str, Refusal] = {}
+    for outcome in effective:
+        values = updates[outcome.parcel.id]
+        if outcome.word == "sent" and values["b_state"] == "failed" and values["b_error"]:
+            failure = msgspec.json.decode(values["b_error"], type=Failure)
+            found[outcome.parcel.message_id] = by_platform(failure)
+    return found
 
 
 def _shown(row: Any) -> states.Shown:
@@ -285,9 +309,14 @@ def dead_letter(
 
 
 def stop(
-    connection: Connection, stopped: Sequence[tuple[Parcel, Stop]], now: int
+    connection: Connection, stopped: Sequence[tuple[Parcel, Stop]], now: int, details: Mapping[str, dict[str, Any]]
 ) -> tuple[list[states.Changed], list[dict[str, Any]]]:
-    """Messages the rules hold back or refuse at the last moment: what changed, and the dead letters made."""
+    """Messages the rules hold back or refuse at the last moment: what changed, and the dead letters made.
+
+    `details` are more for the log lines of some.
+    """
+    if not stopped:
+        return [], []
     rows = _rows(connection, [parcel.id for parcel, _ in stopped])
     updates: list[dict[str, Any]] = []
     letters: list[tuple[Parcel, Failure, int]] = []
@@ -303,6 +332,7 @@ def stop(
         if not held:
             letters.append((parcel, failure, parcel.attempt))
         more[parcel.message_id] = {"rule": verdict.rule, "reason": verdict.reason, "remedy": verdict.remedy}
+        more[parcel.message_id] |= details.get(parcel.message_id, {})
         if word.until is not None:
             more[parcel.message_id]["until"] = rfc3339(micros(word.until))
         updates.append(

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, exists, insert, or_, se
 from adapters import Channel, ErrorRule, rule_of
 from gateway.ids import micros, moment, new_id
 from gateway.store import catalogue, states, suppressions
+from gateway.store.detours import Detours, TakeOver, stay
 from gateway.store.many import insert_ignore
 from gateway.store.outcomes import dead_letter
 from gateway.store.people import set_consent
@@ -30,6 +31,7 @@ from gateway.store.tickets import to_json
 from gateway.tickets import Entry
 from normalizers.model import Address, DeliveryUpdate, OutboundMessage
 from outbox.crashpoints import reach
+from outbox.detours import Refusal, by_platform
 from outbox.facts import folded
 from outbox.outcomes import optout_scope
 from outbox.ports import Failure, recipients_of
@@ -40,7 +42,7 @@ _decode = msgspec.json.Decoder(OutboundMessage).decode
 _COLUMNS = (
     outbox.c.id, outbox.c.message_id, outbox.c.conversation_id, outbox.c.account, outbox.c.channel, outbox.c.state,
     outbox.c.attempts, outbox.c.fence,
-    outbox.c.external_id, outbox.c.sent_at, outbox.c.error, outbox.c.queued_at, outbox.c.not_before,
+    outbox.c.external_id, outbox.c.sent_at, outbox.c.error, outbox.c.queued_at, outbox.c.not_before, outbox.c.settled,
 )  # fmt: skip
 _WATERMARK_MAX = 500  # messages one watermark may move
 
@@ -85,9 +87,13 @@ _SET = (
 
 
 def apply(
-    connection: Connection, account: str, channel: Channel, updates: Sequence[DeliveryUpdate], now: int
-) -> ReceiptResult:
-    """Apply receipts of one account and channel in their order, inside the caller's transaction."""
+    connection: Connection, account: str, channel: Channel, updates: Sequence[DeliveryUpdate], now: int,
+    take_over: TakeOver = stay,
+) -> ReceiptResult:  # fmt: skip
+    """Apply receipts of one account and channel in their order, inside the caller's transaction.
+
+    What the platform refuses only now goes another way where `take_over` finds one, and has not failed then.
+    """
     batch = _Batch(connection, account, channel, now)
     named = [update for update in updates if update.watermark is None]
     batch.load(named)
@@ -98,7 +104,7 @@ def apply(
             result.missing.append(receipt)
         for part in parts:
             batch.receive(part, receipt)
-    result.applied, result.live = batch.write()
+    result.applied, result.live = batch.write(take_over)
     result.aliases = batch.aliases
     reach("receipts.written")
     return result
@@ -112,6 +118,7 @@ class _Batch:
         self._receipts: list[dict[str, Any]] = []
         self._refs: list[dict[str, Any]] = []
         self._letters: list[dict[str, Any]] = []
+        self._refused: dict[str, Refusal] = {}  # message id -> why
         self._optouts: dict[str, str] = {}  # message id -> scope
         self._templates: list[dict[str, Any]] = []
         self.aliases: list[tuple[str, Address]] = []
@@ -213,6 +220,7 @@ class _Batch:
                 receipt.status,
                 tried=row.fence > 0,
                 delivered_after_failed=self._channel.delivered_after_failed,
+                taken_back=row.settled,
             )
         self._receipts.append(
             {
@@ -281,6 +289,8 @@ class _Batch:
             part.state, part.not_before = "queued", again
             return
         part.state = "failed"
+        if part.before == "sent":  # else a person has sent it again, or its try is not over yet
+            self._refused[row.message_id] = by_platform(failure)
         self._letters.append(
             dead_letter(row.id, row.message_id, row.account, self._channel.name, failure, row.attempts, self._now)
         )
@@ -293,7 +303,7 @@ class _Batch:
 
     # --- writing ---
 
-    def write(self) -> tuple[list[str], list[tuple[str, dict[str, Any], str]]]:
+    def write(self, take_over: TakeOver) -> tuple[list[str], list[tuple[str, dict[str, Any], str]]]:
         """Write it all; the messages moved and the live events."""
         if self._receipts:
             self._connection.execute(insert(receipts), self._receipts)
@@ -301,17 +311,21 @@ class _Batch:
         moved = [part for part in self._parts.values() if part.values != _Part(part.row).values]
         if moved:
             self._connection.execute(_SET, [part.values for part in moved])
-        if self._letters:
-            self._connection.execute(insert(dead_letters), self._letters)
-        changed = states.refresh(self._connection, [part.row.message_id for part in moved], self._now)
-        freed = [part.row.conversation_id for part in moved if part.before not in ("sent", "delivered", "read")]
-        states.promote(self._connection, freed, self._now)
         self._consent()
         suppressions.failed(self._connection, self._failed, self._now)
         catalogue.learn(self._connection, self._templates)
+        # by what the receipts told of people
+        detours = take_over(self._connection, self._refused) if self._refused else Detours()
+        if letters := [letter for letter in self._letters if letter["message_id"] not in detours.gone]:
+            self._connection.execute(insert(dead_letters), letters)
+        ids = [part.row.message_id for part in moved if part.row.message_id not in detours.gone]
+        changed = states.refresh(self._connection, ids, self._now, more=detours.details)
+        freed = [part.row.conversation_id for part in moved if part.before not in ("sent", "delivered", "read")]
+        states.promote(self._connection, freed, self._now)
         self._log_strays()
         applied = [part.row.message_id for part in moved if part.state != part.before]
-        return list(dict.fromkeys(applied)), [change.live for change in changed]
+        live = [change.live for change in changed] + [(one.type, one.data, one.account) for one in detours.live]
+        return list(dict.fromkeys(applied)), live
 
     def _consent(self) -> None:
         if not self._optouts:

@@ -626,7 +626,7 @@ outbox = Table(
     _moment("sent_at"),
     _moment("unknown_at"),
     _moment("asked_at"),  # when a person was told that an unknown one waits for a decision
-    Column("settled", Boolean, nullable=False, server_default=text("false")),  # an unknown one that was decided
+    Column("settled", Boolean, nullable=False, server_default=text("false")),  # unknown: decided; cancelled: sent on
     Index("ix_outbox_message_id", "message_id"),
     Index(
         "ix_outbox_open",

@@ -8,7 +8,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from tests.support.process import run
-from tests.support.world import World
+from tests.support.world import ANN as PHONE
+from tests.support.world import World, shown
 
 CHAIN = """
 [rules.window]
@@ -49,6 +50,37 @@ async def test_whatsapp_closed_then_sms_by_the_attested_number(tmp_path: Path) -
         assert (await world.api.get(f"tickets/{ticket['id']}"))["status"] == "pending"
         there = await world.api.get(f"tickets/{message['ticket_id']}")
         assert there["contact_id"] == ticket["contact_id"]
+
+
+async def test_what_a_platform_refuses_by_a_receipt_goes_on_by_mail(tmp_path: Path) -> None:
+    async with World.open(tmp_path, more='[[fallback]]\nchannel = "sms"\nsteps = [{ channel = "email" }]\n') as world:
+        await world.twilio.customer_writes("Is it ready?", sender=PHONE)
+        ticket = await world.api.ticket()
+        await world.api.patch(f"contacts/{ticket['contact_id']}", attributes={"email": "ann@customer.test"})
+        world.twilio.failures[PHONE] = 30610
+        message = await world.api.settled(await world.api.replied(ticket, "It is."), "cancelled")
+        assert shown(message["error"], "code", "class") == ("30610", "window-closed")
+        (line,) = [line for line in await world.api.log(ticket) if line["kind"] == "reply.fell_back"]
+        told = line["data"]
+        assert (told["rule"], told["reason"].split()[0], told["went_to"]["channel"]) == ("platform", "30610", "email")
+        await world.api.settled({"id": told["went_to"]["message_id"]}, "sent")
+        assert [mail.recipients for mail in world.mail.sends] == [("ann@customer.test",)]
+        assert len(world.twilio.sends) == 1
+        assert (await world.api.get("dead"))["items"] == []
+
+
+async def test_what_whatsapp_refuses_at_once_goes_on_by_sms(tmp_path: Path) -> None:
+    async with World.open(tmp_path, more=CHAIN) as world:
+        await world.whatsapp.customer_writes(world.customer("Dana", "12125550123"), "Do you ship?")
+        ticket = await world.api.ticket()
+        world.whatsapp.behaviour.refuse_closed_window = True
+        world.whatsapp.clock_ahead_s = 25 * 3600.0  # only the platform knows
+        message = await world.api.settled(await world.api.replied(ticket, "We do."), "cancelled")
+        assert shown(message["error"], "code", "class") == ("131047", "window-closed")
+        assert world.whatsapp.sends == []
+        (line,) = [line for line in await world.api.log(ticket) if line["kind"] == "reply.fell_back"]
+        await world.api.settled({"id": line["data"]["went_to"]["message_id"]}, "delivered")
+        assert [sent.payload.to for sent in world.twilio.sends] == ["+12125550123"]
 
 
 async def test_marketing_waits_for_the_morning_over_there(world: World) -> None:
