@@ -288,9 +288,7 @@ def take_over(connection: Connection, core: Core, refused: Mapping[str, Refusal]
 
 def _send_on(connection: Connection, core: Core, message: RowMapping, refusal: Refusal) -> list[LiveEvent]:
     ticket = ticket_store.load(connection, message["ticket_id"])
-    channel = core.accounts.channel(message["account"], message["channel"])
-    final = channel is not None and not channel.delivered_after_failed
-    if ticket is None or not detours.nothing_left(connection, message["id"], final=final):
+    if ticket is None or not detours.nothing_left(connection, message["id"]):
         raise _Stays
     left, now = msgspec.json.decode(message["fallback"], type=_Kept), micros(core.clock())
     # first it is taken back for good, so that nobody can send it again beside the detour

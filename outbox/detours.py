@@ -55,20 +55,22 @@ def by_platform(failure: Failure) -> Refusal:
     return Refusal(PLATFORM, reason, failure.error_class in _ELSEWHERE, failure)
 
 
-def nothing_left(parts: Iterable[Part], *, final: bool) -> bool:
+def nothing_left(parts: Iterable[Part]) -> bool:
     """Whether nothing of a message has left, and nothing may have: every part waits, or was refused like the message.
 
-    `final`: what the channel reports as failed it never reports as delivered afterwards.
+    A closed window is the platform's own refusal to carry a message, before any device is concerned: that some device
+    gets it all the same, as after other failures (`Channel.delivered_after_failed`), is ruled out. So we assume; the
+    platforms' documents do not say it.
     """
-    return all(_stayed(part, final) for part in parts)
+    return all(_stayed(part) for part in parts)
 
 
-def _stayed(part: Part, final: bool) -> bool:
+def _stayed(part: Part) -> bool:
     brought: Collection[str | None] = [outcome for outcome in part.tries if outcome not in _NOTHING]
     if part.state in ("queued", "held"):
         return not brought
     if part.state != "failed" or part.error_class not in _ELSEWHERE:
         return False
     # Taken, and refused by a report afterwards: of several tries nobody knows which one the report is about.
-    reported = final and list(brought) == ["sent"] and "failed" not in part.tries
+    reported = list(brought) == ["sent"] and "failed" not in part.tries
     return not brought or reported

@@ -38,7 +38,7 @@ def stay(connection: Connection, refused: Mapping[str, Refusal]) -> Detours:
     return Detours()
 
 
-def nothing_left(connection: Connection, message_id: str, *, final: bool) -> bool:
+def nothing_left(connection: Connection, message_id: str) -> bool:
     """Whether nothing of a message has left, nor may have. Its parts stay locked, so that it remains so."""
     columns = outbox.c.id, outbox.c.state, outbox.c.error
     statement = select(*columns).where(outbox.c.message_id == message_id).order_by(outbox.c.part, outbox.c.id)
@@ -49,7 +49,7 @@ def nothing_left(connection: Connection, message_id: str, *, final: bool) -> boo
         tries.setdefault(row.outbox_id, []).append(row.outcome)
     found = [detours.Part(part.state, _class_of(part.error), tries.pop(part.id, [])) for part in parts]
     found += [detours.Part("queued", tries=left) for left in tries.values()]  # of parts there are no more
-    return detours.nothing_left(found, final=final)
+    return detours.nothing_left(found)
 
 
 def _class_of(error: str | None) -> str:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from tests.support.process import run
 from tests.support.world import ANN as PHONE
 from tests.support.world import World, shown
@@ -69,15 +71,16 @@ async def test_what_a_platform_refuses_by_a_receipt_goes_on_by_mail(tmp_path: Pa
         assert (await world.api.get("dead"))["items"] == []
 
 
-async def test_what_whatsapp_refuses_at_once_goes_on_by_sms(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "by a receipt"])
+async def test_what_whatsapp_refuses_goes_on_by_sms(tmp_path: Path, at_once: bool) -> None:
     async with World.open(tmp_path, more=CHAIN) as world:
         await world.whatsapp.customer_writes(world.customer("Dana", "12125550123"), "Do you ship?")
         ticket = await world.api.ticket()
-        world.whatsapp.behaviour.refuse_closed_window = True
+        world.whatsapp.behaviour.refuse_closed_window = at_once
         world.whatsapp.clock_ahead_s = 25 * 3600.0  # only the platform knows
         message = await world.api.settled(await world.api.replied(ticket, "We do."), "cancelled")
         assert shown(message["error"], "code", "class") == ("131047", "window-closed")
-        assert world.whatsapp.sends == []
+        assert len(world.whatsapp.sends) == (0 if at_once else 1)
         (line,) = [line for line in await world.api.log(ticket) if line["kind"] == "reply.fell_back"]
         await world.api.settled({"id": line["data"]["went_to"]["message_id"]}, "delivered")
         assert [sent.payload.to for sent in world.twilio.sends] == ["+12125550123"]

@@ -289,7 +289,7 @@ async def test_what_was_filed_since_it_was_read_is_not_filed_again(shared: Intak
         return False  # so that the events are kept by themselves
 
     one, other = IntakeWorker(shared.core), IntakeWorker(shared.core)
-    one._take_in = fails  # type: ignore[method-assign]
+    one._take_in = fails  # type: ignore[method-assign, assignment]
     await one._normalise()
     now = micros(shared.clock())
     read = await shared.core.database.read(lambda c: worker._take_events(c, now))

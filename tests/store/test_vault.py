@@ -156,10 +156,10 @@ class Flaky(Database):
 
     down = False
 
-    async def write(self, job: Callable[[Connection], T]) -> T:
+    async def write(self, job: Callable[[Connection], T], *, alone: bool = False) -> T:
         if self.down:
             raise StoreUnavailable("down")
-        return await super().write(job)
+        return await super().write(job, alone=alone)
 
 
 async def test_a_store_that_fails_loses_no_token(url: URL) -> None:
