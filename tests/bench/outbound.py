@@ -23,6 +23,7 @@ from gateway.intake import IntakeWorker
 from gateway.replies import ReplyRequest, Submitted, submit
 from gateway.store import dialect
 from gateway.store.claim import claim
+from gateway.store.detours import stay
 from gateway.store.facts import FactSource
 from gateway.store.outbox import OutboxStore
 from gateway.store.schema import outbox, tickets
@@ -237,7 +238,7 @@ def _claim(core: Core, turn: int) -> float:
         connection.begin()
         arguments: tuple[Any, ...] = (
             lambda _account, _pause: _TAKEN, lambda c: Go(c.parcel.message, now), pacing,
-            lambda _connection, stopped: (stopped, []), "bench", now, turn,
+            stay, "bench", now, turn,
         )  # fmt: skip
         source = FactSource(core.accounts)
         started = time.perf_counter()
