@@ -19,6 +19,7 @@ from adapters._media import MediaClient
 from config import settings as configuration
 from config.settings import ConfigError, Fault, Settings
 from gateway import log, runtime
+from gateway.bus.check import trouble_of_redis
 from gateway.control import COMMANDS, CommandError, ask_running
 from gateway.crm import Crm, clients_of
 from gateway.crm import probe as probe_crm
@@ -118,6 +119,9 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
     finally:
         await media.aclose()
         await session.close()
+    if redis := settings.gateway.redis.reveal():
+        for words, fatal in await trouble_of_redis(redis, alone=runtime.is_embedded(settings)):
+            (faults if fatal else warnings).append(Fault("gateway.redis", words))
     signed = any(found[account.adapter].adapter.signature_headers for account in settings.accounts)
     if signed and not settings.gateway.public_url:
         warnings.append(

@@ -83,6 +83,13 @@ class Metrics:
             "gateway_lookups_total", "Messages asked for at the platform, by outcome", ["account", "outcome"],
             registry=registry,
         )  # fmt: skip
+        self.bus_connected = Gauge(
+            "gateway_bus_connected", "0 while the Redis that is configured does not answer", registry=registry
+        )
+        self.bus_connected.set(1)  # without Redis there is nothing to reach
+        self.bus_dropped = Counter(
+            "gateway_bus_dropped_total", "Live events that other processes were never told", registry=registry
+        )
         self.wal_bytes = Gauge("gateway_wal_bytes", "Size of the embedded store's write-ahead log", registry=registry)
 
     def render(self) -> bytes:

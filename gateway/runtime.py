@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hashlib
 import logging
 import os
 import secrets
@@ -147,21 +148,37 @@ class Gateway:
         self._exit.push_async_callback(session.close)
         media = MediaClient(allow_private=settings.media.allow_private_networks, max_bytes=settings.media.max_bytes)
         self._exit.push_async_callback(media.aclose)
+        metrics = Metrics()
         self.core = Core(
             settings=settings,
             database=database,
             accounts=loading.bind(settings, self.found or find_adapters(), http_maker(session, media)),
-            bus=Bus(),
+            bus=await self._bus(database, metrics),
             clock=self.clock,
             tokens=Tokens(keys),
             blobs=Blobs(settings.data_dir / "media"),
-            metrics=Metrics(),
+            metrics=metrics,
         )
         loading.share_tokens(self.core.accounts, Vault(database, keys, self.clock))
         for account in self.core.accounts:
             if isinstance(account.adapter, Closing):
                 self._exit.push_async_callback(account.adapter.aclose)
         return media
+
+    async def _bus(self, database: Database, metrics: Metrics) -> Bus:
+        """The bus of this process, or with `gateway.redis` the one it shares with others on the same store."""
+        bus = Bus()
+        if url := self.settings.gateway.redis.reveal():
+            from gateway.bus.redis import RedisBus  # its client takes long to load, and most run without
+
+            store = await database.read(dialect.identity)
+            try:
+                bus = RedisBus(url, hashlib.sha256(store.encode()).hexdigest()[:12], metrics)
+            except ValueError:
+                raise ConfigError(Fault("gateway.redis", "not an address of a Redis")) from None
+        await bus.start()
+        self._exit.push_async_callback(bus.stop)
+        return bus
 
     @contextlib.asynccontextmanager
     async def resting(self) -> AsyncIterator[Core]:
@@ -173,6 +190,7 @@ class Gateway:
     async def _work(self, media: MediaClient) -> None:
         core, settings = self.core, self.settings
         self._health = Health(core)
+        self._health.warn(core.bus.warnings)
         if "worker" in self.roles:
             self.worker = IntakeWorker(
                 core,

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.dovecot import Dovecot
 from tests.support.postgres import Postgres
+from tests.support.redis import RedisServer
 from tests.support.services import missing
 
 settings.register_profile("quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,6 +25,17 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         server = Postgres.start(tmp_path_factory.mktemp("postgres"))
     except (ImportError, OSError, RuntimeError) as error:
         missing(f"PostgreSQL cannot be started: {type(error).__name__}: {error}")
+    with server:
+        yield server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of this test's own, which it may kill."""
+    try:
+        server = RedisServer.start()
+    except (OSError, RuntimeError) as error:
+        missing(f"Redis cannot be started, the bus of several processes is not tested: {error}")
     with server:
         yield server
 

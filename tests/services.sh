@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the tests need beside Python packages. PostgreSQL comes with a wheel and is started by the tests themselves;
-# Chromium and Dovecot come from the machine, and are installed where that is allowed. What is missing is said loudly:
+# Chromium, Dovecot and Redis come from the machine, and are installed where that is allowed. What is missing is said loudly:
 # the tests that need it are skipped, or fail with REQUIRE_SERVICES=1.
 set -u
 
@@ -28,5 +28,6 @@ missing() { # what, which tests
 }
 
 there chromium chromium-browser google-chrome || get chromium || missing Chromium "browser tests"
+there redis-server || get redis-server || missing Redis "tests of several processes over Redis"
 there dovecot || get dovecot-imapd || missing Dovecot "mailbox tests"
 exit 0

@@ -5,6 +5,7 @@ Everything else is portable SQLAlchemy Core. Nothing above `gateway/store/` asks
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from sqlalchemy import (
     literal_column,
     select,
     table,
+    text,
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.engine import URL, make_url
@@ -276,6 +278,18 @@ def exclusive(connection: Connection, lock: int) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(lock)))
+
+
+def identity(connection: Connection) -> str:
+    """Which store this is, wherever and as whomever it is reached: the name of what is shared beside it."""
+    if connection.dialect.name != "postgresql":
+        file = connection.exec_driver_sql("PRAGMA database_list").one()[2]
+        return f"{socket.gethostname()}:{file}"
+    cluster = ""
+    if connection.execute(text("SELECT has_function_privilege('pg_control_system()', 'execute')")).scalar():
+        cluster = str(connection.execute(text("SELECT system_identifier FROM pg_control_system()")).scalar())
+    database = connection.execute(text("SELECT current_database() || '.' || current_schema()")).scalar()
+    return f"{cluster}:{database}"
 
 
 def unavailable(error: BaseException) -> bool:

@@ -203,8 +203,8 @@ class OutboxStore:
         return await self._core.bus.wait("outbox", timeout_s)
 
     def wake(self) -> None:
-        """See `outbox.ports.Store`."""
-        self._core.bus.wake("outbox")
+        """See `outbox.ports.Store`. Only this process: its sender looks again for what it has itself set free."""
+        self._core.bus.wake("outbox", everywhere=False)
 
     async def _write(self, job: Callable[[Connection], T], *, alone: bool = False) -> T:
         return await self._core.database.write(job, alone=alone)

@@ -1,20 +1,19 @@
 """Live events over HTTP: server-sent events that can be taken up again where they broke off.
 
-An event's id names the process that sent it and its number there. Whoever comes back with an id this process does
-not know, or that is too old, is told `reset`: something may be missing, so look at the lists again.
+An event's id names a series and its number there; with a bus of several processes it is good in all of them. Whoever
+comes back with an id that is not known any more is told `reset`: something may be missing, so look at the lists again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import AsyncIterator
 
 import msgspec
 from aiohttp import web
 
-from gateway.bus import LiveEvent
+from gateway.bus import RESET, LiveEvent
 from gateway.store.dialect import StoreUnavailable
 from gateway.web.auth import Authenticator, Caller
 from gateway.web.problems import Problem
@@ -32,14 +31,12 @@ class Streams:
     def __init__(self, authenticator: Authenticator, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._authenticator = authenticator
         self.heartbeat_s = heartbeat_s
-        self._boot = secrets.token_hex(4)
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = 0
 
     async def serve(self, call: Call) -> web.StreamResponse:
         """`GET /api/v1/events`: until the listener goes, the key is revoked, or the gateway stops."""
-        given = call.request.headers.get("Last-Event-ID") or call.query.get("after", "")
-        after = self._resume(given)
+        after = call.request.headers.get("Last-Event-ID") or call.query.get("after", "")
         if self._open >= STREAMS_MAX:
             raise Problem("unavailable", "too many streams are open")
         response = web.StreamResponse(
@@ -57,9 +54,7 @@ class Streams:
             await response.prepare(call.request)
             with contextlib.suppress(ConnectionError):
                 await response.write(b"retry: 2000\n: connected\n\n")
-                if given and after in (None, 0):
-                    await response.write(b"event: reset\ndata: {}\n\n")
-                await self._pump(response, queue, call, after)
+                await self._pump(response, queue, call)
         finally:
             self._open -= 1
             self._tasks.discard(listener)
@@ -68,18 +63,7 @@ class Streams:
                 await listener
         return response
 
-    def _resume(self, given: str) -> int | None:
-        """The number to go on after; None from now on; 0 when the id is another process's."""
-        if not given:
-            return None
-        boot, _, number = given.partition("-")
-        ours = boot == self._boot and number.isascii() and number.isdigit() and len(number) < 16
-        return int(number) if ours else 0
-
-    async def _pump(
-        self, response: web.StreamResponse, queue: asyncio.Queue[LiveEvent | None], call: Call, after: int | None
-    ) -> None:
-        expected = after + 1 if after else None
+    async def _pump(self, response: web.StreamResponse, queue: asyncio.Queue[LiveEvent | None], call: Call) -> None:
         while True:
             try:
                 async with asyncio.timeout(self.heartbeat_s):
@@ -91,12 +75,11 @@ class Streams:
                 continue
             if event is None:
                 return
-            if expected is not None and event.id > expected:
+            if event.type == RESET:
                 await response.write(b"event: reset\ndata: {}\n\n")
-            expected = None
-            if visible(call.key, event):
+            elif visible(call.key, event):
                 body = _encode(event.data)
-                head = f"event: {event.type}\nid: {self._boot}-{event.id}\ndata: ".encode()
+                head = f"event: {event.type}\nid: {event.id}\ndata: ".encode()
                 await response.write(head + body + b"\n\n")
 
     async def _still_valid(self, call: Call) -> bool:

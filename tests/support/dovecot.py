@@ -50,8 +50,8 @@ class Dovecot:
             raise RuntimeError(f"Dovecot {version} reads another configuration than 2.3, which the tests write")
         directory = Path(tempfile.mkdtemp(prefix="gateway-dovecot-"))
         directory.chmod(0o755)
-        port, tls_port = _free_port(), _free_port()
-        certificate = _certify(directory)
+        port, tls_port = free_port(), free_port()
+        certificate = certify(directory)
         config = directory / "dovecot.conf"
         config.write_text(_configuration(directory, port, tls_port), "utf-8")
         log = (directory / "log").open("wb")
@@ -128,14 +128,14 @@ class Box:
             self.client.shutdown()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _certify(directory: Path) -> Path:
+def certify(directory: Path) -> Path:
     """A certificate for 127.0.0.1, signed by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dovecot of the tests")])
