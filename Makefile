@@ -29,7 +29,7 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.installed
 demo: install  ## customers write in, agents answer, rules refuse; ARGS=--once prints a transcript and ends
 	@$(BIN)/gateway demo $(ARGS)
 
-test: dev  ## every test, with the PostgreSQL and the browser they need
+test: dev  ## every test, with the PostgreSQL, the Redis and the browser they need
 	@sh tests/services.sh
 	$(BIN)/python -m pytest $(ARGS)
 

@@ -99,11 +99,14 @@ def client(url: str) -> Redis:
     the end of the sending. Bound its answers by `ANSWER_TIMEOUT_S`.
     """
     try:
-        found = Redis.from_url(
-            url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=None,
-            health_check_interval=HEALTH_CHECK_S, retry=Retry(NoBackoff(), 0),
-        )  # fmt: skip
-        found.connection_pool.connection_class(**found.connection_pool.connection_kwargs)
+        options: dict[str, Any] = {
+            "protocol": 2, "decode_responses": False, "retry": Retry(NoBackoff(), 0), "socket_timeout": None,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S, "health_check_interval": HEALTH_CHECK_S,
+        }  # fmt: skip
+        found = Redis.from_url(url, **options)
+        known = found.connection_pool.connection_kwargs
+        known |= options  # options in the address would go before ours
+        found.connection_pool.connection_class(**known)
     except Exception as error:  # it may quote the address, and that holds a password
         raise ValueError(type(error).__name__) from None
     return found

@@ -49,12 +49,15 @@ class Served:
     _readers: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
-    async def start(cls, config: Path, *arguments: str, env: dict[str, str] | None = None) -> Served:
+    async def start(
+        cls, config: Path, *arguments: str, env: dict[str, str] | None = None, module: str = "gateway"
+    ) -> Served:
         """Start it; returns once it listens. Raises `AssertionError` when it ends instead."""
         began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
-            *COMMAND, "serve", "--config", str(config), *arguments, cwd=ROOT, env=os.environ | (env or {}),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, limit=2**24,
+            sys.executable, "-m", module, "serve", "--config", str(config), *arguments,
+            cwd=ROOT, env=os.environ | (env or {}), limit=2**24,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         served = cls(process)
         assert process.stdout is not None
@@ -88,9 +91,11 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(config: Path, *arguments: str, env: dict[str, str] | None = None) -> AsyncIterator[Served]:
+async def serving(
+    config: Path, *arguments: str, env: dict[str, str] | None = None, module: str = "gateway"
+) -> AsyncIterator[Served]:
     """A running `gateway serve`, ended when the block ends."""
-    served = await Served.start(config, *arguments, env=env)
+    served = await Served.start(config, *arguments, env=env, module=module)
     try:
         yield served
     finally:
