@@ -180,10 +180,8 @@ async def test_a_redelivery_after_the_raw_payload_is_gone_is_still_known(intake:
 # --- the poisonous one ---
 
 
-async def test_a_poisonous_event_goes_alone_to_the_dead_letters(
-    intake: Intake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A fault of ours in filing one kind of message: the others pass, it is tried five times, and can be replayed."""
+def poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours in filing messages with a certain text."""
     good = rows.inbound_row
 
     def faulty(ctx: Any, row: Any, event: Any, *more: Any) -> Any:
@@ -192,6 +190,13 @@ async def test_a_poisonous_event_goes_alone_to_the_dead_letters(
         return good(ctx, row, event, *more)
 
     monkeypatch.setattr(decide, "inbound_row", faulty)
+
+
+async def test_a_poisonous_event_goes_alone_to_the_dead_letters(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours in filing one kind of message: the others pass, it is tried five times, and can be replayed."""
+    poison(monkeypatch)
     await intake.deliver(*(wrote(f"m{n}", "poison" if n == 4 else f"text {n}", f"49151123456{n:02}") for n in range(9)))
     for _ in range(6):
         await intake.file()
@@ -249,14 +254,7 @@ async def test_several_workers_file_everything_once_and_in_order(
     shared: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each takes the oldest that is open; what another has filed meanwhile is left alone, the poisonous too."""
-    good = rows.inbound_row
-
-    def faulty(ctx: Any, row: Any, event: Any, *more: Any) -> Any:
-        if event.text == "poison":
-            raise ZeroDivisionError("of our own making")
-        return good(ctx, row, event, *more)
-
-    monkeypatch.setattr(decide, "inbound_row", faulty)
+    poison(monkeypatch)
     people = [f"49151123456{number:02}" for number in range(4)]
     workers = [IntakeWorker(shared.core) for _ in range(3)]
     for turn in range(6):
