@@ -51,6 +51,7 @@ class RedisBus(Bus):
         self._unseen: deque[LiveEvent] = deque()  # ours that have not come back by the stream; their `own` is gapless
         self._accepted = 0  # `own` of the newest one that Redis has taken
         self._gap = False  # some that others should have been told are gone
+        self._heard: dict[str, int] = {}  # of each other process, which of its events was the newest here
         self._topics: set[str] = set()
         self._work, self._news, self._tried = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -224,9 +225,14 @@ class RedisBus(Bus):
     def _placed(self, series: str, entries: Iterable[tuple[int, Entry | None]]) -> Iterator[LiveEvent]:
         """What can be read of it; the rest is a gap, which listeners are told."""
         for number, entry in entries:
-            if entry is not None:
-                own = entry.own if entry.origin == self._origin else 0
-                yield LiveEvent(entry.type, entry.data, entry.account, series, number, own)
+            if entry is None:
+                continue
+            ours = entry.origin == self._origin
+            if not ours:
+                if entry.own <= self._heard.get(entry.origin, 0):
+                    continue  # we had it from the series before, and its publisher could not know
+                self._heard[entry.origin] = entry.own
+            yield LiveEvent(entry.type, entry.data, entry.account, series, number, entry.own if ours else 0)
 
     async def _begin(self) -> None:
         """Go over to the series that is under way: our first, or the next one after Redis has forgotten ours.

@@ -291,6 +291,27 @@ async def test_connections_break(talk: Talk, redis_server: RedisServer) -> None:
     assert not any(RESET in ear.words for ear in talk.ears.values())
 
 
+async def test_what_was_heard_before_a_flush_is_not_heard_again(buses: Buses, redis_server: RedisServer) -> None:
+    """One has published an event and not read it back; the other has heard it; then Redis forgets the series."""
+    here, there = await buses.pair()
+    assert isinstance(here, RedisBus)
+    ear, read, gate = await buses.ear(there), here._relay.read, asyncio.Event()
+
+    async def later(after: int) -> relay.Page:
+        await gate.wait()
+        return await read(after)
+
+    here._relay.read = later  # type: ignore[method-assign]
+    here.publish(saying("once"))
+    await ear.until("once")
+    await asyncio.to_thread(redis_server.do, "FLUSHALL")
+    gate.set()
+    here.publish(saying("then"))
+    await ear.until("then")
+    assert ear.events == ["once", "then"]
+    assert RESET in ear.words
+
+
 async def test_redis_is_flushed(talk: Talk, redis_server: RedisServer) -> None:
     for _ in range(3):
         await asyncio.to_thread(redis_server.do, "FLUSHALL")
