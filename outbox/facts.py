@@ -67,9 +67,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The world at `now`, as far as one message is concerned.
 
     `queued` is True once the message was accepted: what concerns only its acceptance (a closed ticket) is then settled.
-    `opened_at` is the platform's moment of what last opened the window, `window_used` our messages since; below zero
-    where an allowance gave more than was left. `private_reply` is set when the message is one: `channel` is then the
-    private side of its channel.
+    `opened_at` is the platform's moment of what last opened the window, `window_used` our messages since, counted where
+    one of the account's windows limits them; below zero where an allowance gave more than was left. `private_reply` is
+    set when the message is one: `channel` is then the private side of its channel.
     """
 
     now: datetime

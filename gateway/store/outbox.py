@@ -85,6 +85,14 @@ class OutboxStore:
         self._follow(recorded)
         self._lead(recorded.detours)
 
+    def _counts(self, parcel: Parcel) -> bool:
+        """Free messages count where one of the account's channels limits how many there may be."""
+        if parcel.message.template is not None:
+            return False
+        account = self._core.accounts.get(parcel.account)
+        channels = account.channels.values() if account is not None else ()
+        return account is None or any(c.window and c.window.max_messages is not None for c in channels)
+
     def _take_over(self, connection: Connection, refused: Mapping[str, Refusal]) -> Detours:
         return take_over(connection, self._core, refused)
 
@@ -97,7 +105,7 @@ class OutboxStore:
     def _record(
         self, connection: Connection, batch: Sequence[Outcome], now: int
     ) -> tuple[outcomes.Recorded, list[aliases.Live]]:
-        recorded = outcomes.record(connection, batch, now, self._take_over)
+        recorded = outcomes.record(connection, batch, now, self._counts, self._take_over)
         return recorded, aliases.join(connection, self._people, recorded.aliases, now)
 
     async def expired(self, now: datetime, *, everything: bool) -> Sequence[Parcel]:
@@ -117,7 +125,7 @@ class OutboxStore:
     async def settle(self, parcel: Parcel, sent: Sent | None, now: datetime) -> None:
         """See `outbox.ports.Store`."""
         recorded = await self._write(
-            lambda connection: _point("settle", outcomes.settle(connection, parcel, sent, micros(now)))
+            lambda connection: _point("settle", outcomes.settle(connection, parcel, sent, micros(now), self._counts))
         )
         reach("settle.committed")
         self._follow(recorded)

@@ -20,12 +20,12 @@ from gateway.store.schema import (
     attempts,
     dead_letters,
     events,
-    identities,
     message_refs,
     messages,
     outbox,
 )
 from gateway.store.tickets import to_json
+from gateway.store.window_counts import Counts, count
 from gateway.tickets import SYSTEM
 from normalizers.model import Address
 from outbox.detours import Refusal, by_platform
@@ -66,7 +66,9 @@ _FINISH = (
 )  # fmt: skip
 
 
-def record(connection: Connection, batch: Sequence[Outcome], now: int, take_over: TakeOver = stay) -> Recorded:
+def record(
+    connection: Connection, batch: Sequence[Outcome], now: int, counts: Counts, take_over: TakeOver = stay
+) -> Recorded:
     """Record outcomes. A row another sender has claimed since is left alone; what proves a send is kept.
 
     What the platform refuses goes another way where `take_over` finds one, and has not failed then.
@@ -83,6 +85,8 @@ def record(connection: Connection, batch: Sequence[Outcome], now: int, take_over
             effective.append(outcome)
     if updates:
         run_many(connection, ("outcome",), lambda: _SET, list(updates.values()))
+    in_window = [o.parcel for o in effective if o.word in ("sent", "unknown") and counts(o.parcel)]
+    count(connection, [rows[parcel.id].identity_id for parcel in in_window])
     recorded = _follow_up(connection, effective, rows, updates, now, take_over)
     recorded.pauses = pauses.of_outcomes(connection, [outcome for outcome in batch if outcome.pause is not None], now)
     return recorded
@@ -228,32 +232,16 @@ def know_by(connection: Connection, sent: Sequence[tuple[Parcel, Sent]]) -> bool
     return woken > 0
 
 
-_IDENTITIES = select(messages.c.id, messages.c.identity_id).where(among_bound(messages.c.id, "b_ids"))
-
-
 def _people(connection: Connection, effective: Sequence[Outcome], rows: Mapping[str, Any], now: int) -> None:
-    """What a send tells of the person: addresses learned, an opt-out, one more message in the window."""
-    used: dict[str, int] = {}
+    """What a send tells of the person: addresses learned, an opt-out."""
     learned: list[dict[str, Any]] = []
     for outcome in effective:
         identity: str = rows[outcome.parcel.id].identity_id
-        if outcome.word in ("sent", "unknown") and outcome.parcel.message.template is None:
-            used[identity] = used.get(identity, 0) + 1
         if outcome.opted_out:
             set_consent(connection, identity, "opted_out", outcome.opted_out, now)
         if outcome.sent is not None and outcome.sent.addresses:
             learned += _learned(outcome, identity, now)
-    if used:
-        counts = [{"b_id": identity, "b_count": count} for identity, count in sorted(used.items())]
-        run_many(connection, ("window used",), lambda: _USED, counts)
     insert_ignore(connection, addresses, learned)
-
-
-_USED = (
-    update(identities)
-    .where(identities.c.id == bindparam("b_id"))
-    .values(window_used=identities.c.window_used + bindparam("b_count"))
-)
 
 
 def _learned(outcome: Outcome, identity: str, now: int) -> list[dict[str, Any]]:
@@ -348,7 +336,7 @@ def stop(
     return changed, dead
 
 
-def settle(connection: Connection, parcel: Parcel, sent: Sent | None, now: int) -> Recorded:
+def settle(connection: Connection, parcel: Parcel, sent: Sent | None, now: int, counts: Counts) -> Recorded:
     """The truth about an unknown part. Proven unsent, it goes again, unless one behind it has left already: then it has
     failed, and a person may send it again."""
     row = _rows(connection, [parcel.id]).get(parcel.id)
@@ -372,17 +360,11 @@ def settle(connection: Connection, parcel: Parcel, sent: Sent | None, now: int) 
     )
     awakened = know_by(connection, [(parcel, sent)]) if sent is not None else False
     dead = _bury(connection, [(parcel, failure, parcel.attempt)], now) if failure is not None else []
-    if sent is None and parcel.message.template is None:
-        _give_back(connection, parcel)
+    if sent is None and counts(parcel):
+        count(connection, [row.identity_id], -1)
     changed = states.refresh(connection, [parcel.message_id], now)
     states.promote(connection, [parcel.conversation_id], now)
     return Recorded(changed, dead, awakened=awakened)
-
-
-def _give_back(connection: Connection, parcel: Parcel) -> None:
-    """What was counted in the person's window has not been sent."""
-    for row in connection.execute(_IDENTITIES, {"b_ids": [parcel.message_id]}):
-        run_many(connection, ("window used",), lambda: _USED, [{"b_id": row.identity_id, "b_count": -1}])
 
 
 def _overtaken(connection: Connection, parcel: Parcel) -> bool:

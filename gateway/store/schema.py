@@ -204,7 +204,9 @@ identities = Table(
     Column("state", String(12), nullable=False, server_default="active"),  # active, opted_out, blocked
     _json("optouts", "[]"),  # further scopes: marketing, automatic
     _moment("opened_at"),  # the platform's moment of what last opened the window
-    Column("window_used", Integer, nullable=False, server_default="0"),  # our messages since; below 0 by an allowance
+    Column(
+        "window_used", Integer, nullable=False, server_default="0"
+    ),  # ours since, where limited; below 0: allowed more
     _moment("allowed_until"),  # until when a smaller right (a menu click's) lets us write, window or not
     _id("private_reply_ticket"),  # of a private reply to a public comment that this person has not answered yet
     _moment("last_inbound_at"),
