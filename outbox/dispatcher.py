@@ -16,36 +16,29 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from msgspec.structs import replace
-
 from adapters import Ambiguous, Channel, Probe, Reconciler, SendError
 from outbox import outcomes
 from outbox.crashpoints import reach
+from outbox.decide import decide
 from outbox.facts import NOWHERE
-from outbox.judge import Judgment, judge
 from outbox.lanes import BATCH, CONCURRENCY, Lane
 from outbox.outcomes import OnUnknown
 from outbox.pacing import Pacing
 from outbox.ports import (
-    STAY,
     Candidate,
     Directory,
     Failure,
-    Go,
-    Later,
     Observe,
     Outcome,
     PaceOf,
     Parcel,
     Pause,
     Ruling,
-    Stop,
     Store,
     Waiting,
 )
 from outbox.rules import RULES, Rule
 from outbox.schedule import AUTH_PAUSE, ERRAND_TIMEOUT_S, FIND_AFTER, LEASE_MARGIN_S, SEARCH_EVERY, SEND_TIMEOUT_S
-from outbox.verdict import deny
 
 log = logging.getLogger(__name__)
 
@@ -178,22 +171,7 @@ class Dispatcher:
         return max(min(wanted, free), 0)
 
     def _decide(self, candidate: Candidate) -> Ruling:
-        parcel, facts = candidate.parcel, candidate.facts
-        if (until := self._pacing.person_free_at(parcel, facts.now)) is not None:
-            facts = replace(facts, pair_until=until)
-        judgment = judge(parcel.message, facts, self._rules)
-        if judgment.decision == "deny":
-            return Stop(judgment)
-        if judgment.decision == "defer":
-            return Stop(judgment, judgment.until, facts.pause_class if judgment.verdicts[0].rule == "paused" else None)
-        if len(judgment.parts) != 1:
-            words = deny("form", "it no longer fits in one message as it was accepted", "send it again")
-            return Stop(Judgment("deny", (words, *judgment.verdicts), judgment.parts))
-        if not self._pacing.take(parcel, facts.now):
-            until = self._pacing.slots_free_at(parcel, facts.now)
-            return Later(until) if until - facts.now > _SOON else STAY
-        lease_s = SEND_TIMEOUT_S[facts.channel.retry] + LEASE_MARGIN_S
-        return Go(judgment.parts[0], facts.now + timedelta(seconds=lease_s))
+        return decide(candidate, self._pacing, self._rules)
 
     def _channel(self, parcel: Parcel) -> Channel:
         bound = self._accounts.get(parcel.account)
@@ -394,5 +372,4 @@ class Dispatcher:
 
 
 _MARGIN = timedelta(seconds=10)  # a probe comes before its pause ends by itself
-_SOON = timedelta(seconds=2)  # a slot that is free so soon is waited for in place
 _NEVER = datetime.max.replace(tzinfo=UTC)
