@@ -115,6 +115,8 @@ class Dispatcher:
     async def abandon(self) -> None:
         """Drop every send where it is, as a crash would."""
         self._stopping = True
+        for lane in self._lanes.values():
+            lane.drop()
         tasks = [*self._sends, *self._errands]
         for task in tasks:
             task.cancel()
@@ -147,8 +149,9 @@ class Dispatcher:
         parcels = await self._store.claim(self._room, self._decide, self._pacing, self._owner, now)
         reach("claim.committed")
         for parcel in parcels:
-            self._lanes[parcel.account].take(now)
-            self._start(self._sends, self._send(parcel))
+            lane = self._lanes[parcel.account]
+            if lane.take(parcel, now):
+                self._start(self._sends, self._send_in_turn(lane))
         self._started += len(parcels)
         return len(parcels)
 
@@ -179,18 +182,28 @@ class Dispatcher:
 
     # --- send ---
 
-    async def _send(self, parcel: Parcel) -> None:
-        lane, took_s = self._lanes[parcel.account], None
-        await lane.turn()
-        began = time.perf_counter()
+    async def _send_in_turn(self, lane: Lane) -> None:
+        """Send what waits in the lane, one after the other, until nothing does."""
         try:
-            outcome = await self._try(parcel)
+            while (parcel := lane.next()) is not None:
+                try:
+                    await self._send(lane, parcel)
+                except Exception:  # its lease will end, and recovery says that we do not know
+                    log.exception("outbox.send_failed", extra={"outbox_id": parcel.id})
+                await asyncio.sleep(0)  # what else has come back is heard first: it may open the breaker
+        finally:
+            lane.end_turn()
+
+    async def _send(self, lane: Lane, parcel: Parcel) -> None:
+        took_s, began = None, time.perf_counter()
+        try:
+            outcome = await self._try(lane, parcel)
             took_s = time.perf_counter() - began if outcome.word == "sent" else None
         finally:
             more = lane.done(took_s)
         if more:
             self._store.wake()  # fetch more while these are being recorded
-        self._judge_platform(outcome)
+        self._judge_platform(lane, outcome)
         self._observe(parcel.account, outcome.word)
         self._done.append(outcome)
         if not self._recording:
@@ -205,24 +218,21 @@ class Dispatcher:
         finally:
             self._recording = False
 
-    def _judge_platform(self, outcome: Outcome) -> None:
-        account = outcome.parcel.account
-        breaker = self._lanes[account].breaker
-        before = breaker.until
-        breaker.record(outcomes.connection_ok(outcome), outcome.at)
-        if breaker.until != before:
+    def _judge_platform(self, lane: Lane, outcome: Outcome) -> None:
+        if lane.breaker.record(outcomes.connection_ok(outcome), outcome.at):
             words = f"{outcome.error.code} {outcome.error.detail}".strip() if outcome.error is not None else ""
-            self._start(self._errands, self._tell_broken(account, breaker.until, words))
+            self._start(self._errands, self._tell_broken(outcome.parcel.account, lane.breaker.until, words))
 
     async def _tell_broken(self, account: str, until: datetime | None, words: str) -> None:
         await self._survives("breaker", self._store.broken(account, until, words, self._clock()))
 
-    async def _try(self, parcel: Parcel) -> Outcome:
-        bound, channel = self._accounts.get(parcel.account), self._channel(parcel)
+    async def _try(self, lane: Lane, parcel: Parcel) -> Outcome:
+        bound = self._accounts.get(parcel.account)
         if bound is None:
             raise AssertionError("a message of an account that is not configured was let through")
+        channel = bound.channels.get(parcel.channel, NOWHERE)
         timeout_s = SEND_TIMEOUT_S[channel.retry]
-        if (until := self._lanes[parcel.account].breaker.until) is not None and self._clock() < until:
+        if (until := lane.breaker.until) is not None and self._clock() < until:
             broken = Failure("breaker", "retry", "the account's platform broke down before it began")
             return outcomes.put_back(parcel, broken, self._clock(), until)
         if parcel.lease_until is not None and self._clock() + timedelta(seconds=timeout_s) > parcel.lease_until:
