@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from adapters._deadline import Deadline
 from adapters._errors import Ambiguous, SendError, Unreachable
 from adapters._media import MediaClient
 from normalizers._fields import NotWellFormed, load_json
@@ -102,7 +103,8 @@ class Http:
     ) -> None:
         self._session, self._media = session, media
         self._hosts = frozenset(host_key(host) for host in hosts)
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._timeout_s = timeout_s
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)  # the rest is our `Deadline`
 
     async def request(
         self,
@@ -133,15 +135,16 @@ class Http:
         elif form is not None:
             body = aiohttp.FormData(list(form))
         try:
-            response = await self._session.request(
-                method,
-                target,
-                data=body,
-                headers=sent_headers,
-                allow_redirects=False,
-                timeout=self._timeout,
-            )
-            content = await _whole(response)
+            with Deadline(self._timeout_s):
+                response = await self._session.request(
+                    method,
+                    target,
+                    data=body,
+                    headers=sent_headers,
+                    allow_redirects=False,
+                    timeout=self._timeout,
+                )
+                content = await _whole(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ssl.SSLError) as error:
             raise Unreachable(_words(error)) from None
         except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from adapters import Ambiguous, Channel, Probe, Reconciler, SendError
+from adapters._deadline import Deadline
 from outbox import outcomes
 from outbox.crashpoints import reach
 from outbox.decide import decide
@@ -240,7 +241,7 @@ class Dispatcher:
             return outcomes.not_sent(parcel, late, channel, self._clock(), self._chance())
         try:
             reach("send.begun")
-            async with asyncio.timeout(timeout_s + LEASE_MARGIN_S / 2):  # the lease is longer still
+            with Deadline(timeout_s + LEASE_MARGIN_S / 2):  # the lease is longer still
                 answer = await bound.adapter.send(parcel.message)
             reach("send.answered")
             return outcomes.sent(parcel, answer, channel, self._clock())
