@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
+import msgspec
 from yarl import URL
 
+from adapters._deadline import Deadline
 from adapters._errors import Ambiguous, SendError, Unreachable
 from adapters._media import MediaClient
 from normalizers._fields import NotWellFormed, load_json
@@ -30,8 +31,7 @@ ANSWER_MAX = 4 * 2**20  # bytes
 _SECRET_QUERY = re.compile(r"([?&](?:access_token|appsecret_proof|secret|appid)=)[^&\s]+")
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpAnswer(msgspec.Struct, frozen=True):
     """A platform's complete answer."""
 
     status: int
@@ -103,7 +103,8 @@ class Http:
     ) -> None:
         self._session, self._media = session, media
         self._hosts = frozenset(host_key(host) for host in hosts)
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._timeout_s = timeout_s
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)  # the rest is our `Deadline`
 
     async def request(
         self,
@@ -134,20 +135,21 @@ class Http:
         elif form is not None:
             body = aiohttp.FormData(list(form))
         try:
-            async with self._session.request(
-                method,
-                target,
-                data=body,
-                headers=sent_headers,
-                allow_redirects=False,
-                timeout=self._timeout,
-            ) as response:
+            with Deadline(self._timeout_s):
+                response = await self._session.request(
+                    method,
+                    target,
+                    data=body,
+                    headers=sent_headers,
+                    allow_redirects=False,
+                    timeout=self._timeout,
+                )
                 content = await _whole(response)
-                return HttpAnswer(response.status, response.headers, content)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ssl.SSLError) as error:
             raise Unreachable(_words(error)) from None
         except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:
             raise Ambiguous(_code(error), _words(error)) from None
+        return HttpAnswer(response.status, response.headers, content)
 
     def download(
         self,
@@ -180,16 +182,18 @@ def _authorization(bearer: str, basic: tuple[str, str] | None) -> str:
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    """The whole answer. Raises `Ambiguous` past `ANSWER_MAX`: no platform's answer is that long."""
+    """The whole answer, and its connection given back. Raises `Ambiguous` past `ANSWER_MAX`: no platform's answer is
+    that long."""
     if (response.content_length or ANSWER_MAX) < ANSWER_MAX and "Content-Encoding" not in response.headers:
-        return await response.read()
+        return await response.read()  # ends the response, whatever happens
     pieces: list[bytes] = []
     size = 0
-    async for piece in response.content.iter_any():
-        size += len(piece)
-        if size > ANSWER_MAX:
-            raise Ambiguous("unreadable", f"an answer of more than {ANSWER_MAX} bytes")
-        pieces.append(piece)
+    async with response:
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            if size > ANSWER_MAX:
+                raise Ambiguous("unreadable", f"an answer of more than {ANSWER_MAX} bytes")
+            pieces.append(piece)
     return b"".join(pieces)
 
 

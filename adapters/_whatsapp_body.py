@@ -38,13 +38,15 @@ def body_for(
     """
     if message.thread.kind == "group":
         raise _refused("group", "a reply to a group is not supported")
-    body: dict[str, Any] = {"messaging_product": "whatsapp", "recipient_type": "individual"}
-    body |= _recipient(message.to)
+    body: dict[str, Any] = {
+        "messaging_product": "whatsapp", "recipient_type": "individual", **_recipient(message.to),
+    }  # fmt: skip
     if message.context is not None and message.context.reply_to and message.reaction is None:
         body["context"] = {"message_id": message.context.reply_to}
     body["biz_opaque_callback_data"] = message.id
-    kind, content = _content(message, media_id, templates)
-    return body | {"type": kind, kind: content}
+    body["type"], content = _content(message, media_id, templates)
+    body[body["type"]] = content
+    return body
 
 
 def check_content(message: OutboundMessage) -> None:
@@ -54,15 +56,18 @@ def check_content(message: OutboundMessage) -> None:
 
 def file_of(message: OutboundMessage) -> OutboundFile | None:
     """The one file the message carries. Raises `SendError` for several."""
-    files = (*filter(None, (message.file,)), *message.files)
-    if len(files) > 1:
+    if not message.files:
+        return message.file
+    if message.file is not None or len(message.files) > 1:
         raise _refused("files", "one file per message")
-    return files[0] if files else None
+    return message.files[0]
 
 
 def _recipient(to: tuple[Address, ...]) -> dict[str, str]:
     """A phone number goes into `to` as digits, a user id into `recipient`."""
-    found = {address.kind: address.value for address in reversed(to)}
+    found: dict[str, str] = {}
+    for address in to:
+        found.setdefault(address.kind, address.value)
     for kind in CHANNEL.address_kinds:
         if value := found.get(kind):
             return {"to": value.removeprefix("+")} if kind == "phone" else {"recipient": value}
@@ -82,14 +87,14 @@ def _content(message: OutboundMessage, media_id: str, templates: Sequence[Mappin
             raise _refused("reaction", "names no message")
         return "reaction", {"message_id": message.context.reply_to, "emoji": message.reaction}
     match message.content:
+        case None:
+            pass
         case Interactive() as content:
             return "interactive", interactive_body(content, message.text)
         case Location() as place:
             return "location", _place(place)
         case ContactCards() as cards:
             return "contacts", _cards(cards)
-        case None:
-            pass
         case other:
             raise no_such(other)
     if file is not None:

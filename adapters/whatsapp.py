@@ -26,7 +26,7 @@ from adapters._whatsapp_settings import Settings
 from adapters._whatsapp_templates import next_page, states_of
 from adapters._whatsapp_twilio import TwilioWhatsApp
 from normalizers import whatsapp
-from normalizers._fields import items, mapping, text
+from normalizers._fields import items, text
 from normalizers._whatsapp_people import addresses_of
 from normalizers.model import Account, Attachment, Event, OutboundMessage, Received, TemplateState
 
@@ -167,7 +167,8 @@ def _sent(answer: dict[str, Any]) -> Sent:
 
 def _first(answer: dict[str, Any], key: str) -> dict[str, Any]:
     listed = answer.get(key)
-    return dict(mapping({"first": listed[0]}, "first")) if isinstance(listed, list) and listed else {}
+    first = listed[0] if isinstance(listed, list) and listed else None
+    return first if isinstance(first, dict) else {}
 
 
 _: type[Adapter] = WhatsAppAdapter

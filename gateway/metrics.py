@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 
@@ -26,6 +28,7 @@ class Metrics:
         self.sends = Counter(
             "gateway_sends_total", "Attempts to send by outcome", ["account", "outcome"], registry=registry
         )
+        self._sends = functools.cache(self.sends.labels)  # a counter's own look-up costs more than the count
         self.refusals = Counter(
             "gateway_refusals_total", "Messages refused or held by rule", ["channel", "rule"], registry=registry
         )
@@ -91,6 +94,10 @@ class Metrics:
             "gateway_bus_dropped_total", "Live events that other processes were never told", registry=registry
         )
         self.wal_bytes = Gauge("gateway_wal_bytes", "Size of the embedded store's write-ahead log", registry=registry)
+
+    def count_send(self, account: str, outcome: str) -> None:
+        """One try to send has ended."""
+        self._sends(account, outcome).inc()
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

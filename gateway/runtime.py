@@ -221,7 +221,7 @@ class Gateway:
                 rules=load_rules(),
                 on_unknown=settings.gateway.on_unknown,
                 alone=is_embedded(settings),
-                observe=lambda account, outcome: core.metrics.sends.labels(account, outcome).inc(),
+                observe=core.metrics.count_send,
             )
             self._run("outbox", self.dispatcher.run())
 

@@ -56,26 +56,29 @@ class Breaker:
         if self.state(now) == "half-open":
             self._probing = True
 
-    def record(self, ok: bool, now: datetime) -> None:
-        """A send came back: `ok` unless the platform could not be reached or broke down."""
+    def record(self, ok: bool, now: datetime) -> bool:
+        """A send came back: `ok` unless the platform could not be reached or broke down. True when that has opened or
+        closed the breaker."""
         if self._until is not None:
             if not self._probing:
-                return  # began before it opened
+                return False  # began before it opened
             self._probing = False
             if ok:
                 self._results.clear()
                 self._until, self._open_for = None, timedelta(0)
             else:
                 self._trip(now)
-            return
+            return True
         self._results.append((now, ok))
         if not ok:
             self._failed_at = now
         elif self._failed_at is None or now - self._failed_at > SPAN:
-            return  # nothing failed lately
+            return False  # nothing failed lately
         recent = [good for at, good in self._results if now - at <= SPAN]
-        if len(recent) >= LEAST and recent.count(False) >= SHARE * len(recent):
-            self._trip(now)
+        if len(recent) < LEAST or recent.count(False) < SHARE * len(recent):
+            return False
+        self._trip(now)
+        return True
 
     def _trip(self, now: datetime) -> None:
         self._open_for = min(max(self._open_for * 2, FIRST_OPEN), LONGEST_OPEN)

@@ -16,36 +16,30 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from msgspec.structs import replace
-
 from adapters import Ambiguous, Channel, Probe, Reconciler, SendError
+from adapters._deadline import Deadline
 from outbox import outcomes
 from outbox.crashpoints import reach
+from outbox.decide import decide
 from outbox.facts import NOWHERE
-from outbox.judge import Judgment, judge
 from outbox.lanes import BATCH, CONCURRENCY, Lane
 from outbox.outcomes import OnUnknown
 from outbox.pacing import Pacing
 from outbox.ports import (
-    STAY,
     Candidate,
     Directory,
     Failure,
-    Go,
-    Later,
     Observe,
     Outcome,
     PaceOf,
     Parcel,
     Pause,
     Ruling,
-    Stop,
     Store,
     Waiting,
 )
 from outbox.rules import RULES, Rule
 from outbox.schedule import AUTH_PAUSE, ERRAND_TIMEOUT_S, FIND_AFTER, LEASE_MARGIN_S, SEARCH_EVERY, SEND_TIMEOUT_S
-from outbox.verdict import deny
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +116,8 @@ class Dispatcher:
     async def abandon(self) -> None:
         """Drop every send where it is, as a crash would."""
         self._stopping = True
+        for lane in self._lanes.values():
+            lane.drop()
         tasks = [*self._sends, *self._errands]
         for task in tasks:
             task.cancel()
@@ -154,8 +150,9 @@ class Dispatcher:
         parcels = await self._store.claim(self._room, self._decide, self._pacing, self._owner, now)
         reach("claim.committed")
         for parcel in parcels:
-            self._lanes[parcel.account].take(now)
-            self._start(self._sends, self._send(parcel))
+            lane = self._lanes[parcel.account]
+            if lane.take(parcel, now):
+                self._start(self._sends, self._send_in_turn(lane))
         self._started += len(parcels)
         return len(parcels)
 
@@ -178,22 +175,7 @@ class Dispatcher:
         return max(min(wanted, free), 0)
 
     def _decide(self, candidate: Candidate) -> Ruling:
-        parcel, facts = candidate.parcel, candidate.facts
-        if (until := self._pacing.person_free_at(parcel, facts.now)) is not None:
-            facts = replace(facts, pair_until=until)
-        judgment = judge(parcel.message, facts, self._rules)
-        if judgment.decision == "deny":
-            return Stop(judgment)
-        if judgment.decision == "defer":
-            return Stop(judgment, judgment.until, facts.pause_class if judgment.verdicts[0].rule == "paused" else None)
-        if len(judgment.parts) != 1:
-            words = deny("form", "it no longer fits in one message as it was accepted", "send it again")
-            return Stop(Judgment("deny", (words, *judgment.verdicts), judgment.parts))
-        if not self._pacing.take(parcel, facts.now):
-            until = self._pacing.slots_free_at(parcel, facts.now)
-            return Later(until) if until - facts.now > _SOON else STAY
-        lease_s = SEND_TIMEOUT_S[facts.channel.retry] + LEASE_MARGIN_S
-        return Go(judgment.parts[0], facts.now + timedelta(seconds=lease_s))
+        return decide(candidate, self._pacing, self._rules)
 
     def _channel(self, parcel: Parcel) -> Channel:
         bound = self._accounts.get(parcel.account)
@@ -201,18 +183,28 @@ class Dispatcher:
 
     # --- send ---
 
-    async def _send(self, parcel: Parcel) -> None:
-        lane, took_s = self._lanes[parcel.account], None
-        await lane.turn()
-        began = time.perf_counter()
+    async def _send_in_turn(self, lane: Lane) -> None:
+        """Send what waits in the lane, one after the other, until nothing does."""
         try:
-            outcome = await self._try(parcel)
+            while (parcel := lane.next()) is not None:
+                try:
+                    await self._send(lane, parcel)
+                except Exception:  # its lease will end, and recovery says that we do not know
+                    log.exception("outbox.send_failed", extra={"outbox_id": parcel.id})
+                await asyncio.sleep(0)  # what else has come back is heard first: it may open the breaker
+        finally:
+            lane.end_turn()
+
+    async def _send(self, lane: Lane, parcel: Parcel) -> None:
+        took_s, began = None, time.perf_counter()
+        try:
+            outcome = await self._try(lane, parcel)
             took_s = time.perf_counter() - began if outcome.word == "sent" else None
         finally:
             more = lane.done(took_s)
         if more:
             self._store.wake()  # fetch more while these are being recorded
-        self._judge_platform(outcome)
+        self._judge_platform(lane, outcome)
         self._observe(parcel.account, outcome.word)
         self._done.append(outcome)
         if not self._recording:
@@ -227,24 +219,21 @@ class Dispatcher:
         finally:
             self._recording = False
 
-    def _judge_platform(self, outcome: Outcome) -> None:
-        account = outcome.parcel.account
-        breaker = self._lanes[account].breaker
-        before = breaker.until
-        breaker.record(outcomes.connection_ok(outcome), outcome.at)
-        if breaker.until != before:
+    def _judge_platform(self, lane: Lane, outcome: Outcome) -> None:
+        if lane.breaker.record(outcomes.connection_ok(outcome), outcome.at):
             words = f"{outcome.error.code} {outcome.error.detail}".strip() if outcome.error is not None else ""
-            self._start(self._errands, self._tell_broken(account, breaker.until, words))
+            self._start(self._errands, self._tell_broken(outcome.parcel.account, lane.breaker.until, words))
 
     async def _tell_broken(self, account: str, until: datetime | None, words: str) -> None:
         await self._survives("breaker", self._store.broken(account, until, words, self._clock()))
 
-    async def _try(self, parcel: Parcel) -> Outcome:
-        bound, channel = self._accounts.get(parcel.account), self._channel(parcel)
+    async def _try(self, lane: Lane, parcel: Parcel) -> Outcome:
+        bound = self._accounts.get(parcel.account)
         if bound is None:
             raise AssertionError("a message of an account that is not configured was let through")
+        channel = bound.channels.get(parcel.channel, NOWHERE)
         timeout_s = SEND_TIMEOUT_S[channel.retry]
-        if (until := self._lanes[parcel.account].breaker.until) is not None and self._clock() < until:
+        if (until := lane.breaker.until) is not None and self._clock() < until:
             broken = Failure("breaker", "retry", "the account's platform broke down before it began")
             return outcomes.put_back(parcel, broken, self._clock(), until)
         if parcel.lease_until is not None and self._clock() + timedelta(seconds=timeout_s) > parcel.lease_until:
@@ -252,7 +241,7 @@ class Dispatcher:
             return outcomes.not_sent(parcel, late, channel, self._clock(), self._chance())
         try:
             reach("send.begun")
-            async with asyncio.timeout(timeout_s + LEASE_MARGIN_S / 2):  # the lease is longer still
+            with Deadline(timeout_s + LEASE_MARGIN_S / 2):  # the lease is longer still
                 answer = await bound.adapter.send(parcel.message)
             reach("send.answered")
             return outcomes.sent(parcel, answer, channel, self._clock())
@@ -394,5 +383,4 @@ class Dispatcher:
 
 
 _MARGIN = timedelta(seconds=10)  # a probe comes before its pause ends by itself
-_SOON = timedelta(seconds=2)  # a slot that is free so soon is waited for in place
 _NEVER = datetime.max.replace(tzinfo=UTC)

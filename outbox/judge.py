@@ -36,21 +36,30 @@ def judge(message: OutboundMessage, facts: Facts, rules: Sequence[Rule] = RULES)
     off = facts.policy.off
     found: list[Verdict] = []
     parts: tuple[OutboundMessage, ...] = (message,)
+    whole = True  # it leaves in one part, which is `message`
     for rule in rules:
         if off and spec_of(rule).name in off:
             continue
-        if len(parts) == 1 and (first := _ask(rule, parts[0], facts)) is ALLOW:
-            continue  # by far the most common word
+        check = rule.check if type(rule) is Declared else rule
+        if whole:
+            try:
+                first = check(message, facts)
+            except Exception as error:
+                first = _failed(rule, error)
+            if first is ALLOW:
+                continue  # by far the most common word
         made: list[OutboundMessage] = []
         for part in parts:
-            word = first if len(parts) == 1 else _ask(rule, part, facts)
+            word = first if whole else _ask(rule, part, facts)
             verdict = word.verdict if isinstance(word, Change) else word
             if verdict.decision != "allow" and verdict not in found:
                 found.append(verdict)
             made.extend(word.parts if isinstance(word, Change) else (part,))
         if len(made) != len(parts):
             facts = replace(facts, parts=len(made))
-        parts = tuple(made)
+        parts, whole = tuple(made), len(made) == 1
+        if whole:
+            message = made[0]
     if not found:
         return Judgment("allow", (), parts)
     found.sort(key=lambda verdict: -STRENGTH[verdict.decision])
@@ -58,10 +67,13 @@ def judge(message: OutboundMessage, facts: Facts, rules: Sequence[Rule] = RULES)
 
 
 def _ask(rule: Rule, message: OutboundMessage, facts: Facts) -> Verdict | Change:
-    check = rule.check if type(rule) is Declared else rule
     try:
-        return check(message, facts)
+        return rule(message, facts)
     except Exception as error:
-        name = spec_of(rule).name
-        log.exception("rule.failed", extra={"rule": name})
-        return deny(name, f"the rule failed ({type(error).__name__})", "tell the operator")
+        return _failed(rule, error)
+
+
+def _failed(rule: Rule, error: Exception) -> Verdict:
+    name = spec_of(rule).name
+    log.error("rule.failed", extra={"rule": name}, exc_info=error)
+    return deny(name, f"the rule failed ({type(error).__name__})", "tell the operator")

@@ -116,15 +116,15 @@ class Limiter:
     """What was taken of all slots, and when each pair of account and person may have its next message."""
 
     def __init__(self) -> None:
-        self._slots: dict[str, tuple[_Window, ...]] = {}
+        self._slots: dict[str, tuple[tuple[Span, ...], tuple[_Window, ...]]] = {}
         self._pairs: dict[str, int] = {}  # when a pair's allowance is whole again
         self._changed: dict[str, None] = {}
 
     def _of(self, slot: Slot) -> tuple[_Window, ...]:
-        windows = self._slots.get(slot.key)
-        if windows is None or tuple(window.span for window in windows) != slot.spans:
-            windows = self._slots[slot.key] = tuple(_Window(span) for span in slot.spans)
-        return windows
+        known = self._slots.get(slot.key)
+        if known is None or known[0] != slot.spans:
+            known = self._slots[slot.key] = (slot.spans, tuple(_Window(span) for span in slot.spans))
+        return known[1]
 
     def free(self, slots: Iterable[Slot], now: datetime) -> int:
         """How many messages all of these slots have room for."""
@@ -140,14 +140,17 @@ class Limiter:
     def take(self, slots: Sequence[Slot], segments: int, now: datetime) -> bool:
         """Take what one message costs of all these slots; nothing, and False, when one of them has not enough."""
         at = _us(now)
-        costs = [
-            (window, max(segments, 1) if slot.segments else 1) for slot in slots for window in self._of(slot)
-        ]  # fmt: skip
-        if not all(window.fits(cost, at) for window, cost in costs):
-            return False
+        costs: list[tuple[_Window, int]] = []
+        for slot in slots:
+            cost = max(segments, 1) if slot.segments else 1
+            for window in self._of(slot):
+                if not window.fits(cost, at):
+                    return False
+                costs.append((window, cost))
         for window, cost in costs:
             window.take(cost, at)
-        self._changed.update((slot.key, None) for slot in slots)
+        for slot in slots:
+            self._changed[slot.key] = None
         return True
 
     def pair_free_at(self, pair: str, pace: Pace, now: datetime) -> datetime | None:
@@ -172,7 +175,8 @@ class Limiter:
         """Take the store's word for what was taken of these slots and by these pairs."""
         for slot in slots:
             taken = _decode(kept[slot.key]) if slot.key in kept else {}
-            windows = self._slots[slot.key] = tuple(_Window(span) for span in slot.spans)
+            windows = tuple(_Window(span) for span in slot.spans)
+            self._slots[slot.key] = slot.spans, windows
             for window in windows:
                 window.taken.extend(taken.get(window.span.name, ()))
                 window.used = sum(weight for _, weight in window.taken)
@@ -186,7 +190,8 @@ class Limiter:
         at = _us(now)
         found: list[Spent] = []
         for key in sorted(self._changed):
-            if (windows := self._slots.get(key)) is not None:
+            if (known := self._slots.get(key)) is not None:
+                _, windows = known
                 taken = {window.span.name: list(window.taken) for window in windows}
                 full = max(window.full_until(at) for window in windows)
                 until = max((window.taken[-1][0] for window in windows if window.taken), default=at)

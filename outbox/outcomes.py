@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Literal
 
-from adapters import Channel, ErrorClass, SendError, Sent, rule_of
+from adapters import Channel, ErrorClass, SendError, Sent, Suppress, rule_of
 from outbox.ports import Failure, Outcome, Parcel, Pause, PauseKind, is_private_reply
 from outbox.schedule import (
     AUTH_PAUSE,
@@ -27,8 +27,10 @@ _SCOPES: dict[str, PauseKind] = {"account": "account", "endpoint": "channel", "r
 
 def sent(parcel: Parcel, answer: Sent, channel: Channel, now: datetime) -> Outcome:
     """The platform took it, if perhaps not for everybody."""
-    told = ((address, rule_of(channel.errors, words), words) for address, words in answer.refused.items())
-    alone = tuple((address, rule.suppress, words) for address, rule, words in told if rule and rule.suppress)
+    alone: tuple[tuple[str, Suppress, str], ...] = ()
+    if answer.refused:
+        told = ((address, rule_of(channel.errors, words), words) for address, words in answer.refused.items())
+        alone = tuple((address, rule.suppress, words) for address, rule, words in told if rule and rule.suppress)
     return Outcome(
         parcel=parcel, state="sent", word="sent", at=now, sent=answer, request_id=answer.request_id, left_alone=alone
     )

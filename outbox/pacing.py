@@ -96,7 +96,11 @@ class Pacing:
     def take(self, parcel: Parcel, now: datetime) -> bool:
         """Take what sending the parcel costs; False when there is not enough."""
         slots = self._parcel_slots(parcel)
-        segments = measure.segments(parcel.message.text) if any(slot.segments for slot in slots) else 1
+        segments = 1
+        for slot in slots:
+            if slot.segments:
+                segments = measure.segments(parcel.message.text)
+                break
         if not self._limiter.take(slots, segments, now):
             return False
         if pair := self.pair(parcel):

@@ -414,6 +414,25 @@ async def test_proven_unsent_with_nothing_behind_it_goes_again(tmp_path: Path) -
         assert [send.payload["text"] for send in loft.platform.sends] == ["1", "2"]
 
 
+async def test_a_fault_of_ours_costs_one_message_and_no_turn(loft: World, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+
+    def observe(_account: str, outcome: str) -> None:
+        told.append(outcome)
+        if len(told) == 1:
+            raise RuntimeError("cannot count")
+
+    dispatcher = loft.dispatcher(concurrency=1, observe=observe)
+    messages = [await say(loft, await loft.ticket()) for _ in range(3)]
+    await loft.run(dispatcher)
+    assert sorted([await loft.status(message) for message in messages]) == ["sending", "sent", "sent"]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["outbox.send_failed"]
+    heir = loft.dispatcher()
+    await heir.recover()
+    assert sorted([await loft.status(message) for message in messages]) == ["sent", "sent", "unknown"]
+    assert len(loft.platform.sends) == 3
+
+
 # --- rules at the last moment, pace, breaker --------------------------------------------------------------------------
 
 

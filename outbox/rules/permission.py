@@ -84,7 +84,7 @@ def opt_out(message: OutboundMessage, facts: Facts) -> Verdict:
     """Who opted out is left alone, as far as the opt-out goes: everything, marketing, or automatic messages."""
     if facts.identity_state == "opted_out":
         return deny("opt_out", "the person opted out of all messages", "wait until the person opts in again")
-    if is_marketing(message, facts) and "marketing" in facts.optouts:
+    if "marketing" in facts.optouts and is_marketing(message, facts):
         return deny("opt_out", "the person opted out of marketing", "send it as a reply, if it is one")
     if facts.automatic and "automatic" in facts.optouts:
         return deny("opt_out", "the person opted out of automatic messages", "let a person write")
@@ -126,7 +126,8 @@ def _body_parameters(parameters: object) -> int | None:
 )  # fmt: skip
 def loop_guard(message: OutboundMessage, facts: Facts) -> Verdict:
     """Nobody writes to himself, and machines do not talk to machines. An agent's message is never counted."""
-    if any(own_form(address.value.lower(), facts.own_addresses) for address in message.to):
+    own = facts.own_addresses
+    if own and any(own_form(address.value.lower(), own) for address in message.to):
         return deny("loop_guard", "the recipient is an address of this gateway", "write to somebody else")
     if not facts.automatic:
         return ALLOW

@@ -21,6 +21,8 @@ _WHY = {"bounce": "mail to it came back", "complaint": "its owner complained", "
 )  # fmt: skip
 def suppression(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     """Nothing goes to an address on the list. A copy to one is left out; a person may decide to write all the same."""
+    if not facts.suppressed:
+        return ALLOW
     against = {entry.address: entry for entry in facts.suppressed if _concerns(entry, message, facts)}
     if not against or (RULE in message.overrides and not facts.automatic and not is_marketing(message, facts)):
         return ALLOW

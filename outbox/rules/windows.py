@@ -50,8 +50,10 @@ def window(message: OutboundMessage, facts: Facts) -> Verdict | Change:
 
 def open_until(rule: Window, opened_at: datetime | None, allowed_until: datetime | None) -> datetime | None:
     """When the right to write ends or ended: the window's or an allowance's end, the later one; None: never begun."""
-    ends = [end for end in (opened_at and opened_at + rule.duration, allowed_until) if end is not None]
-    return max(ends, default=None)
+    if opened_at is None:
+        return allowed_until
+    until = opened_at + rule.duration
+    return until if allowed_until is None else max(until, allowed_until)
 
 
 def may_be_tagged(message: OutboundMessage, facts: Facts) -> bool:

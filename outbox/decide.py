@@ -1,0 +1,37 @@
+"""What is to become of a message that was claimed: judged again, and its slots taken when it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from outbox.judge import Judgment, judge
+from outbox.pacing import Pacing
+from outbox.ports import STAY, Candidate, Go, Later, Ruling, Stop
+from outbox.rules import Rule
+from outbox.schedule import LEASE_MARGIN_S, SEND_TIMEOUT_S
+from outbox.verdict import deny
+
+_SOON = timedelta(seconds=2)  # a slot that is free so soon is waited for in place
+
+
+def decide(candidate: Candidate, pacing: Pacing, rules: Sequence[Rule]) -> Ruling:
+    """Whether a head goes now, with what it takes of the pace; or why it does not, and until when."""
+    parcel, facts = candidate.parcel, candidate.facts
+    if (until := pacing.person_free_at(parcel, facts.now)) is not None:
+        facts = replace(facts, pair_until=until)
+    judgment = judge(parcel.message, facts, rules)
+    if judgment.decision == "deny":
+        return Stop(judgment)
+    if judgment.decision == "defer":
+        return Stop(judgment, judgment.until, facts.pause_class if judgment.verdicts[0].rule == "paused" else None)
+    if len(judgment.parts) != 1:
+        words = deny("form", "it no longer fits in one message as it was accepted", "send it again")
+        return Stop(Judgment("deny", (words, *judgment.verdicts), judgment.parts))
+    if not pacing.take(parcel, facts.now):
+        until = pacing.slots_free_at(parcel, facts.now)
+        return Later(until) if until - facts.now > _SOON else STAY
+    lease_s = SEND_TIMEOUT_S[facts.channel.retry] + LEASE_MARGIN_S
+    return Go(judgment.parts[0], facts.now + timedelta(seconds=lease_s))
