@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, select
+from sqlalchemy import Connection, RowMapping, delete, func, select
 
 from gateway import words
-from gateway.store.many import among, insert_many
+from gateway.store.many import among, insert_ignore, insert_many
 from gateway.store.numbers import reserve
 from gateway.store.schema import (
     addresses,
@@ -78,17 +78,18 @@ def add_messages(connection: Connection, rows: Sequence[dict[str, Any]], places:
             found.append(_row((number << BITS) + slot, row["id"], row["account"], said))
     if not found:
         return
-    wanted = [row["id"] for row in found]
-    taken = set(connection.execute(_TAKEN, {"b_ids": wanted}).scalars())
-    if taken:  # two messages under one count: rare, and none may be lost
-        for row in found:
-            if row["id"] in taken:
-                row["id"] = _free(connection, row["id"], set(wanted))
-                wanted.append(row["id"])
-    _write(connection, found)
-
-
-_TAKEN = select(search_entries.c.id).where(search_entries.c.id.in_(bindparam("b_ids", expanding=True)))
+    found.sort(key=_id_of)
+    if insert_ignore(connection, search_entries, found) == len(found):
+        return
+    # two messages under one count: rare, and none may be lost
+    there = select(search_entries.c.ref).where(among(connection, search_entries.c.ref, [row["ref"] for row in found]))
+    known = set(connection.execute(there).scalars())
+    left = [row for row in found if row["ref"] not in known]
+    wanted: set[int] = set()
+    for row in left:
+        row["id"] = _free(connection, row["id"], wanted)
+        wanted.add(row["id"])
+    _write(connection, left)
 
 
 def _free(connection: Connection, entry_id: int, wanted: set[int]) -> int:
