@@ -18,9 +18,9 @@ from gateway.store import search_index, ticket_fields
 from gateway.store import tickets as ticket_store
 from gateway.store.enqueue import file_rows, message_row, part_rows
 from gateway.store.facts import FactSource, subject_of_draft
-from gateway.store.many import insert_ignore, insert_together
+from gateway.store.many import insert_together
 from gateway.store.places import Place, Record, place_of
-from gateway.store.schema import attachments, message_refs, messages, outbox, ticket_events
+from gateway.store.schema import attachments, message_refs, messages, outbox, search_entries, ticket_events
 from gateway.ticket_fields import FieldError, check
 from gateway.tickets import Actor, Entry, Patch, Status, TicketClosed
 from outbox.facts import NOWHERE, Facts
@@ -81,9 +81,9 @@ def write(
     bulk = words.purpose == "marketing"
     parts, refs = ([], []) if note else part_rows(core, made, judgment, now, bulk=bulk)
     rows = {ticket_events: lines, messages: [row], attachments: file_rows(made.files), outbox: parts}
-    insert_together(connection, rows)
-    search_index.add_messages(connection, [row], {ticket["id"]: (ticket["number"], lines[0]["sequence"])})
-    insert_ignore(connection, message_refs, refs)
+    entries = search_index.message_entries([row], {ticket["id"]: (ticket["number"], lines[0]["sequence"])})
+    if insert_together(connection, rows, {message_refs: refs, search_entries: entries}) < len(entries):
+        search_index.place_left(connection, entries)
     answer = Submitted(row["id"], ticket["id"], state, judgment.verdicts)
     return answer, [live("message.created", ticket, row["id"], state)]
 

@@ -33,6 +33,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import replacement_traverse
 
+_Rows = Sequence[dict[str, Any]]
 _INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -52,32 +53,45 @@ def insert_ignore(connection: Connection, table: Table, rows: Sequence[dict[str,
     return run_many(connection, name, lambda: insert(table).on_conflict_do_nothing(), rows)
 
 
-def insert_together(connection: Connection, rows: Mapping[Table, Sequence[dict[str, Any]]]) -> None:
-    """As `insert_many` for several tables. PostgreSQL gets all of it in one go."""
-    filled = {table: found for table, found in rows.items() if found}
+def insert_together(
+    connection: Connection, rows: Mapping[Table, _Rows], ignoring: Mapping[Table, _Rows] | None = None
+) -> int:
+    """Insert `rows`, by table, and of `ignoring` those whose unique key is free; how many of its last table those are.
+
+    No table stands in both. PostgreSQL gets all of it in one go.
+    """
+    plain = {table: found for table, found in rows.items() if found}
+    loose = {table: found for table, found in (ignoring or {}).items() if found}
     if connection.dialect.name != "postgresql":
-        for table, found in filled.items():
+        for table, found in plain.items():
             insert_many(connection, table, found)
-    elif filled:
-        key = tuple(name for table, found in filled.items() for name in ("", table.name, *found[0]))
-        sql = _together.get(key)
-        if sql is None:
-            sql = _together[key] = _in_one(connection.dialect, filled)
-        given = {table.name: msgspec.json.encode(found).decode() for table, found in filled.items()}
-        connection.exec_driver_sql(sql, given)
+        return [0, *(insert_ignore(connection, table, found) for table, found in loose.items())][-1]
+    if not (every := plain | loose):
+        return 0
+    key = (str(len(plain)), *(name for table, found in every.items() for name in ("", table.name, *found[0])))
+    sql = _together.get(key)
+    if sql is None:
+        inserts = {table: _from_json(table, list(found[0])) for table, found in every.items()}
+        sql = _together[key] = _in_one(
+            connection.dialect,
+            [insert.on_conflict_do_nothing() if table in loose else insert for table, insert in inserts.items()],
+        )
+    given = {table.name: msgspec.json.encode(found).decode() for table, found in every.items()}
+    inserted = connection.exec_driver_sql(sql, given).rowcount
+    return inserted if loose else 0
 
 
 _together: dict[tuple[str, ...], str] = {}
 
 
-def _in_one(dialect: Dialect, rows: Mapping[Table, Sequence[dict[str, Any]]]) -> str:
-    """One statement that inserts into all of these tables: the last insert, with the others before it."""
-    *others, last = (
-        table.insert().from_select(
-            list(found[0]), select(*_given(table.name, (column(name, table.c[name].type) for name in found[0])).c)
-        )
-        for table, found in rows.items()
-    )
+def _from_json(table: Table, names: list[str]) -> postgresql.Insert:
+    given = _given(table.name, (column(name, table.c[name].type) for name in names))
+    return postgresql.insert(table).from_select(names, select(*given.c))
+
+
+def _in_one(dialect: Dialect, inserts: Sequence[postgresql.Insert]) -> str:
+    """One statement: the last insert, with the others before it."""
+    *others, last = inserts
     return str(last.add_cte(*(insert.cte(f"into_{insert.table.name}") for insert in others)).compile(dialect=dialect))
 
 

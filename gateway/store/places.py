@@ -21,7 +21,7 @@ Record: TypeAlias = RowMapping | dict[str, Any]
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a message goes. Of conversation, identity and the customer's last message: what is asked here."""
+    """Where a message goes. Of each row: what messages are written by."""
 
     ticket: Record
     conversation: Record
@@ -31,7 +31,13 @@ class Place(msgspec.Struct, frozen=True):
 
 
 _last = messages.alias("last")
-_TICKET = tuple(tickets.c)
+_TICKET = tuple(
+    tickets.c[name]
+    for name in (
+        "id", "number", "contact_id", "identity_id", "account", "channel", "subject", "status", "fields",
+        "channel_info",
+    )
+)  # fmt: skip
 _CONVERSATION = tuple(conversations.c[name] for name in ("id", "kind", "key"))
 _IDENTITY = tuple(
     identities.c[name]

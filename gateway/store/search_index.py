@@ -67,6 +67,13 @@ def message_words(subject: str, text: str) -> str:
 
 def add_messages(connection: Connection, rows: Sequence[dict[str, Any]], places: dict[str, tuple[int, int]]) -> None:
     """Index new messages. `places`: ticket id -> its number and a count that rises with every message of it."""
+    found = message_entries(rows, places)
+    if insert_ignore(connection, search_entries, found) < len(found):
+        place_left(connection, found)
+
+
+def message_entries(rows: Sequence[dict[str, Any]], places: dict[str, tuple[int, int]]) -> list[dict[str, Any]]:
+    """The entries of new messages, for which see `add_messages`. An id may be taken: rare, and none may be lost."""
     used: dict[str, int] = defaultdict(int)
     found: list[dict[str, Any]] = []
     for row in rows:
@@ -76,15 +83,15 @@ def add_messages(connection: Connection, rows: Sequence[dict[str, Any]], places:
             slot = min(OWN + count + used[row["ticket_id"]], _MASK)
             used[row["ticket_id"]] += 1
             found.append(_row((number << BITS) + slot, row["id"], row["account"], said))
-    if not found:
-        return
     found.sort(key=_id_of)
-    if insert_ignore(connection, search_entries, found) == len(found):
-        return
-    # two messages under one count: rare, and none may be lost
-    there = select(search_entries.c.ref).where(among(connection, search_entries.c.ref, [row["ref"] for row in found]))
+    return found
+
+
+def place_left(connection: Connection, entries: Sequence[dict[str, Any]]) -> None:
+    """Insert those of new messages' entries that are not there, as their ids were taken, under other ids."""
+    there = select(search_entries.c.ref).where(among(connection, search_entries.c.ref, [row["ref"] for row in entries]))
     known = set(connection.execute(there).scalars())
-    left = [row for row in found if row["ref"] not in known]
+    left = [row for row in entries if row["ref"] not in known]
     wanted: set[int] = set()
     for row in left:
         row["id"] = _free(connection, row["id"], wanted)
