@@ -10,12 +10,13 @@ from sqlalchemy import Connection, select
 from adapters import Channel, ContentCheck, ContentRefused, SendError
 from gateway.core import Core
 from gateway.requests import ContentRequest, RequestError
+from gateway.store.places import Place
 from gateway.store.schema import messages
 from normalizers.model import Context, OutboundMessage
 from outbox import measure
 
 if TYPE_CHECKING:  # it asks here
-    from gateway.drafts import Place, Words
+    from gateway.drafts import Words
 
 _read_context = msgspec.json.Decoder(Context).decode
 

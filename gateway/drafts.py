@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from adapters import Channel, Dresser
 from gateway import contents, signed_urls
@@ -17,7 +17,8 @@ from gateway.core import Core
 from gateway.ids import new_id
 from gateway.outgoing_files import outgoing_files
 from gateway.requests import AttachmentRequest, ContentRequest, RequestError, TemplateRequest
-from gateway.store.schema import addresses, conversations, identities, messages
+from gateway.store.places import Place, Record
+from gateway.store.schema import messages
 from normalizers._html import sanitise, to_text
 from normalizers._mime_text import own_form
 from normalizers.model import (
@@ -41,20 +42,11 @@ _PREFIX = re.compile(
     r"^\s*(?:(?:re|aw|antw|sv|vs|r|rif|res|odp|ynt|回复|答复|回覆)(?:\[\d+\])?\s*[:：]\s*)+", re.IGNORECASE
 )
 _read_context = msgspec.json.Decoder(Context).decode
-
-
-Record: TypeAlias = RowMapping | dict[str, Any]
-"""A row of the store, or one as it would be."""
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where a message goes: the rows of its ticket, conversation and identity, and the customer's last message."""
-
-    ticket: Record
-    conversation: Record
-    identity: Record
-    addresses: tuple[Address, ...]
-    last: RowMapping | None
+_refs = select(messages.c.external_id).where(
+    messages.c.conversation_id == bindparam("b_id"), messages.c.external_id != "", messages.c.visibility != "note"
+)
+_latest_refs = _refs.order_by(messages.c.id.desc()).limit(REFERENCES_MAX)
+_first_ref = _refs.order_by(messages.c.id).limit(1)
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,80 +79,6 @@ class Draft(msgspec.Struct, frozen=True):
     human: bool = False
     words: str = ""
     answers: str | None = None
-
-
-_conversation = select(conversations).where(conversations.c.id == bindparam("b_id"))
-_identity = select(identities).where(identities.c.id == bindparam("b_id"))
-_last_inbound = (
-    select(messages)
-    .where(
-        messages.c.conversation_id == bindparam("b_id"),
-        messages.c.direction == "inbound",
-        messages.c.visibility != "note",
-    )
-    .order_by(messages.c.id.desc())
-    .limit(1)
-)
-_addresses = (
-    select(addresses)
-    .where(addresses.c.identity_id == bindparam("b_id"), addresses.c.kind != "anonymous")
-    .order_by(addresses.c.attested_at.desc(), addresses.c.id.desc())
-)
-
-
-def place_of(connection: Connection, ticket: RowMapping, channel: Channel | None) -> Place:
-    """All that is needed to write on a ticket."""
-    conversation, identity = {"b_id": ticket["conversation_id"]}, {"b_id": ticket["identity_id"]}
-    return Place(
-        ticket,
-        connection.execute(_conversation, conversation).mappings().one(),
-        connection.execute(_identity, identity).mappings().one(),
-        _reachable(connection.execute(_addresses, identity), channel),
-        connection.execute(_last_inbound, conversation).mappings().first(),
-    )
-
-
-def place_at(connection: Connection, ticket: Record, identity: RowMapping, channel: Channel) -> Place:
-    """The place another identity would be written to at, without writing anything: its latest private conversation, or
-    one as it would be begun."""
-    found = (
-        connection.execute(
-            select(conversations)
-            .where(
-                conversations.c.identity_id == identity["id"],
-                conversations.c.account == identity["account"],
-                conversations.c.channel == identity["channel"],
-                conversations.c.kind.in_(("private", "mail")),
-            )
-            .order_by(conversations.c.id.desc())
-            .limit(1)
-        )
-        .mappings()
-        .first()
-    )
-    begun: dict[str, Any] = {
-        "id": "",
-        "kind": "mail" if channel.key == "message_id" else "private",
-        "key": identity["id"],
-    }
-    there = dict(ticket) | {
-        "account": identity["account"], "channel": identity["channel"], "identity_id": identity["id"],
-        "status": "open", "channel_info": "{}",
-    }  # fmt: skip
-    rows = connection.execute(_addresses, {"b_id": identity["id"]})
-    last = connection.execute(_last_inbound, {"b_id": found["id"]}).mappings().first() if found is not None else None
-    return Place(there, begun if found is None else found, identity, _reachable(rows, channel), last)
-
-
-def _reachable(rows: Iterable[Any], channel: Channel | None) -> tuple[Address, ...]:
-    """The identity's addresses one can send to, the best kind first; of a kind the newest first."""
-    kinds = channel.address_kinds if channel is not None else ()
-    found = [
-        Address(row.channel, row.kind, row.value, row.scope, row.evidence)
-        for row in rows
-        if not kinds or row.kind in kinds
-    ]
-    return tuple(sorted(found, key=lambda address: kinds.index(address.kind) if kinds else 0))
 
 
 def draft(connection: Connection, core: Core, place: Place, channel: Channel | None, words: Words) -> Draft:
@@ -260,7 +178,7 @@ def _template(request: TemplateRequest | None) -> Template | None:
     return Template(request.name, request.language, tuple(given) if isinstance(given, list) else given)
 
 
-def _context(last: RowMapping | None) -> Context | None:
+def _context(last: Record | None) -> Context | None:
     return _read_context(last["context"]) if last is not None and last["context"] else None
 
 
@@ -336,14 +254,10 @@ def _way_out(core: Core, place: Place) -> str:
 
 def _references(connection: Connection, place: Place) -> tuple[str, ...]:
     """The ids of the thread's mails, oldest first: the first one and the latest."""
-    statement = select(messages.c.external_id).where(
-        messages.c.conversation_id == place.conversation["id"],
-        messages.c.external_id != "",
-        messages.c.visibility != "note",
-    )
-    latest = list(connection.execute(statement.order_by(messages.c.id.desc()).limit(REFERENCES_MAX)).scalars())[::-1]
+    conversation = {"b_id": place.conversation["id"]}
+    latest = list(connection.execute(_latest_refs, conversation).scalars())[::-1]
     if len(latest) == REFERENCES_MAX:
-        latest = [*connection.execute(statement.order_by(messages.c.id).limit(1)).scalars(), *latest[1:]]
+        latest = [*connection.execute(_first_ref, conversation).scalars(), *latest[1:]]
     return tuple(dict.fromkeys(latest))
 
 

@@ -20,13 +20,14 @@ from gateway import proactive as first_messages
 from gateway import reach
 from gateway.bus import LiveEvent
 from gateway.core import Core
-from gateway.drafts import Record, Words
+from gateway.drafts import Words
 from gateway.ids import micros
 from gateway.posting import judged, live, set_status, write
 from gateway.requests import Detour, FallbackRequest, MessageRequest, RequestError, Submitted, TemplateRequest, Tried
 from gateway.store import detours, dialect
 from gateway.store import tickets as ticket_store
 from gateway.store.detours import Detours
+from gateway.store.places import Record
 from gateway.store.schema import contacts, messages
 from gateway.store.tickets import to_json
 from gateway.tickets import SYSTEM, Actor, Entry
@@ -55,7 +56,7 @@ class Origin(msgspec.Struct, frozen=True):
     """
 
     placed: Record
-    ticket: RowMapping | None
+    ticket: Record | None
     words: Words
     author: Actor
     actor: Actor
@@ -67,7 +68,7 @@ class Went(msgspec.Struct, frozen=True):
     answer: Submitted
     events: list[LiveEvent]
     judgment: Judgment
-    ticket: RowMapping
+    ticket: Record
     identity: Record
     detour: Detour
 
@@ -199,7 +200,7 @@ def _take(
 
 def _place(
     connection: Connection, core: Core, origin: Origin, step: FallbackRequest, rest: Chain, now: int
-) -> tuple[RowMapping, Words, bool]:
+) -> tuple[Record, Words, bool]:
     """The ticket of a step, what is said there, and whether the ticket is new. Raises `NoWay`, `RequestError`."""
     said, placed = origin.words, origin.placed
     contact_id = placed["contact_id"]

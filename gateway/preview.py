@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from gateway.core import Core
-from gateway.drafts import Draft, Record, Words
+from gateway.drafts import Draft, Words
 from gateway.fallback import Chain, Origin, follow
 from gateway.reach import alternatives, window
 from gateway.requests import Judged, Planned, WindowState
+from gateway.store.places import Record
 from normalizers.model import OutboundMessage
 from outbox import measure
 from outbox.detours import by_rules
@@ -19,7 +20,7 @@ from outbox.rules.content import files_of
 
 
 def preview(
-    connection: Connection, core: Core, ticket: RowMapping, words: Words, made: Draft, judgment: Judgment,
+    connection: Connection, core: Core, ticket: Record, words: Words, made: Draft, judgment: Judgment,
     accounts: Collection[str] | None,
 ) -> Judged:  # fmt: skip
     """What the rules' word means: the parts that would leave, how long it stays so, where else it would pass."""

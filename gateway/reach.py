@@ -12,10 +12,11 @@ from adapters import Channel
 from gateway import proactive as first_messages
 from gateway.accounts import BoundAccount
 from gateway.core import Core
-from gateway.drafts import Record, Words, place_at
+from gateway.drafts import Words
 from gateway.ids import moment
 from gateway.posting import judged_at
 from gateway.requests import Alternative, RequestError, WindowState
+from gateway.store.places import Record, place_at
 from gateway.store.schema import addresses, contact_values, contacts, identities
 from normalizers.model import Address
 from outbox.rules.windows import open_until

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gateway import automatic as automatic_messages
 from gateway import proactive as first_messages
 from gateway.bus import LiveEvent
 from gateway.core import Core
-from gateway.drafts import Draft, Record, Words
+from gateway.drafts import Draft, Words
 from gateway.fallback import NO_CHAIN, Chain, Origin, Went, chain_of, count_answered, follow, kept
 from gateway.ids import micros
-from gateway.posting import judge_draft, judged, live, refusal, set_status, write
+from gateway.posting import judge_draft, judged, judged_at, live, refusal, set_status, wanted_status, write
 from gateway.preview import detoured, preview
 from gateway.reach import alternatives, window
 from gateway.requests import (
@@ -42,7 +42,8 @@ from gateway.requests import (
 from gateway.settling import cancel, leave, replay_dead, retry
 from gateway.store import tickets as ticket_store
 from gateway.store.enqueue import answered, fingerprint, remember
-from gateway.tickets import Actor
+from gateway.store.places import Place, Record, place_of
+from gateway.tickets import Actor, Status
 from normalizers.model import Purpose, Visibility
 from outbox.crashpoints import reach
 from outbox.detours import by_rules
@@ -79,11 +80,15 @@ async def submit(
         now = micros(core.clock())
         if (known := answered(connection, api_key_id, idempotency_key, print_)) is not None:
             return known, []
-        ticket = _ticket(connection, ticket_id)
+        place = _place(connection, core, ticket_id)
+        ticket = place.ticket
         words = _words(core, ticket, request, actor, automatic)
         chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
         author = _author(request.author, actor)
-        answer, events = file(connection, core, ticket, words, request.status, author, actor, chain, accounts=accounts)
+        answer, events = file(
+            connection, core, ticket, words, request.status, author, actor, chain, accounts=accounts,
+            found=judged_at(connection, core, place, words),
+        )  # fmt: skip
         events += automatic_messages.told_of(connection, core, file, ticket, told=words.visibility != "note")
         remember(connection, api_key_id, idempotency_key, print_, answer, now)
         return answer, events
@@ -96,11 +101,12 @@ async def dry_run(
 ) -> Judged:
     """What would become of it now. Writes nothing. Raises `RequestError` as `submit` does."""
 
-    def begin(connection: Connection) -> tuple[RowMapping, Words, Chain, Draft, Judgment]:
-        ticket = _ticket(connection, ticket_id)
+    def begin(connection: Connection) -> tuple[Record, Words, Chain, Draft, Judgment]:
+        place = _place(connection, core, ticket_id)
+        ticket = place.ticket
         words = _words(core, ticket, request, actor, "")
         chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
-        return ticket, words, chain, *judged(connection, core, ticket, words)
+        return ticket, words, chain, *judged_at(connection, core, place, words)
 
     def look(connection: Connection) -> tuple[Judged, bool]:
         ticket, words, chain, made, judgment = begin(connection)
@@ -277,14 +283,14 @@ def _count(core: Core, answer: Submitted | Denied) -> None:
         core.metrics.refusals.labels("", answer.verdicts[0].rule).inc()
 
 
-def _ticket(connection: Connection, ticket_id: str) -> RowMapping:
-    ticket = ticket_store.load(connection, ticket_id)
-    if ticket is None:
+def _place(connection: Connection, core: Core, ticket_id: str) -> Place:
+    place = place_of(connection, ticket_id, core.accounts)
+    if place is None:
         raise not_found("ticket")
-    return ticket
+    return place
 
 
-def _words(core: Core, ticket: RowMapping, request: ReplyRequest, actor: Actor, automatic: str) -> Words:
+def _words(core: Core, ticket: Record, request: ReplyRequest, actor: Actor, automatic: str) -> Words:
     channel = core.accounts.channel(ticket["account"], ticket["channel"])
     own: Visibility = "private" if channel is None or channel.private else "public"
     purpose: Purpose = "reply"
@@ -321,9 +327,9 @@ def _author(request: AuthorRequest | None, actor: Actor) -> Actor:
 def file(
     connection: Connection,
     core: Core,
-    ticket: RowMapping,
+    ticket: Record,
     words: Words,
-    status: str | None,
+    status: Status | None,
     author: Actor,
     actor: Actor,
     chain: Chain = NO_CHAIN,
@@ -340,9 +346,10 @@ def file(
     made, judgment = found or judged(connection, core, ticket, words)
     note = words.visibility == "note"
     if judgment.decision != "deny":
-        left = kept(chain, words, author)
-        answer, events = write(connection, core, ticket, made, judgment, words, author, fallback=left)
-        set_status(connection, ticket, status, author, actor, now, note=note)
+        answer, events = write(
+            connection, core, ticket, made, judgment, words, author, fallback=kept(chain, words, author),
+            status=wanted_status(ticket, status, author, note=note), actor=actor,
+        )  # fmt: skip
         return answer, [*events, live("ticket.updated", ticket)]
     went: Went | None = None
     tried: tuple[Tried, ...] = ()

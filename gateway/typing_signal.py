@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from sqlalchemy import Connection
-
 from adapters import SendError, TypingSignal
 from gateway.core import Core
-from gateway.drafts import Place, place_of
-from gateway.store import views
+from gateway.store.places import place_of
 from normalizers.model import PRIVATE, Thread
 
 log = logging.getLogger(__name__)
@@ -21,13 +18,7 @@ TIMEOUT_S = 5.0
 async def show(core: Core, ticket_id: str) -> bool:
     """Whether the ticket's customer is shown it. A platform that fails or refuses is no error here."""
 
-    def load(connection: Connection) -> Place | None:
-        ticket = views.ticket(connection, ticket_id, None)
-        if ticket is None:
-            return None
-        return place_of(connection, ticket, core.accounts.channel(ticket["account"], ticket["channel"]))
-
-    place = await core.database.read(load)
+    place = await core.database.read(lambda connection: place_of(connection, ticket_id, core.accounts))
     account = core.accounts.get(place.ticket["account"]) if place is not None else None
     if place is None or account is None or not isinstance(account.adapter, TypingSignal):
         return False

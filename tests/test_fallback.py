@@ -298,7 +298,7 @@ async def test_a_crash_in_the_transaction_leaves_nothing(either: World) -> None:
     before = await counts(either)
 
     def job(connection: Connection) -> None:
-        row = replies._ticket(connection, ticket)
+        row = replies._place(connection, either.core, ticket).ticket
         words = replies._words(either.core, row, ReplyRequest(text="Hi"), AGENT, "")
         chain = chain_of(either.core, "loft", "pigeon", [TO_POST], None)
         answer, _ = replies.file(connection, either.core, row, words, "pending", AGENT, AGENT, chain)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, func, select
 
 from gateway.automatic.manners import objection, status_event
 from gateway.automatic.texts import say, switched_on
@@ -23,8 +23,9 @@ from gateway.ids import micros
 from gateway.requests import Denied, Submitted
 from gateway.store import dialect
 from gateway.store import tickets as ticket_store
+from gateway.store.places import Record
 from gateway.store.schema import identities, messages
-from gateway.tickets import Actor
+from gateway.tickets import Actor, Status
 
 __all__ = ["Notice", "notices", "notify", "told_of"]
 
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000  # microseconds
 ACKNOWLEDGEMENTS_PER_HOUR = 3  # to one person: two machines that thank each other make a new ticket each time
 File = Callable[
-    [Connection, Core, RowMapping, Words, str | None, Actor, Actor], tuple[Submitted | Denied, list[LiveEvent]]
+    [Connection, Core, Record, Words, Status | None, Actor, Actor], tuple[Submitted | Denied, list[LiveEvent]]
 ]
 """`gateway.replies.file`: judge and write one message in the caller's transaction."""
 
@@ -51,10 +52,11 @@ def notices(told: Iterable[tuple[str, str]]) -> list[Notice]:
     return [Notice(event, ticket_id) for event, ticket_id in told]
 
 
-def told_of(
-    connection: Connection, core: Core, file: File, before: RowMapping, *, told: bool = False
-) -> list[LiveEvent]:
+def told_of(connection: Connection, core: Core, file: File, before: Record, *, told: bool = False) -> list[LiveEvent]:
     """Tell the customer of what became of a ticket since `before` was read, if its account wants that."""
+    account = core.accounts.get(before["account"])
+    if account is None or not switched_on(account.settings.automatic):
+        return []
     after = ticket_store.load(connection, before["id"])
     if after is None or not (event := status_event(before["status"], after["status"], told=told)):
         return []
@@ -103,7 +105,7 @@ def _write(connection: Connection, core: Core, file: File, notice: Notice) -> li
     return events
 
 
-def _mannerly(connection: Connection, ticket: RowMapping, notice: Notice, now: int) -> bool:
+def _mannerly(connection: Connection, ticket: Record, notice: Notice, now: int) -> bool:
     """Whether a machine may write now: not to machines, and not again and again."""
     last = _last_inbound(connection, ticket["conversation_id"])
     if last is not None and objection(last.automatic, msgspec.json.decode(last.flags)):

@@ -1,4 +1,4 @@
-"""A judged message into the store: its row, its parts in the outbox, its files, its ids; and answers to repeats."""
+"""A judged message as rows: its own, its parts in the outbox, its files, its ids; and answers to repeats."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, select
 
 from gateway.core import Core
 from gateway.drafts import Draft, as_part, dressed
 from gateway.ids import micros, new_id
 from gateway.requests import Denied, RequestError, Submitted
-from gateway.store.many import insert_ignore
-from gateway.store.schema import attachments, idempotency, message_refs, messages, outbox
+from gateway.store.many import insert_many
+from gateway.store.schema import idempotency
 from gateway.store.tickets import to_json
 from gateway.tickets import Actor
 from normalizers.model import ContactCards, Interactive, Link, Location, OutboundMessage
@@ -23,7 +23,6 @@ from outbox.judge import Judgment
 
 _encode = msgspec.json.Encoder().encode
 _read_answer: msgspec.json.Decoder[Submitted | Denied] = msgspec.json.Decoder(Submitted | Denied)
-_ADD_MESSAGE, _ADD_PARTS = insert(messages), insert(outbox)
 _FILE_DEFAULTS: dict[str, Any] = {"sha256": "", "reason": "", "ref": "", "content_id": ""}
 
 
@@ -95,22 +94,21 @@ def _content_text(message: OutboundMessage) -> str:
             return ""
 
 
-def add_message(connection: Connection, row: dict[str, Any], files: Sequence[dict[str, Any]]) -> None:
-    """Insert a message with its files."""
-    connection.execute(_ADD_MESSAGE, [row])
-    if files:
-        connection.execute(insert(attachments), [_FILE_DEFAULTS | file for file in files])
+def file_rows(files: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A message's files as its thread shows them."""
+    return [_FILE_DEFAULTS | file for file in files]
 
 
-def add_parts(
-    connection: Connection, core: Core, draft: Draft, judgment: Judgment, now: int, *, bulk: bool
-) -> list[str]:
-    """Queue the parts of a message in their order; their ids. What the rules defer is held until then."""
+def part_rows(
+    core: Core, draft: Draft, judgment: Judgment, now: int, *, bulk: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The parts of a message in their order, as they are queued, and the ids platforms will know them by. What the
+    rules defer is held until then."""
     until: datetime | None = judgment.until if judgment.decision == "defer" else None
-    ids = [new_id() for _ in judgment.parts]
     rows: list[dict[str, Any]] = []
     refs: list[dict[str, Any]] = []
-    for number, (part_id, message) in enumerate(zip(ids, judgment.parts, strict=True)):
+    for number, message in enumerate(judgment.parts):
+        part_id = new_id()
         part = dressed(core, as_part(core, message, part_id, number), draft.fields)
         due = micros(until) if until is not None else now
         rows.append(
@@ -127,9 +125,7 @@ def add_parts(
                 {"account": part.account, "ref": part.mail.message_id, "message_id": draft.message.id,
                  "outbox_id": part_id}
             )  # fmt: skip
-    connection.execute(_ADD_PARTS, rows)
-    insert_ignore(connection, message_refs, refs)
-    return ids
+    return rows, refs
 
 
 _ANSWER = select(idempotency.c.fingerprint, idempotency.c.response).where(
@@ -166,4 +162,4 @@ def remember(connection: Connection, scope: str, key: str, print_: str, answer: 
             "scope": scope, "key": key, "fingerprint": print_, "status": 202 if isinstance(answer, Submitted) else 422,
             "response": _encode(answer).decode(), "created_at": now,
         }  # fmt: skip
-        connection.execute(insert(idempotency), [row])
+        insert_many(connection, idempotency, [row])

@@ -7,16 +7,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, case, func, select
+from sqlalchemy import Connection, case, func, select
 
 from adapters import Channel
 from gateway.accounts import Accounts
 from gateway.drafts import Draft
 from gateway.ids import micros, moment
-from gateway.store import suppressions
 from gateway.store.many import among_bound
+from gateway.store.obstacles import Pause, obstacles
 from gateway.store.rights import Rights, rights_of
-from gateway.store.schema import account_states, identities, messages, templates, tickets
+from gateway.store.schema import identities, messages, templates, tickets
 from gateway.store.whereabouts import whereabouts
 from normalizers.model import OutboundMessage, Template
 from outbox.facts import NOWHERE, Answered, Facts, Suppressed, TemplateFacts, folded, private_side
@@ -82,10 +82,6 @@ _ABOUT = (
     .join(identities, identities.c.id == messages.c.identity_id)
     .outerjoin(_answered, _answered.c.id == messages.c.in_reply_to)
     .where(among_bound(messages.c.id, "b_ids"))
-)
-_PAUSES = select(account_states).where(
-    among_bound(account_states.c.account, "b_accounts"),
-    account_states.c.paused_until > bindparam("b_now"),
 )
 
 
@@ -160,15 +156,15 @@ class FactSource:
 
     def gather(self, connection: Connection, subjects: Sequence[Subject], now: datetime) -> list[Facts]:
         """The facts of each subject, in order."""
-        pauses = self._pauses(connection, subjects, now)
+        wanted = ((subject.channel, address) for subject in subjects for address in recipients_of(subject.message))
+        accounts = {subject.account for subject in subjects}
+        pauses, listed = obstacles(connection, accounts, wanted, micros(now))
         known = self._templates(connection, [subject for subject in subjects if subject.template is not None])
         automatic = [subject for subject in subjects if subject.automatic]
         counts = _automatic_counts(connection, automatic, now) if automatic else {}
         approved: dict[str, str] = {}
         channels = [self._channel(subject) for subject in subjects]
         rights = rights_of(connection, list(zip(subjects, channels, strict=True)), now)
-        wanted = ((subject.channel, address) for subject in subjects for address in recipients_of(subject.message))
-        listed = suppressions.held_against(connection, wanted, micros(now))
         found = [
             self._facts(connection, subject, channel, right, now, pauses, known, counts, approved, listed)
             for subject, channel, right in zip(subjects, channels, rights, strict=True)
@@ -184,7 +180,7 @@ class FactSource:
 
     def _facts(
         self, connection: Connection, subject: Subject, channel: Channel | None, right: Rights, now: datetime,
-        pauses: Mapping[tuple[str, str], tuple[int, str, str]],
+        pauses: Mapping[tuple[str, str], Pause],
         known: Mapping[tuple[str, str, str], TemplateFacts], counts: Mapping[str, tuple[int, int, bool, int]],
         approved: dict[str, str], listed: Mapping[tuple[str, str], Sequence[Suppressed]],
     ) -> Facts:  # fmt: skip
@@ -215,9 +211,9 @@ class FactSource:
             template=self._template(subject, known),
             approved_template=remedy,
             own_addresses=self._own,
-            paused_until=None if pause is None else moment(pause[0]),
-            pause_reason="" if pause is None else pause[1],
-            pause_class=None if pause is None else pause[2] or None,  # type: ignore[arg-type]
+            paused_until=None if pause is None else moment(pause.until),
+            pause_reason="" if pause is None else pause.reason,
+            pause_class=None if pause is None else pause.error_class or None,  # type: ignore[arg-type]
             automatic=subject.automatic,
             automatic_hour=hour,
             automatic_day=day,
@@ -236,20 +232,6 @@ class FactSource:
             policy=self._accounts.policy(subject.account, subject.channel),
             suppressed=_NOT_LISTED if not listed else _about_them(subject, listed),
         )
-
-    def _pauses(
-        self, connection: Connection, subjects: Sequence[Subject], now: datetime
-    ) -> dict[tuple[str, str], tuple[int, str, str]]:
-        return {
-            (row.account, row.scope): (
-                row.paused_until,
-                f"waiting: {row.reason}" if row.reason else "",
-                row.error_class,
-            )
-            for row in connection.execute(
-                _PAUSES, {"b_accounts": list({subject.account for subject in subjects}), "b_now": micros(now)}
-            ).all()
-        }
 
     def _templates(
         self, connection: Connection, subjects: Sequence[Subject]

@@ -5,7 +5,7 @@ Each is written out once and then handed to the driver as it is, in the way the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import replacement_traverse
 
+_Rows = Sequence[dict[str, Any]]
 _INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -42,11 +43,62 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[dict[str, A
         run_many(connection, ("insert", table.name, *rows[0]), lambda: table.insert(), rows)
 
 
-def insert_ignore(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows; those whose unique key is taken are left as they are. All rows must have the same columns."""
-    if rows:
-        insert = _INSERTS[connection.dialect.name]
-        run_many(connection, ("ignore", table.name, *rows[0]), lambda: insert(table).on_conflict_do_nothing(), rows)
+def insert_ignore(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
+    """Insert rows, and leave those whose unique key is taken as they are; how many were inserted. All rows must have
+    the same columns."""
+    if not rows:
+        return 0
+    insert = _INSERTS[connection.dialect.name]
+    name = ("ignore", table.name, *rows[0])
+    return run_many(connection, name, lambda: insert(table).on_conflict_do_nothing(), rows)
+
+
+def insert_together(
+    connection: Connection, rows: Mapping[Table, _Rows], ignoring: Mapping[Table, _Rows] | None = None
+) -> int:
+    """Insert `rows`, by table, and of `ignoring` those whose unique key is free; how many of its last table those are.
+
+    No table stands in both. PostgreSQL gets all of it in one go.
+    """
+    plain = {table: found for table, found in rows.items() if found}
+    loose = {table: found for table, found in (ignoring or {}).items() if found}
+    if connection.dialect.name != "postgresql":
+        for table, found in plain.items():
+            insert_many(connection, table, found)
+        return [0, *(insert_ignore(connection, table, found) for table, found in loose.items())][-1]
+    if not (every := plain | loose):
+        return 0
+    key = (str(len(plain)), *(name for table, found in every.items() for name in ("", table.name, *found[0])))
+    sql = _together.get(key)
+    if sql is None:
+        inserts = {table: _from_json(table, list(found[0])) for table, found in every.items()}
+        sql = _together[key] = _in_one(
+            connection.dialect,
+            [insert.on_conflict_do_nothing() if table in loose else insert for table, insert in inserts.items()],
+        )
+    given = {table.name: msgspec.json.encode(found).decode() for table, found in every.items()}
+    inserted = connection.exec_driver_sql(sql, given).rowcount
+    return inserted if loose else 0
+
+
+_together: dict[tuple[str, ...], str] = {}
+
+
+def _from_json(table: Table, names: list[str]) -> postgresql.Insert:
+    given = _given(table.name, (column(name, table.c[name].type) for name in names))
+    return postgresql.insert(table).from_select(names, select(*given.c))
+
+
+def _in_one(dialect: Dialect, inserts: Sequence[postgresql.Insert]) -> str:
+    """One statement: the last insert, with the others before it."""
+    *others, last = inserts
+    return str(last.add_cte(*(insert.cte(f"into_{insert.table.name}") for insert in others)).compile(dialect=dialect))
+
+
+def _given(bind: str, columns: Iterable[Any]) -> Any:
+    """Rows that come as one JSON value, as a table."""
+    given = func.json_to_recordset(cast(bindparam(bind, type_=Text), postgresql.JSON)).table_valued(*columns)
+    return given.render_derived(name="given", with_types=True)
 
 
 _compiled: dict[tuple[str, ...], tuple[str, bool]] = {}
@@ -54,8 +106,9 @@ _compiled: dict[tuple[str, ...], tuple[str, bool]] = {}
 
 def run_many(
     connection: Connection, name: tuple[str, ...], make: Callable[[], Any], rows: Sequence[dict[str, Any]]
-) -> None:
-    """Run one insert or update for many rows, written out once under `name` and then handed to the driver as it is.
+) -> int:
+    """Run one insert or update for many rows, written out once under `name` and then handed to the driver as it is;
+    how many rows are there now or have changed.
 
     PostgreSQL gets all rows as one value and runs the statement once: a third of the work on both ends. Where two rows
     are for the same one, name it once. The embedded store's driver runs it row by row. Values must be what a driver
@@ -66,7 +119,8 @@ def run_many(
     if found is None:
         found = _compiled[key] = _written_out(connection.dialect, make(), list(rows[0]))
     sql, whole = found
-    connection.exec_driver_sql(sql, {"rows": msgspec.json.encode(rows).decode()} if whole else list(rows))
+    given = {"rows": msgspec.json.encode(rows).decode()} if whole else list(rows)
+    return connection.exec_driver_sql(sql, given).rowcount
 
 
 def _written_out(dialect: Dialect, statement: Any, names: list[str]) -> tuple[str, bool]:
@@ -77,9 +131,7 @@ def _written_out(dialect: Dialect, statement: Any, names: list[str]) -> tuple[st
         raise TypeError(f"the statement binds {', '.join(sorted(unset))}, which the rows do not have")
     if dialect.name != "postgresql" or any(isinstance(type_, LargeBinary) for type_ in types.values()):
         return str(compiled), False
-    columns = (column(bind, type_) for bind, type_ in types.items())
-    given = func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON)).table_valued(*columns)
-    given = given.render_derived(name="given", with_types=True)
+    given = _given("rows", (column(bind, type_) for bind, type_ in types.items()))
     if statement.is_insert:
         whole = statement.from_select(list(types), select(*given.c))
     else:

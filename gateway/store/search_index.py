@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, select
+from sqlalchemy import Connection, RowMapping, delete, func, select
 
 from gateway import words
-from gateway.store.many import among, insert_many
+from gateway.store.many import among, insert_ignore, insert_many
 from gateway.store.numbers import reserve
 from gateway.store.schema import (
     addresses,
@@ -67,6 +67,13 @@ def message_words(subject: str, text: str) -> str:
 
 def add_messages(connection: Connection, rows: Sequence[dict[str, Any]], places: dict[str, tuple[int, int]]) -> None:
     """Index new messages. `places`: ticket id -> its number and a count that rises with every message of it."""
+    found = message_entries(rows, places)
+    if insert_ignore(connection, search_entries, found) < len(found):
+        place_left(connection, found)
+
+
+def message_entries(rows: Sequence[dict[str, Any]], places: dict[str, tuple[int, int]]) -> list[dict[str, Any]]:
+    """The entries of new messages, for which see `add_messages`. An id may be taken: rare, and none may be lost."""
     used: dict[str, int] = defaultdict(int)
     found: list[dict[str, Any]] = []
     for row in rows:
@@ -76,19 +83,20 @@ def add_messages(connection: Connection, rows: Sequence[dict[str, Any]], places:
             slot = min(OWN + count + used[row["ticket_id"]], _MASK)
             used[row["ticket_id"]] += 1
             found.append(_row((number << BITS) + slot, row["id"], row["account"], said))
-    if not found:
-        return
-    wanted = [row["id"] for row in found]
-    taken = set(connection.execute(_TAKEN, {"b_ids": wanted}).scalars())
-    if taken:  # two messages under one count: rare, and none may be lost
-        for row in found:
-            if row["id"] in taken:
-                row["id"] = _free(connection, row["id"], set(wanted))
-                wanted.append(row["id"])
-    _write(connection, found)
+    found.sort(key=_id_of)
+    return found
 
 
-_TAKEN = select(search_entries.c.id).where(search_entries.c.id.in_(bindparam("b_ids", expanding=True)))
+def place_left(connection: Connection, entries: Sequence[dict[str, Any]]) -> None:
+    """Insert those of new messages' entries that are not there, as their ids were taken, under other ids."""
+    there = select(search_entries.c.ref).where(among(connection, search_entries.c.ref, [row["ref"] for row in entries]))
+    known = set(connection.execute(there).scalars())
+    left = [row for row in entries if row["ref"] not in known]
+    wanted: set[int] = set()
+    for row in left:
+        row["id"] = _free(connection, row["id"], wanted)
+        wanted.add(row["id"])
+    _write(connection, left)
 
 
 def _free(connection: Connection, entry_id: int, wanted: set[int]) -> int:

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, select
 
 from adapters import Suppress
 from gateway.ids import new_id
-from gateway.store.many import among, among_bound, upsert
+from gateway.store.many import among, upsert
 from gateway.store.schema import suppressions
-from outbox.facts import Suppressed, folded
+from outbox.facts import folded
 
 _COUNTED_FOR = 180 * 86_400_000_000  # microseconds: how long failures are remembered where the rule names no time
 _KEYS = ("address", "channel", "scope")
@@ -94,27 +94,6 @@ def add(connection: Connection, entries: Sequence[Entry], now: int) -> None:
         for entry in entries
     }
     upsert(connection, suppressions, list(rows.values()), _KEYS, _CHANGED)
-
-
-def held_against(
-    connection: Connection, wanted: Iterable[tuple[str, str]], now: int
-) -> dict[tuple[str, str], list[Suppressed]]:
-    """What stands on the list for each (channel, address). One query."""
-    pairs = {(channel, folded(address)) for channel, address in wanted}
-    if not pairs:
-        return {}
-    found: dict[tuple[str, str], list[Suppressed]] = {}
-    for row in connection.execute(_HELD, {"b_addresses": list({address for _, address in pairs})}).all():
-        if (row.channel, row.address) in pairs and (row.expires_at is None or row.expires_at > now):
-            entry = Suppressed(row.address, row.scope, row.reason, row.detail, row.expires_at)
-            found.setdefault((row.channel, row.address), []).append(entry)
-    return found
-
-
-_HELD = select(
-    suppressions.c.channel, suppressions.c.address, suppressions.c.scope, suppressions.c.reason, suppressions.c.detail,
-    suppressions.c.expires_at,
-).where(suppressions.c.active, among_bound(suppressions.c.address, "b_addresses"))  # fmt: skip
 
 
 def page(

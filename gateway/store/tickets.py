@@ -6,17 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 
 from gateway.ids import new_id
 from gateway.store import search_index, ticket_fields
+from gateway.store.many import insert_many
 from gateway.store.numbers import reserve
+from gateway.store.places import Record
 from gateway.store.schema import ticket_events, ticket_tags, tickets
-from gateway.tickets import Actor, Entry, NoSuchTicket, Patch, changes
+from gateway.tickets import Actor, Entry, NoSuchTicket, Patch, Status, changes
 
 _COLUMN = {"group": "group_name"}
 _JSON = ("tags", "fields")
 _encode = msgspec.json.Encoder().encode
+_LOAD = select(tickets).where(tickets.c.id == bindparam("b_id"))
+_RAISE = (
+    update(tickets)
+    .where(tickets.c.id == bindparam("b_id"))
+    .values(sequence=tickets.c.sequence + bindparam("b_count"), updated_at=bindparam("b_now"))
+    .returning(tickets.c.sequence)
+)
+_MOVE = _RAISE.where(tickets.c.status == bindparam("b_before")).values(
+    status=bindparam("b_status"), solved_at=bindparam("b_solved_at"), closed_at=None
+)
 
 
 def to_json(value: Any) -> str:
@@ -26,7 +38,7 @@ def to_json(value: Any) -> str:
 
 def load(connection: Connection, ticket_id: str) -> RowMapping | None:
     """The ticket's row, or None."""
-    return connection.execute(select(tickets).where(tickets.c.id == ticket_id)).mappings().first()
+    return connection.execute(_LOAD, {"b_id": ticket_id}).mappings().first()
 
 
 def next_numbers(connection: Connection, count: int) -> int:
@@ -36,22 +48,41 @@ def next_numbers(connection: Connection, count: int) -> int:
 
 def log(connection: Connection, ticket_id: str, entries: Sequence[Entry], now: int) -> None:
     """Append lines to a ticket's event log. A ticket that does not exist takes none."""
+    insert_many(connection, ticket_events, lines(connection, ticket_id, entries, now))
+
+
+def lines(connection: Connection, ticket_id: str, entries: Sequence[Entry], now: int) -> list[dict[str, Any]]:
+    """Lines of a ticket's event log as rows, still to be inserted; none where there is no such ticket. From here on
+    whoever else writes on the ticket waits for the end of this transaction."""
     if not entries:
-        return
-    statement = (
-        update(tickets)
-        .where(tickets.c.id == ticket_id)
-        .values(sequence=tickets.c.sequence + len(entries), updated_at=now)
-        .returning(tickets.c.sequence)
-    )
-    last = connection.execute(statement).scalar()
+        return []
+    raised = {"b_id": ticket_id, "b_count": len(entries), "b_now": now}
+    return _numbered(ticket_id, entries, now, connection.execute(_RAISE, raised).scalar())
+
+
+def lines_and_status(
+    connection: Connection, ticket: Record, entries: Sequence[Entry], status: Status, actor: Actor, now: int
+) -> list[dict[str, Any]]:
+    """As `lines`, and then a `change` of the status. `ticket` is its row as it was read. Raises `TicketClosed`."""
+    ticket_id, before = ticket["id"], ticket["status"]
+    if before not in (status, "closed") and status != "closed":  # mostly: both in one go
+        more = [*entries, Entry("ticket.status_changed", actor, {"from": before, "to": status})]
+        moved = {
+            "b_id": ticket_id, "b_before": before, "b_count": len(more), "b_now": now, "b_status": status,
+            "b_solved_at": now if status == "solved" else None,
+        }  # fmt: skip
+        if found := _numbered(ticket_id, more, now, connection.execute(_MOVE, moved).scalar()):
+            return found
+    if found := lines(connection, ticket_id, entries, now):  # now nobody else changes it
+        change(connection, ticket_id, Patch(status=status), actor, now)
+    return found
+
+
+def _numbered(ticket_id: str, entries: Sequence[Entry], now: int, last: int | None) -> list[dict[str, Any]]:
     if last is None:
-        return
-    first = int(last) - len(entries) + 1
-    connection.execute(
-        insert(ticket_events),
-        [event_row(ticket_id, first + index, entry, now) for index, entry in enumerate(entries)],
-    )
+        return []
+    first = last - len(entries) + 1
+    return [event_row(ticket_id, first + index, entry, now) for index, entry in enumerate(entries)]
 
 
 def event_row(ticket_id: str, sequence: int, entry: Entry, now: int) -> dict[str, Any]:

@@ -54,7 +54,9 @@ class Outbound:
         self._round = 0
         self._senders: tuple[Child, ...] = ()
         self.sent = self.queued = 0
-        self.cpu: dict[str, list[float]] = {"outbox": [], "two": [], "bare": []}  # microseconds of ours for each send
+        # microseconds of ours for each send, and for queueing each reply
+        self.cpu: dict[str, list[float]] = {"queue": [], "outbox": [], "two": [], "bare": []}
+        self.queued_per_s: list[float] = []
 
     async def prepare(self, *senders: Child) -> None:
         """As many customers as there are replies in a round; `senders` are further processes on the same store."""
@@ -67,10 +69,13 @@ class Outbound:
         """A reply on every ticket."""
         self._round += 1
         request = ReplyRequest(text=f"On its way, {self._round}.")
+        started, spent = time.perf_counter(), time.process_time()
         for start in range(0, len(self._tickets), 256):
             part = self._tickets[start : start + 256]
             answers = await asyncio.gather(*(submit(self._core, ticket, request, AGENT) for ticket in part))
             self.queued += sum(isinstance(answer, Submitted) for answer in answers)
+        self.cpu["queue"].append((time.process_time() - spent) / self._replies * 1e6)
+        self.queued_per_s.append(self._replies / (time.perf_counter() - started))
 
     async def _count(self) -> None:
         statement = select(func.count()).select_from(outbox).where(outbox.c.state == "sent")
@@ -179,6 +184,8 @@ async def _compare(
         Row("bare, CPU of a send", "", work.cpu["bare"], unit="us"),
         Row(f"outbox, {name}, per second", "", found["outbox"], unit="/s"),
         Row("bare, per second", "", found["bare"], unit="/s"),
+        Row(f"replies queued, {name}, CPU of one", "", work.cpu["queue"], unit="us"),
+        Row(f"replies queued, {name}, per second", "", work.queued_per_s, unit="/s"),
     ]
     if senders:
         report.rows += [

@@ -9,12 +9,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError
 
 from gateway.ids import new_id
 from gateway.store import dialect
 from gateway.store.dialect import StoreUnavailable
 from gateway.store.engine import Database
-from gateway.store.many import among, among_bound, insert_ignore, insert_many, run_many, upsert_many
+from gateway.store.many import (
+    among,
+    among_bound,
+    insert_ignore,
+    insert_many,
+    insert_together,
+    run_many,
+    upsert_many,
+)
 from gateway.store.schema import account_states, counters, dead_letters, deliveries, metadata, suppressions
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
@@ -64,6 +73,33 @@ async def test_bytes_and_a_text_with_a_null_byte(database: Database) -> None:
         await database.write(null)
     assert not isinstance(refused.value, StoreUnavailable)
     assert await database.read(lambda c: c.execute(select(dead_letters)).all()) == []
+
+
+async def test_rows_of_several_tables_and_how_many_are_new(database: Database) -> None:
+    def job(connection: Any) -> list[int]:
+        first, second = {"name": "a", "value": 1}, {"name": "b", "value": 2}
+        return [
+            insert_together(connection, {}),
+            insert_together(connection, {dead_letters: [letter(1), letter(2, detail='"')], suppressions: []}),
+            insert_together(connection, {dead_letters: [letter(3)]}, {counters: [first]}),
+            insert_together(connection, {dead_letters: []}, {counters: [first | {"value": 9}, second]}),
+            insert_ignore(connection, counters, [first, second]),
+            insert_ignore(connection, counters, []),
+        ]
+
+    counts = await database.write(job)
+    assert counts == [0, 0, 1, 1, 0, 0]
+    ids = select(dead_letters.c.id).order_by(dead_letters.c.id)
+    assert await database.read(lambda c: list(c.execute(ids).scalars())) == [letter(n)["id"] for n in (1, 2, 3)]
+    values = select(counters.c.value).where(counters.c.name.in_(("a", "b"))).order_by(counters.c.name)
+    assert await database.read(lambda c: list(c.execute(values).scalars())) == [1, 2]
+
+    def doubled(connection: Any) -> None:
+        insert_together(connection, {suppressions: [], dead_letters: [letter(4), letter(1)]}, {counters: []})
+
+    with pytest.raises(IntegrityError):
+        await database.write(doubled)
+    assert len(await database.read(lambda c: list(c.execute(ids).scalars()))) == 3
 
 
 async def test_an_update_counts_up_and_leaves_others_alone(database: Database) -> None:

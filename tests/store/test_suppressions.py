@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from adapters import Suppress
 from gateway.store import suppressions as store
 from gateway.store.engine import Database
+from gateway.store.obstacles import obstacles
 from tests.store.conftest import STORES
 from tests.support.postgres import Postgres
 from tests.support.world import World, eventually
@@ -27,7 +28,7 @@ def failure(address: str, rule: Suppress, channel: str = "email") -> store.Faile
 async def listed(database: Database, now: int) -> dict[tuple[str, str], list[str]]:
     def job(connection: Connection) -> dict[tuple[str, str], list[str]]:
         wanted = [(channel, address) for channel in ("email", "sms") for address in (ANN, BOB)]
-        found = store.held_against(connection, wanted, now)
+        found = obstacles(connection, (), wanted, now).listed
         return {key: sorted(entry.scope for entry in entries) for key, entries in found.items()}
 
     return await database.read(job)
