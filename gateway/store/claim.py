@@ -33,7 +33,7 @@ _due = (
     select(
         outbox.c.id, outbox.c.message_id, outbox.c.conversation_id, outbox.c.channel, outbox.c.payload,
         outbox.c.attempts, outbox.c.fence, outbox.c.queued_at, outbox.c.state, outbox.c.key,
-        states.held_back.label("held_back"),
+        outbox.c.priority, states.held_back.label("held_back"),
     )
     .where(
         states.is_due(),
@@ -94,7 +94,11 @@ def claim(
     connection: Connection, source: FactSource, room: Room, decide: Decide, ledger: Ledger, take_over: TakeOver,
     owner: str, now: datetime, turn: int,
 ) -> Claimed:  # fmt: skip
-    """Judge and take heads of conversations. `turn` counts claims: bulk has its share by it."""
+    """Judge and take heads of conversations. `turn` counts claims: bulk has its share by it.
+
+    Claims on one account follow each other, whoever makes them: its pace is locked first (`pacing.load_slots`). So a
+    reply that is written while bulk of its conversation is being taken does not leave beside it.
+    """
     paused = {pause.account: pause for pause in account_pauses(connection, now)}
     accounts = waiting_accounts(connection)
     pacing.load_slots(connection, ledger, accounts, now)
@@ -215,9 +219,12 @@ def _put_aside(connection: Connection, rows: Sequence[Row[Any]], now: int) -> in
     if not rows:
         return 0
     asked = {"b_ids": list({row.conversation_id for row in rows}), "unknown_since": now - states.HOLDS}
-    statement = dialect.for_claim(connection, states.HEADS)
-    locked = {head.conversation_id: head.id for head in connection.execute(statement, asked)}
-    back = [row.id for row in rows if locked.get(row.conversation_id, row.id) != row.id]
+    locked: dict[str, list[Row[Any]]] = {}
+    for head in connection.execute(dialect.for_claim(connection, states.HEADS), asked).all():
+        locked.setdefault(head.conversation_id, []).append(head)
+    back = [
+        row.id for row in rows if any(states.goes_before(head, row) for head in locked.get(row.conversation_id, ()))
+    ]
     if back:
         connection.execute(update(outbox).where(outbox.c.id.in_(back)).values(not_before=None))
     return len(back)

@@ -368,9 +368,12 @@ def settle(connection: Connection, parcel: Parcel, sent: Sent | None, now: int, 
 
 
 def _overtaken(connection: Connection, parcel: Parcel) -> bool:
-    later = select(outbox.c.id).where(
-        outbox.c.conversation_id == parcel.conversation_id,
-        outbox.c.id > parcel.id,
-        outbox.c.state.in_(("sending", "unknown", "sent", "delivered", "read")),
+    """Whether one that should have left after it has left, or may have: a reply overtakes bulk at any time."""
+    own = select(outbox.c.priority).where(outbox.c.id == parcel.id).scalar_subquery()
+    later = select(_other.c.id).where(
+        _other.c.conversation_id == parcel.conversation_id,
+        _other.c.id > parcel.id,
+        _other.c.priority >= own,
+        _other.c.state.in_(("sending", "unknown", "sent", "delivered", "read")),
     )
     return connection.execute(later.limit(1)).first() is not None

@@ -9,7 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, TextClause, bindparam, exists, func, literal, or_, select, text, update
+from sqlalchemy import (
+    Connection,
+    TextClause,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from gateway.bus import LiveEvent
 from gateway.store.many import among_bound, insert_many, run_many
@@ -213,45 +226,67 @@ _heads = (
     .where(
         among_bound(outbox.c.conversation_id, "b_ids"),
         is_open(),
-        outbox.c.state == "queued",
+        is_due(),
         outbox.c.not_before.is_(None),
     )
-    .group_by(outbox.c.conversation_id)
+    .group_by(outbox.c.conversation_id, outbox.c.priority)
 )
 _PROMOTE = update(outbox).where(outbox.c.id.in_(_heads)).values(not_before=bindparam("b_now"))
 
 
 def promote(connection: Connection, conversation_ids: Iterable[str], now: int) -> int:
-    """The next waiting part of each conversation becomes due; how many there were."""
+    """The next waiting part of each conversation becomes due, and where replies wait before bulk the next of both; how
+    many there were."""
     ids = list(dict.fromkeys(conversation_ids))
     return connection.execute(_PROMOTE, {"b_ids": ids, "b_now": now}).rowcount if ids else 0
 
 
-_earlier = outbox.alias("earlier")
+_other = outbox.alias("other")
+_stands_before = and_(
+    is_open("other"),
+    or_(_other.c.state != "unknown", _other.c.unknown_at > bindparam("unknown_since")),
+)
+_in_flight = text("other.state IN ('sending', 'unknown')")
 held_back = exists(
     select(literal(1))
     .where(
-        _earlier.c.conversation_id == outbox.c.conversation_id,
-        _earlier.c.id < outbox.c.id,
-        is_open("earlier"),
-        or_(_earlier.c.state != "unknown", _earlier.c.unknown_at > bindparam("unknown_since")),
+        _other.c.conversation_id == outbox.c.conversation_id,
+        _other.c.id != outbox.c.id,
+        _stands_before,
+        or_(
+            _in_flight,
+            _other.c.priority < outbox.c.priority,
+            and_(_other.c.priority == outbox.c.priority, _other.c.id < outbox.c.id),
+        ),
     )
     .correlate(outbox)
 )
-"""Whether an earlier message of the conversation is still to leave; one unknown since `unknown_since` is not."""
+"""Whether a message must wait for another of its conversation: for one in flight, whichever it is, and for what goes
+before it: replies before bulk, of each what was written first. One unknown since `unknown_since` holds nobody."""
 
-
+_standing = case((_in_flight, -1), else_=_other.c.priority)
 _first_open = (
-    select(func.min(_earlier.c.id))
-    .where(
-        _earlier.c.conversation_id.in_(bindparam("b_ids", expanding=True)),
-        is_open("earlier"),
-        or_(_earlier.c.state != "unknown", _earlier.c.unknown_at > bindparam("unknown_since")),
-    )
-    .group_by(_earlier.c.conversation_id)
+    select(func.min(_other.c.id))
+    .where(_other.c.conversation_id.in_(bindparam("b_ids", expanding=True)), _stands_before)
+    .group_by(_other.c.conversation_id, _standing)
 )
-HEADS = select(outbox.c.conversation_id, outbox.c.id).where(outbox.c.id.in_(_first_open), is_open())
-"""The conversations of `b_ids` in which a message is still to leave, with the first part that is."""
+HEADS = select(outbox.c.conversation_id, outbox.c.id, outbox.c.state, outbox.c.priority, outbox.c.unknown_at).where(
+    outbox.c.id.in_(_first_open), is_open()
+)
+"""Of the conversations of `b_ids` what is in flight, and the first of each priority that waits."""
+
+
+def in_flight(row: Any) -> bool:
+    """Whether a part is with the platform, or may be."""
+    return row.state in ("sending", "unknown")
+
+
+def goes_before(head: Any, row: Any) -> bool:
+    """Whether a row of `HEADS` must leave before another of its conversation may (rows with `id` and `priority`)."""
+    if head.id == row.id:
+        return False
+    return in_flight(head) or (head.priority, head.id) < (row.priority, row.id)
+
 
 _FREE_FOR = 60_000_000  # microseconds after it let go in which an unknown head's followers are looked for
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from gateway.accounts import Accounts
 from gateway.store import pacing, states
-from gateway.store.schema import account_states, outbox
+from gateway.store.schema import account_states
 from outbox.pacing import Pacing
 from outbox.ports import PaceOf
 
@@ -41,21 +41,24 @@ def reasons(
         if accounts.channel(part["account"], part["channel"]) is not None
     }
     full = pacing.full_until(connection, {key for found in keys.values() for key in found}, now)
-    heads = _heads(connection, [part["conversation_id"] for part in waiting])
+    heads = _heads(connection, [part["conversation_id"] for part in waiting], now)
     found: dict[str, Wait] = {}
     for part in waiting:
         spent = max((full.get(key, 0) for key in keys.get((part["account"], part["channel"]), ())), default=0)
-        if (wait := _wait(part, pauses, spent, heads.get(part["conversation_id"]), now)) is not None:
+        before = [head for head in heads.get(part["conversation_id"], ()) if states.goes_before(head, _Row(part))]
+        if (wait := _wait(part, pauses, spent, before, now)) is not None:
             found[part["id"]] = wait
     return found
 
 
 def _wait(
-    part: RowMapping, pauses: Mapping[tuple[str, str], Any], spent: int, head: Any, now: int
+    part: RowMapping, pauses: Mapping[tuple[str, str], Any], spent: int, before: Sequence[Any], now: int
 ) -> Wait | None:  # fmt: skip
-    if head is not None and head.id < part["id"]:
+    if before:
+        head = min(before, key=lambda head: (not states.in_flight(head), head.priority))
         until = head.unknown_at + states.HOLDS if head.state == "unknown" and head.unknown_at else None
-        return Wait("order", "", f"an earlier message of the conversation is {head.state}", until)
+        which = "an earlier" if head.id < part["id"] else "another"
+        return Wait("order", "", f"{which} message of the conversation is {head.state}", until)
     if part["error"]:
         error = msgspec.json.decode(part["error"])
         words = f"{error.get('code', '')}: {error.get('detail', '')}".strip(": ")
@@ -71,11 +74,17 @@ def _wait(
     return None
 
 
-def _heads(connection: Connection, conversation_ids: Sequence[str]) -> dict[str, Any]:
-    """The first part of each conversation that has not left."""
-    statement = (
-        select(outbox.c.conversation_id, outbox.c.id, outbox.c.state, outbox.c.unknown_at)
-        .where(states.is_open(), outbox.c.conversation_id.in_(set(conversation_ids)))
-        .order_by(outbox.c.conversation_id, outbox.c.id.desc())
-    )
-    return {row.conversation_id: row for row in connection.execute(statement)}  # the first of each comes last
+class _Row:
+    """A part as `goes_before` reads it."""
+
+    def __init__(self, part: RowMapping) -> None:
+        self.id, self.priority = part["id"], part["priority"]
+
+
+def _heads(connection: Connection, conversation_ids: Sequence[str], now: int) -> dict[str, list[Any]]:
+    """By conversation what is in flight, and the first of each priority that waits."""
+    asked = {"b_ids": list(set(conversation_ids)), "unknown_since": now - states.HOLDS}
+    found: dict[str, list[Any]] = {}
+    for row in connection.execute(states.HEADS, asked).all():
+        found.setdefault(row.conversation_id, []).append(row)
+    return found
