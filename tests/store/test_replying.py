@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from gateway.ids import new_id
 from gateway.replies import ReplyRequest, RequestError, Submitted, submit
 from gateway.store import schema, search_index
 from gateway.store import tickets as store
+from gateway.store.engine import Database
 from gateway.store.many import insert_many
 from gateway.store.places import Place, place_of
 from gateway.tickets import Actor, Entry, TicketClosed
@@ -143,3 +146,25 @@ async def test_a_message_is_found_whose_place_in_the_search_is_taken(loft: World
     found = {row.ref: (row.id, row.words) for row in await loft.rows(schema.search_entries)}
     assert found[other["ref"]] == (first, " other ")
     assert found[answer.message_id] == (first + 1, " hello ")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("loft", ["postgresql"], indirect=True)
+async def test_replies_of_two_processes_on_one_ticket_are_all_taken_and_found(loft: World) -> None:
+    ticket = await loft.ticket()
+    other = Database(loft.core.database.url)
+    other.start()
+    cores = [loft.core, replace(loft.core, database=other)]
+    try:
+        answers = await asyncio.gather(
+            *(submit(cores[n % 2], ticket, ReplyRequest(text=f"Reply {n}"), AGENT) for n in range(60))
+        )
+    finally:
+        await other.stop()
+    assert {type(answer) for answer in answers} == {Submitted}
+    assert sorted(row.sequence for row in await loft.rows(schema.ticket_events)) == list(range(1, 62))
+    assert len(await loft.rows(schema.outbox)) == 60
+    found = {row.ref for row in await loft.rows(schema.search_entries)}
+    assert found >= {row.id for row in await loft.rows(schema.messages)}
+    changes = await loft.rows(schema.ticket_events, schema.ticket_events.c.kind == "ticket.status_changed")
+    assert len(changes) == 1
