@@ -344,6 +344,13 @@ def test_the_command_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert "curfew" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("package")
+def test_what_is_no_plain_function_is_no_rule(tmp_path: Path) -> None:
+    (tmp_path / "site" / "pigeon_curfew.py").write_text(PACKAGE.replace("def plain", "async def plain"), "utf-8")
+    with pytest.raises(ValueError, match="the rule 'calm' of pigeon-curfew is no plain function"):
+        load_rules()
+
+
 def test_a_plain_function_is_a_rule_that_stays() -> None:
     def calm(message: Any, facts: Any) -> Any:
         """Nobody shouts."""
