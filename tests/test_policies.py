@@ -133,6 +133,10 @@ FAULTS: dict[str, tuple[str, list[str]]] = {  # configuration -> faults
         "[rules.quiet_hours.countries]\nDE = '8 to 9'",
         ["rules.quiet_hours.countries.DE: '8 to 9' is not like 08:00-21:00"],
     ),
+    "hours of no country": (
+        "[rules.quiet_hours.countries]\nTexas = '08:00-20:00'",
+        ["rules.quiet_hours.countries.Texas: not an ISO 3166 code of a country or state, such as US or US-TX"],
+    ),
     "no such zone": (
         "[rules.quiet_hours]\ndefault_zone = 'Mars/Base'",
         ["rules.quiet_hours.default_zone: no time zone is named 'Mars/Base'"],

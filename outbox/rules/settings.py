@@ -183,6 +183,9 @@ class QuietHoursSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.countries, Mapping):
             raise ValueError('countries: must be a table: { US = "08:00-21:00" }')
+        for region in self.countries:
+            if not quiet.region(region):
+                raise ValueError(f"countries.{region}: not an ISO 3166 code of a country or state, such as US or US-TX")
         countries = {f"countries.{region}": text for region, text in self.countries.items()}
         for name, text in ({"hours": self.hours} | countries).items():
             if not isinstance(text, str):
