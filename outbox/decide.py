@@ -13,7 +13,7 @@ from outbox.pacing import Pacing
 from outbox.ports import STAY, Candidate, Go, Later, Ruling, Stop
 from outbox.rules import Rule
 from outbox.schedule import LEASE_MARGIN_S, SEND_TIMEOUT_S
-from outbox.verdict import defer, deny
+from outbox.verdict import GATEWAY, defer, deny
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,8 @@ def decide(candidate: Candidate, pacing: Pacing, rules: Sequence[Rule]) -> Rulin
         parcel = candidate.parcel
         log.error("outbox.undecidable", extra={"account": parcel.account, "outbox_id": parcel.id}, exc_info=error)
         until = candidate.facts.now + _TROUBLE
-        words = defer(
-            "gateway", f"the gateway could not decide on it ({type(error).__name__}); its log says more", until
-        )
+        reason = f"the gateway could not decide on it ({type(error).__name__}); its log says more"
+        words = defer("gateway", reason, until, source=GATEWAY)
         return Stop(Judgment("defer", (words,), (parcel.message,)), until)
 
 
@@ -48,7 +47,7 @@ def _decided(candidate: Candidate, pacing: Pacing, rules: Sequence[Rule]) -> Rul
     if judgment.decision == "defer":
         return Stop(judgment, judgment.until, facts.pause_class if judgment.verdicts[0].rule == "paused" else None)
     if len(judgment.parts) != 1:
-        words = deny("form", "it no longer fits in one message as it was accepted", "send it again")
+        words = deny("form", "it no longer fits in one message as it was accepted", "send it again", source=GATEWAY)
         return Stop(Judgment("deny", (words, *judgment.verdicts), judgment.parts))
     if not pacing.take(parcel, facts.now):
         until = pacing.slots_free_at(parcel, facts.now)

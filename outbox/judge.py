@@ -13,7 +13,7 @@ from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.rules import RULES, Rule, spec_of
 from outbox.rules.declare import Declared
-from outbox.verdict import ALLOW, STRENGTH, Change, Decision, Verdict, deny
+from outbox.verdict import ALLOW, GATEWAY, STRENGTH, Change, Decision, Verdict, deny
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ def judge(message: OutboundMessage, facts: Facts, rules: Sequence[Rule] = RULES)
         for part in parts:
             word = first if whole else _ask(rule, part, facts)
             verdict = word.verdict if isinstance(word, Change) else word
-            if verdict.decision != "allow" and verdict not in found:
-                found.append(verdict)
+            if verdict.decision != "allow" and (told := _with_source(verdict, rule)) not in found:
+                found.append(told)
             made.extend(word.parts if isinstance(word, Change) else (part,))
         if len(made) != len(parts):
             facts = replace(facts, parts=len(made))
@@ -82,6 +82,11 @@ def _ask(rule: Rule, message: OutboundMessage, facts: Facts) -> Verdict | Change
         return _heard(rule(message, facts), facts)
     except Exception as error:
         return _failed(rule, error)
+
+
+def _with_source(verdict: Verdict, rule: Rule) -> Verdict:
+    """A verdict that does not say what it rests on rests on what its rule does."""
+    return verdict if verdict.source else replace(verdict, source=spec_of(rule).grounds)
 
 
 def _heard(word: Verdict | Change, facts: Facts) -> Verdict | Change:
@@ -115,4 +120,4 @@ def _failed(rule: Rule, error: Exception) -> Verdict:
     name = spec_of(rule).name
     problem = str(error) if isinstance(error, NoVerdict) else type(error).__name__
     log.error("rule.failed", extra={"rule": name, "problem": problem}, exc_info=error)
-    return deny(name, f"the rule failed ({problem})", "tell the operator")
+    return deny(name, f"the rule failed ({problem})", "tell the operator", source=GATEWAY)

@@ -15,6 +15,7 @@ from normalizers.model import OutboundMessage
 from outbox import measure, splitting
 from outbox.facts import NOWHERE, Facts
 from outbox.judge import Judgment, judge
+from outbox.rules.declare import installed
 from outbox.verdict import ALLOW, Change, Verdict, change, defer, deny
 from tests.pigeon import START
 from tests.test_rules import DAY, FACTS, NOTE, TICK
@@ -97,6 +98,28 @@ def test_a_wait_that_is_over_is_none() -> None:
     assert judge(NOTE, replace(FACTS, now=START - TICK), [always(over)]).decision == "defer"
     assert judge(NOTE, FACTS, [always(over)]) == Judgment("allow", (), (NOTE,))
     assert judge(NOTE, FACTS, [always(Change(over, (shorter,)))]) == Judgment("allow", (), (shorter,))
+
+
+def test_every_objection_says_what_it_rests_on() -> None:
+    cases: list[tuple[Any, dict[str, Any], dict[str, Any], str, str]] = [
+        ("opt_out", {}, {"identity_state": "opted_out"}, "deny", "the person's word; the channel's keywords"),
+        ("recipient", {"to": ()}, {}, "deny", "the gateway's own rule: without an address nothing can be sent"),
+        ("visibility", {"visibility": "public"}, {}, "deny",
+         "the gateway's own rule: what is private must not be seen in public"),
+        ("closed_ticket", {}, {"ticket_status": "closed"}, "deny",
+         "the gateway's own rule: a closed ticket takes nothing but notes"),
+        ("empty", {"text": " "}, {}, "deny", "the gateway's own rule: an empty message says nothing"),
+        ("paused", {}, {"paused_until": START + DAY}, "defer", "the platform's answers"),
+        ("window", {}, {"now": START + DAY}, "deny", "Pigeon, Window"),  # its own word goes before
+    ]  # fmt: skip
+    for name, message, facts, decision, source in cases:
+        (verdict,) = judge(replace(NOTE, **message), replace(FACTS, **facts)).verdicts
+        assert (verdict.rule, verdict.decision, verdict.source) == (name, decision, source)
+    shorter = always(change("c", "cut", replace(NOTE, text="Hi")))
+    (verdict,) = judge(NOTE, FACTS, [installed(shorter, "c", "pigeon-curfew")]).verdicts
+    assert (verdict.decision, verdict.source) == ("change", "a rule of pigeon-curfew")
+    (verdict,) = judge(NOTE, FACTS, [always(None)]).verdicts
+    assert verdict.source == "the gateway"
 
 
 def test_every_objection_is_told_at_once() -> None:

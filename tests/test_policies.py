@@ -324,7 +324,9 @@ async def test_a_rule_of_a_package_works_like_a_built_in_one(tmp_path: Path) -> 
         ticket = await loft.ticket()
         answer = await replies.submit(loft.core, ticket, ReplyRequest(text="HELLO"), AGENT)  # it is noon
         assert isinstance(answer, Denied)
-        assert [(verdict.rule, verdict.remedy) for verdict in answer.verdicts] == [("curfew", "wait until the morning")]
+        assert [(verdict.rule, verdict.remedy, verdict.source) for verdict in answer.verdicts] == [
+            ("curfew", "wait until the morning", "the town council")
+        ]
 
 
 @pytest.mark.usefixtures("package")
