@@ -13,7 +13,7 @@ from adapters import AnswerRule, Limits, Window
 from normalizers.model import Address, Context, Location, OutboundFile, OutboundMessage, Template, Thread
 from outbox import measure, splitting
 from outbox.facts import NOWHERE, Answered, Facts, TemplateFacts
-from outbox.rules import FORM, PERMISSION, answers, content, permission, windows
+from outbox.rules import CLASS_OF_RULE, FORM, PERMISSION, answers, content, permission, windows
 from outbox.verdict import Change, Verdict
 from tests.pigeon import PIGEON, START
 
@@ -213,8 +213,17 @@ def test_text_and_files_in_parts(text: str, files: tuple[OutboundFile, ...], par
     word = content.parts(message, FACTS)
     assert isinstance(word, Change)
     assert [(part.text, part.file.filename if part.file else "") for part in word.parts] == parts
-    assert word.verdict.decision == ("change" if len(parts) > 1 else "allow")
+    assert (word.verdict.rule, word.verdict.decision) == (("parts", "change") if len(parts) > 1 else ("", "allow"))
     assert [bool(part.context and part.context.reply_to) for part in word.parts] == [True] + [False] * (len(parts) - 1)
+
+
+def test_a_post_stays_in_one_piece() -> None:
+    whole = channel_with(PIGEON, limits=channel_with(PIGEON.limits, split=False))
+    post = replace(NOTE, thread=Thread(kind="public", key="p1"), files=(PICTURE, SOUND))
+    verdict = content.parts(post, replace(FACTS, channel=whole))
+    assert isinstance(verdict, Verdict)
+    assert (verdict.rule, verdict.decision) == ("parts", "deny")
+    assert CLASS_OF_RULE["parts"] == "permanent"
 
 
 CUTS: dict[str, tuple[str, int, str, tuple[str, ...]]] = {

@@ -89,6 +89,7 @@ CLASS_OF_RULE = {
     "links": "permanent",
     "empty": "permanent",
     "media": "permanent",
+    "parts": "permanent",
     "text_length": "permanent",
 }
 """The error class of a message that a rule stopped after it had been accepted; other rules count as "policy"."""

@@ -122,12 +122,12 @@ def parts(message: OutboundMessage, facts: Facts) -> Verdict | Change:
         arranged = _carrying(message, groups[0], message.text, most)
         return ALLOW if arranged == message else Change(ALLOW, (arranged,))
     if not limits.split and message.thread.kind == "public":
-        return deny("media", "the text and the files do not fit in one post", "send less", source=limits.source)
+        return deny("parts", "the text and the files do not fit in one post", "send less", source=limits.source)
     later = replace(message, html="", context=_without_reply(message.context))
     made: list[OutboundMessage] = [replace(message, file=None, files=())] if apart else []
     for group in groups:
         made.append(_carrying(later if made else message, group, "" if made else caption, most))
-    return change("media", f"sent as {len(made)} messages", *made, source=limits.source)
+    return change("parts", f"sent as {len(made)} messages", *made, source=limits.source)
 
 
 def _carries(text: str, file: OutboundFile, facts: Facts) -> bool:
