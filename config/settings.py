@@ -18,6 +18,7 @@ from config.follow_up import FollowUp
 from config.outbox import FallbackSettings, RuleTables
 from config.people import CrmSettings, VipSettings, read_crms
 from config.secret import Secret
+from config.templates import read_templates
 from config.values import MANY, TERABYTE, ConfigError, Fault, Values, check_numbers, number_problem
 
 __all__ = [
@@ -281,7 +282,7 @@ class _Reader(Values):
             if problem := number_problem(rate, *_RATE):
                 self.fault(f"{where}.rate", problem)
             region = self.build_value(str, block.get("region", ""), f"{where}.region")
-            templates = self.blocks(block.get("templates", []), f"{where}.templates")
+            templates = read_templates(self, block.get("templates", []), f"{where}.templates")
             rules = self.table(block.get("rules", {}), f"{where}.rules")
             screen = {
                 key: self.build_value(hint, block[key], f"{where}.{key}")
@@ -300,7 +301,7 @@ class _Reader(Values):
                         name,
                         options,
                         rate,
-                        tuple(templates),
+                        templates,
                         region or "",
                         index=index,
                         rules=rules,

@@ -71,6 +71,58 @@ NUMBERS: dict[str, tuple[str, list[str]]] = {  # configuration -> faults
 }  # fmt: skip
 
 
+ENTRY = "[[accounts.templates]]\n"
+HELLO = ENTRY + 'name = "hello"\n'
+WHOLE = "must be a whole number, or a list of texts"
+PLACE = "accounts[0].templates[0]"
+TEMPLATES: dict[str, tuple[str, list[str]]] = {  # of an account -> faults
+    "not counted in words": (HELLO + 'parameters = "two"', [f"{PLACE}.parameters: {WHOLE}"]),
+    "nor by yes and no": (HELLO + "parameters = true", [f"{PLACE}.parameters: {WHOLE}"]),
+    "a list of numbers": (HELLO + "parameters = [1]", [f"{PLACE}.parameters: {WHOLE}"]),
+    "fewer than none": (HELLO + "parameters = -1", [f"{PLACE}.parameters: must be at least 0"]),
+    "an unknown field": (
+        HELLO + "foo = 1",
+        [f"{PLACE}.foo: unknown setting; known are category, language, name, parameters, sid, status"],
+    ),
+    "a name that is none": (ENTRY + "name = 5", [f"{PLACE}.name: must be a text"]),
+    "an empty name": (ENTRY + "name = ' '", [f"{PLACE}.name: is empty"]),
+    "no name": (ENTRY + "language = 'en'", [f"{PLACE}.name: missing"]),
+    "a language of its own": (HELLO + f"language = '{'x' * 17}'", [f"{PLACE}.language: at most 16 characters"]),
+    "a status nobody knows": (
+        HELLO + "status = 'paussed'", [f"{PLACE}.status: must be one of approved, pending, rejected, paused, disabled"],
+    ),
+    "a category nobody knows": (
+        HELLO + "category = 'markting'", [f"{PLACE}.category: must be one of marketing, utility, authentication"],
+    ),
+    "twice": (
+        HELLO + "language = 'en'\n" + HELLO + HELLO + "language = 'en'",
+        [f"accounts[0].templates[2].name: 'hello' in 'en' is there already: {PLACE}"],
+    ),
+    "twice in any language": (
+        HELLO + HELLO, [f"accounts[0].templates[1].name: 'hello' is there already: {PLACE}"],
+    ),
+    "no tables": (
+        "templates = ['hello']", ["accounts[0].templates: must be a list of tables: [[accounts[0].templates]]"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "faults"), TEMPLATES.values(), ids=TEMPLATES)
+def test_an_entry_of_the_catalogue_is_checked_field_by_field(text: str, faults: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        read(ACCOUNT + text)
+    assert list(map(str, error.value.faults)) == faults
+
+
+def test_what_may_stand_in_the_catalogue() -> None:
+    more = "parameters = ['name', 'order']\nstatus = 'PAUSED'\ncategory = 'Marketing'\nlanguage = ''\nsid = 'HX1'\n"
+    (account,) = read(ACCOUNT + HELLO + more + HELLO + "language = 'en'\nparameters = 0").accounts
+    assert account.templates == (
+        {"name": "hello", "parameters": ["name", "order"], "status": "PAUSED", "category": "Marketing", "sid": "HX1"},
+        {"name": "hello", "language": "en", "parameters": 0},
+    )
+
+
 @pytest.mark.parametrize(("text", "faults"), NUMBERS.values(), ids=NUMBERS)
 async def test_a_number_nobody_can_mean_is_a_fault(text: str, faults: list[str]) -> None:
     with pytest.raises(ConfigError) as error:
