@@ -39,6 +39,7 @@ from adapters._line_tokens import AccessTokens, Kind, assertion_key, key_id
 from adapters._signing import check_hmac
 from adapters._tokens import InProcessTokens, TokenCache
 from config.secret import Secret, Secrets
+from config.values import MANY, check_numbers
 from normalizers import line
 from normalizers._fields import NotWellFormed, items, load_json, text
 from normalizers.model import Account, Address, Attachment, Event, OutboundMessage, Person, Received, Thread
@@ -74,8 +75,7 @@ class Settings:
         for key in ("channel_secret", "bot_user_id"):
             if not getattr(self, key):
                 raise ValueError(f"{key}: is empty")
-        if self.quota_reserve < 0:
-            raise ValueError("quota_reserve: must not be negative")
+        check_numbers(self, quota_reserve=(0, MANY))
         if self.token_kind == "long-lived":  # noqa: S105
             if not any(self.access_token):
                 raise ValueError("access_token: is empty, and token_kind is 'long-lived'")

@@ -42,6 +42,7 @@ from adapters._x_facts import DIRECT, POST_MAX, POSTS, SUMMONED
 from adapters._x_oauth2 import AccessTokens, OAuth2
 from adapters._x_webhooks import Webhooks
 from config.secret import Secrets
+from config.values import check_numbers
 from normalizers import x
 from normalizers._fields import NotWellFormed, items, load_json, mapping, text
 from normalizers._x_people import Scope, moment_of, person
@@ -81,6 +82,7 @@ class Settings:
             raise ValueError("user_id: must be the account's number, not its handle")
         if self.subscriptions and self.oauth2 is None:
             raise ValueError("subscriptions: need the setting oauth2")
+        check_numbers(self, post_max=(1, 1_000_000))
 
 
 class XAdapter:

@@ -18,12 +18,19 @@ from config.follow_up import FollowUp
 from config.outbox import FallbackSettings, RuleTables
 from config.people import CrmSettings, VipSettings, read_crms
 from config.secret import Secret
-from config.values import ConfigError, Fault, Values
+from config.templates import read_templates
+from config.values import MANY, TERABYTE, ConfigError, Fault, Values, check_numbers, number_problem
 
 __all__ = [
     "AccountSettings", "AutomaticSettings", "AutomaticText", "ConfigError", "Fault", "GatewaySettings", "LimitSettings",
     "MediaSettings", "RetentionSettings", "Settings", "SmtpSettings", "TicketSettings", "build", "load", "parse",
 ]  # fmt: skip
+
+
+_COUNT, _BYTES = (1, MANY), (1, TERABYTE)  # least, most
+_DAYS = (0, 3650)
+_WAIT_S = (0.01, 600)
+_RATE = (0.001, 1_000_000)  # messages a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +55,17 @@ class SmtpSettings:
     max_connections: int = 200
     max_recipients: int = 100
 
+    def __post_init__(self) -> None:
+        check_numbers(self, max_bytes=_BYTES, budget_bytes=_BYTES, max_connections=_COUNT, max_recipients=_COUNT)
+
 
 @dataclass(frozen=True, slots=True)
 class MediaSettings:
     allow_private_networks: bool = False
     max_bytes: int = 100 * 2**20  # of one file
+
+    def __post_init__(self) -> None:
+        check_numbers(self, max_bytes=_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +79,20 @@ class LimitSettings:
     api_per_minute: int = 6000  # per API key
     webhook_per_minute_per_ip: int = 600_000
 
+    def __post_init__(self) -> None:
+        check_numbers(
+            self, webhook_bytes=_BYTES, upload_bytes=_BYTES, body_timeout_s=_WAIT_S, in_flight=_COUNT,
+            in_flight_bytes=_BYTES, commit_timeout_s=_WAIT_S, api_per_minute=_COUNT, webhook_per_minute_per_ip=_COUNT,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class RetentionSettings:
     raw_days: int = 30
     suspended_days: int = 14
+
+    def __post_init__(self) -> None:
+        check_numbers(self, raw_days=_DAYS, suspended_days=_DAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +100,9 @@ class TicketSettings:
     new_ticket_when_solved_for: float | None = None  # days; None: a solved ticket is always reopened
     close_solved_after: float | None = None  # days
     follow_up: tuple[FollowUp, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_numbers(self, new_ticket_when_solved_for=_DAYS, close_solved_after=_DAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +262,7 @@ class _Reader(Values):
 
     def endpoint(self, key: str, value: str) -> None:
         host, _, port = value.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
+        if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
             self.fault(key, "not HOST:PORT")
 
     def accounts(self, blocks: Any, adapters: Mapping[str, type[Any]]) -> tuple[AccountSettings, ...]:
@@ -254,10 +279,10 @@ class _Reader(Values):
                 self.fault(f"{where}.adapter", f"no adapter named {name!r}; found are {', '.join(sorted(adapters))}")
                 continue
             rate = self.build_value(float, block["rate"], f"{where}.rate") if "rate" in block else None
-            if rate is not None and rate <= 0:
-                self.fault(f"{where}.rate", "must be above 0")
+            if problem := number_problem(rate, *_RATE):
+                self.fault(f"{where}.rate", problem)
             region = self.build_value(str, block.get("region", ""), f"{where}.region")
-            templates = self.blocks(block.get("templates", []), f"{where}.templates")
+            templates = read_templates(self, block.get("templates", []), f"{where}.templates")
             rules = self.table(block.get("rules", {}), f"{where}.rules")
             screen = {
                 key: self.build_value(hint, block[key], f"{where}.{key}")
@@ -276,7 +301,7 @@ class _Reader(Values):
                         name,
                         options,
                         rate,
-                        tuple(templates),
+                        templates,
                         region or "",
                         index=index,
                         rules=rules,

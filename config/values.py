@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -30,6 +31,31 @@ class ConfigError(Exception):
     def __init__(self, *faults: Fault) -> None:
         super().__init__("; ".join(map(str, faults)))
         self.faults = faults
+
+
+TEN_YEARS_S = 3650 * 86_400.0
+MANY = 10**9  # more than anybody means; what is counted in it still fits everywhere
+TERABYTE = 2**40
+
+
+def number_problem(value: float | None, least: float, most: float) -> str:
+    """What is wrong with a number that must be finite and between two others; "": nothing, or it is not set."""
+    if value is None or least <= value <= most:
+        return ""
+    if value != value or value in (math.inf, -math.inf):
+        return "must be a finite number"
+    return f"must be at least {_plain(least)}" if value < least else f"must be at most {_plain(most)}"
+
+
+def check_numbers(settings: object, **bounds: tuple[float, float]) -> None:
+    """Raises `ValueError`, a line of "key: problem" for each setting beyond its (least, most)."""
+    found = {name: number_problem(getattr(settings, name), *between) for name, between in bounds.items()}
+    if lines := [f"{name}: {problem}" for name, problem in found.items() if problem]:
+        raise ValueError("\n".join(lines))
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)
 
 
 class Values:
@@ -70,7 +96,7 @@ class Values:
             return None
         try:
             return kind(**values)
-        except ValueError as error:  # a dataclass may refuse a combination: lines of "key: problem"
+        except (ValueError, OverflowError) as error:  # a dataclass may refuse a combination: lines of "key: problem"
             for line in str(error).splitlines() or [""]:
                 key, _, problem = line.partition(": ")
                 self.fault(f"{where}.{key}" if problem else where, problem or key)
@@ -101,14 +127,23 @@ class Values:
             if value not in arguments:
                 self.fault(where, f"must be one of {', '.join(map(str, arguments))}")
             return value
-        if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+        if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return self._finite(value, where)
         if hint is int and isinstance(value, bool):
             return self._wrong(where, "a whole number", value)
         if hint in (str, int, float, bool):
             words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
             return value if isinstance(value, hint) else self._wrong(where, words[hint], value)
         return value
+
+    def _finite(self, value: float, where: str) -> float | None:
+        try:
+            if math.isfinite(found := float(value)):
+                return found
+        except OverflowError:  # TOML's whole numbers have no end here
+            pass
+        self._wrong(where, "a finite number", value)
+        return None
 
     def _wrong(self, where: str, wanted: str, value: Any) -> None:
         problem = "is empty" if value == "" else f"must be {wanted}"

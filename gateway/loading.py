@@ -10,6 +10,7 @@ import msgspec
 from adapters import Adapter, Http, SettingsError, SharedKeys, TokenCache, TokenHolder
 from adapters._load import FoundAdapter, class_for
 from config.settings import AccountSettings, ConfigError, Fault, Settings
+from config.values import MANY, number_problem
 from gateway.accounts import Accounts, BoundAccount, family_of
 from gateway.automatic.texts import faults as faults_of
 from gateway.automatic.texts import switched_on
@@ -47,7 +48,7 @@ def bind(settings: Settings, found: Mapping[str, FoundAdapter], make_http: MakeH
             bound.append(_bind(account, settings, found[account.adapter].adapter, make_http, policies))
         except SettingsError as error:
             faults.append(Fault(f"accounts[{account.index}].{error.key}", error.problem))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             faults.append(Fault(f"accounts[{account.index}]", str(error)))
     faults += [fault for account in settings.accounts for fault in _screen_faults(account)]
     taken = [account for account in settings.accounts if account.id in BUILT_IN_ACCOUNTS]
@@ -77,8 +78,8 @@ def _screen_faults(account: AccountSettings) -> list[Fault]:
     where = f"accounts[{account.index}]"
     unknown = [cause for cause in account.suspend or () if cause not in CAUSES]
     faults = [Fault(f"{where}.suspend", f"{cause!r} is no cause; known are {', '.join(CAUSES)}") for cause in unknown]
-    if account.tickets_per_hour < 0:
-        faults.append(Fault(f"{where}.tickets_per_hour", "must not be below 0"))
+    if problem := number_problem(account.tickets_per_hour, 0, MANY):
+        faults.append(Fault(f"{where}.tickets_per_hour", problem))
     for key in ("blocklist", "allowlist"):
         faults += [
             Fault(f"{where}.{key}", problem) for pattern in getattr(account, key) if (problem := problem_of(pattern))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 from msgspec.structs import replace
@@ -13,9 +13,16 @@ from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.rules import RULES, Rule, spec_of
 from outbox.rules.declare import Declared
-from outbox.verdict import ALLOW, STRENGTH, Change, Decision, Verdict, deny
+from outbox.verdict import ALLOW, GATEWAY, STRENGTH, Change, Decision, Verdict, deny
 
 log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+_read_verdict, _read_change = msgspec.json.Decoder(Verdict).decode, msgspec.json.Decoder(Change).decode
+
+
+class NoVerdict(Exception):
+    """What a rule answered is no verdict."""
 
 
 class Judgment(msgspec.Struct, frozen=True):
@@ -32,7 +39,10 @@ class Judgment(msgspec.Struct, frozen=True):
 
 
 def judge(message: OutboundMessage, facts: Facts, rules: Sequence[Rule] = RULES) -> Judgment:
-    """Judge a message. A rule that fails itself denies: what nobody could judge does not leave."""
+    """Judge a message. A rule that fails itself denies: what nobody could judge does not leave.
+
+    An answer that is no verdict is a failure like an exception. A deferral that is over allows: nothing waits any more.
+    """
     off = facts.policy.off
     found: list[Verdict] = []
     parts: tuple[OutboundMessage, ...] = (message,)
@@ -44,16 +54,17 @@ def judge(message: OutboundMessage, facts: Facts, rules: Sequence[Rule] = RULES)
         if whole:
             try:
                 first = check(message, facts)
+                if first is ALLOW:
+                    continue  # by far the most common word
+                first = _heard(first, facts)
             except Exception as error:
                 first = _failed(rule, error)
-            if first is ALLOW:
-                continue  # by far the most common word
         made: list[OutboundMessage] = []
         for part in parts:
             word = first if whole else _ask(rule, part, facts)
             verdict = word.verdict if isinstance(word, Change) else word
-            if verdict.decision != "allow" and verdict not in found:
-                found.append(verdict)
+            if verdict.decision != "allow" and (told := _with_source(verdict, rule)) not in found:
+                found.append(told)
             made.extend(word.parts if isinstance(word, Change) else (part,))
         if len(made) != len(parts):
             facts = replace(facts, parts=len(made))
@@ -68,12 +79,45 @@ def judge(message: OutboundMessage, facts: Facts, rules: Sequence[Rule] = RULES)
 
 def _ask(rule: Rule, message: OutboundMessage, facts: Facts) -> Verdict | Change:
     try:
-        return rule(message, facts)
+        return _heard(rule(message, facts), facts)
     except Exception as error:
         return _failed(rule, error)
 
 
+def _with_source(verdict: Verdict, rule: Rule) -> Verdict:
+    """A verdict that does not say what it rests on rests on what its rule does."""
+    return verdict if verdict.source else replace(verdict, source=spec_of(rule).grounds)
+
+
+def _heard(word: Verdict | Change, facts: Facts) -> Verdict | Change:
+    """A rule's word, if it can be acted on: all of it is written down, and read again. Raises `NoVerdict`."""
+    if word is ALLOW:
+        return word
+    if isinstance(word, Change):
+        verdict = word.verdict
+        if not word.parts:
+            raise NoVerdict("it answered with a change without parts")
+    elif isinstance(word, Verdict):
+        verdict = word
+        if verdict.decision == "change":
+            raise NoVerdict("it answered with a change without parts")
+    else:
+        raise NoVerdict(f"it answered with {type(word).__name__}")
+    try:
+        (_read_change if word is not verdict else _read_verdict)(_encode(word))
+        until = verdict.until if verdict.until is None else verdict.until.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise NoVerdict(str(error)) from error
+    if verdict.decision == "defer":
+        if until is None:
+            raise NoVerdict("it answered with a deferral without an end")
+        if until <= facts.now:
+            return ALLOW if word is verdict else replace(word, verdict=ALLOW)
+    return word
+
+
 def _failed(rule: Rule, error: Exception) -> Verdict:
     name = spec_of(rule).name
-    log.error("rule.failed", extra={"rule": name}, exc_info=error)
-    return deny(name, f"the rule failed ({type(error).__name__})", "tell the operator")
+    problem = str(error) if isinstance(error, NoVerdict) else type(error).__name__
+    log.error("rule.failed", extra={"rule": name, "problem": problem}, exc_info=error)
+    return deny(name, f"the rule failed ({problem})", "tell the operator", source=GATEWAY)

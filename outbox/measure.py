@@ -1,9 +1,14 @@
-"""How long a text is in a channel's own unit. SMS leaves composed (NFC), so it is counted composed."""
+"""How long a text is in a channel's own unit, and whether there is anything to see of it.
+
+SMS leaves composed (NFC), so it is counted composed.
+"""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+
+import regex
 
 from adapters import Limits
 from adapters._segments import count as sms_count
@@ -16,6 +21,14 @@ _LENGTH: dict[str, Callable[[str], int]] = {
     "gsm": lambda text: len(_composed(text).encode("utf-16-le", "replace")) // 2,
     "weighted": weight,
 }
+
+# Not blank, no control or format character, nothing that is shown as nothing (joiners and selectors of emoji, fillers).
+_SEEN = regex.compile(r"[^\s\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]")
+
+
+def visible(text: str) -> bool:
+    """Whether a reader sees anything of the text."""
+    return "!" <= text[:1] <= "~" or _SEEN.search(text) is not None
 
 
 def length(text: str, unit: str) -> int:

@@ -30,6 +30,16 @@ _STATES = {
     "Rhode Island": "RI", "Texas": "TX",
 }  # fmt: skip
 
+_REGION = re.compile(r"(?P<country>[A-Z]{2})(?:-(?P<part>[A-Z0-9]{1,3}))?")
+_PARTS = {  # by ISO 3166-2, where the built-in hours differ between them: a code that is none must not pass for one
+    "US": frozenset({
+        "AK", "AL", "AR", "AS", "AZ", "CA", "CO", "CT", "DC", "DE", "FL", "GA", "GU", "HI", "IA", "ID", "IL", "IN",
+        "KS", "KY", "LA", "MA", "MD", "ME", "MI", "MN", "MO", "MP", "MS", "MT", "NC", "ND", "NE", "NH", "NJ", "NM",
+        "NV", "NY", "OH", "OK", "OR", "PA", "PR", "RI", "SC", "SD", "TN", "TX", "UM", "UT", "VA", "VI", "VT", "WA",
+        "WI", "WV", "WY",
+    })
+}  # fmt: skip
+
 Week = tuple[tuple[tuple[int, int], ...], ...]
 """By weekday from Monday: spans in minutes of the day, the end not included."""
 
@@ -83,6 +93,18 @@ def zone(name: str) -> ZoneInfo | None:
         return None
     except KeyError:
         return None
+
+
+@functools.lru_cache(1024)
+def region(text: str) -> str:
+    """The ISO 3166 code of a country that has phone numbers, or of a part of one, as it is written: US, us-tx; "" for
+    what is none."""
+    code = text.strip().upper()
+    found = _REGION.fullmatch(code)
+    if found is None or found["country"] not in phonenumbers.SUPPORTED_REGIONS:
+        return ""
+    parts = _PARTS.get(found["country"])
+    return "" if found["part"] and parts is not None and found["part"] not in parts else code
 
 
 # --- when -------------------------------------------------------------------------------------------------------------

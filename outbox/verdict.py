@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,13 +15,16 @@ STRENGTH: dict[Decision, int] = {"allow": 0, "change": 1, "defer": 2, "deny": 3}
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """One rule's word. `until` is when a deferral ends, or the platform's limit a refusal is about."""
+    """One rule's word. `until` is when a deferral ends, or the platform's limit a refusal is about.
+
+    `source` is what it rests on: where the rule says nothing here, `judge` fills in what it declares.
+    """
 
     rule: str
     decision: Decision
     reason: str = ""
     source: str = ""
-    until: datetime | None = None
+    until: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     remedy: str = ""
 
 
@@ -33,6 +36,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 ALLOW = Verdict("", "allow")
+GATEWAY = "the gateway"  # the source of a verdict that rests on no rule's data
 
 
 def deny(rule: str, reason: str, remedy: str = "", *, source: str = "", until: datetime | None = None) -> Verdict:

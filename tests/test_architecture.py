@@ -14,7 +14,7 @@ from adapters._load import find
 ROOT = Path(__file__).parent.parent
 FLOORS = {  # each imports itself and what stands to its right
     "gateway": ("outbox", "adapters", "normalizers", "config"),
-    "outbox": ("adapters", "normalizers"),
+    "outbox": ("adapters", "normalizers", "config"),
     "adapters": ("normalizers", "config"),
     "normalizers": (),
     "config": (),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from gateway.store import outbox as outbox_store
 from gateway.tickets import Actor
 from normalizers.model import MailHeaders, OutboundMessage
 from outbox.dispatcher import Dispatcher
+from outbox.pacing import Pacing
+from outbox.ports import Parcel
+from outbox.rules import RULES
+from outbox.verdict import ALLOW
 from tests.pigeon import FindingAdapter, World, index_names, world
 
 AGENT = Actor("agent", "u1", "Bo")
@@ -65,6 +69,39 @@ async def test_a_ticket_is_not_updated_by_a_reply_that_leaves_and_is_by_one_that
     await loft.run(loft.dispatcher())
     assert (await loft.log(ticket))[-1] == "reply.failed"
     assert (await seen())[1] == micros(loft.clock())
+
+
+async def test_one_message_nobody_can_decide_on_does_not_keep_the_others(
+    loft: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bare(message: OutboundMessage, facts: Any) -> Any:
+        return None if facts.queued and message.text == "poison" else ALLOW
+
+    bad, good = await say(loft, await loft.ticket(), "poison"), await say(loft, await loft.ticket(account="tower"))
+    await loft.run(loft.dispatcher(rules=(*RULES, bare)))
+    assert [await loft.status(bad), await loft.status(good)] == ["failed", "sent"]
+    error = msgspec.json.decode((await loft.message(bad)).error)
+    assert (error["code"], error["detail"]) == ("bare", "the rule failed (it answered with NoneType)")
+
+    class Broken(Pacing):
+        """Whose numbers fail one message."""
+
+        def take(self, parcel: Parcel, now: datetime) -> bool:
+            if parcel.message.text == "poison":
+                raise OverflowError("too large to convert to C int")
+            return super().take(parcel, now)
+
+    bad, good = await say(loft, await loft.ticket(ring="r2"), "poison"), await say(loft, await loft.ticket(ring="r3"))
+    dispatcher = loft.dispatcher()
+    dispatcher._pacing = Broken(loft.core.accounts, outbox_store.OutboxStore(loft.core).pace, shared=False)
+    await loft.run(dispatcher)
+    assert [await loft.status(bad), await loft.status(good)] == ["held", "sent"]
+    error = msgspec.json.decode((await loft.message(bad)).error)
+    assert error["detail"] == "the gateway could not decide on it (OverflowError); its log says more"
+    assert "outbox.undecidable" in caplog.messages
+    loft.clock.forward(minutes=5)
+    await loft.run(loft.dispatcher())
+    assert await loft.status(bad) == "sent"
 
 
 async def test_a_message_is_sent_and_known_by_its_id(loft: World) -> None:

@@ -277,6 +277,10 @@ def test_a_long_text_is_refused_whole_when_its_parts_do_not_fit() -> None:
     (verdict, *_) = found.verdicts
     assert (found.decision, verdict.rule) == ("deny", "window")
     assert verdict.reason == "it takes 4 messages, and the platform allows only 3 more after the person's last word"
+    ways = "send an approved template, or let a person write, or wait until the person writes"
+    assert verdict.remedy == "shorten it to 3 messages (files count, too), or " + ways
+    (verdict, *_) = judge(replace(NOTE, text=text), replace(facts, window_used=2)).verdicts
+    assert verdict.remedy == "shorten it to 1 message (files count, too), or " + ways
     assert len([one for one in found.verdicts if one.rule == "window"]) == 1
     assert judge(replace(NOTE, text="x" * 300), facts).decision == "change"
 

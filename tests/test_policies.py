@@ -133,6 +133,10 @@ FAULTS: dict[str, tuple[str, list[str]]] = {  # configuration -> faults
         "[rules.quiet_hours.countries]\nDE = '8 to 9'",
         ["rules.quiet_hours.countries.DE: '8 to 9' is not like 08:00-21:00"],
     ),
+    "hours of no country": (
+        "[rules.quiet_hours.countries]\nTexas = '08:00-20:00'",
+        ["rules.quiet_hours.countries.Texas: not an ISO 3166 code of a country or state, such as US or US-TX"],
+    ),
     "no such zone": (
         "[rules.quiet_hours]\ndefault_zone = 'Mars/Base'",
         ["rules.quiet_hours.default_zone: no time zone is named 'Mars/Base'"],
@@ -320,7 +324,9 @@ async def test_a_rule_of_a_package_works_like_a_built_in_one(tmp_path: Path) -> 
         ticket = await loft.ticket()
         answer = await replies.submit(loft.core, ticket, ReplyRequest(text="HELLO"), AGENT)  # it is noon
         assert isinstance(answer, Denied)
-        assert [(verdict.rule, verdict.remedy) for verdict in answer.verdicts] == [("curfew", "wait until the morning")]
+        assert [(verdict.rule, verdict.remedy, verdict.source) for verdict in answer.verdicts] == [
+            ("curfew", "wait until the morning", "the town council")
+        ]
 
 
 @pytest.mark.usefixtures("package")
@@ -342,6 +348,13 @@ def test_the_command_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
     Parsed.json = False
     assert cli.channels(Parsed()) == 0  # type: ignore[arg-type]
     assert "curfew" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("package")
+def test_what_is_no_plain_function_is_no_rule(tmp_path: Path) -> None:
+    (tmp_path / "site" / "pigeon_curfew.py").write_text(PACKAGE.replace("def plain", "async def plain"), "utf-8")
+    with pytest.raises(ValueError, match="the rule 'calm' of pigeon-curfew is no plain function"):
+        load_rules()
 
 
 def test_a_plain_function_is_a_rule_that_stays() -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from gateway import replies
 from gateway.replies import MessageRequest, Submitted
-from gateway.store import schema
+from gateway.store import schema, whereabouts
 from gateway.tickets import Actor
 from outbox import quiet
 from outbox.facts import Facts, TemplateFacts
@@ -158,6 +158,40 @@ NUMBERS: dict[str, tuple[str, Whereabouts]] = {
 @pytest.mark.parametrize(("number", "where"), NUMBERS.values(), ids=NUMBERS)
 def test_what_a_number_tells(number: str, where: Whereabouts) -> None:
     assert quiet.of_number(number) == where
+
+
+REGIONS = {"US": "US", " us-tx": "US-TX", "DE": "DE", "DE-BY": "DE-BY", "FR-75C": "FR-75C"} | dict.fromkeys(
+    ("Texas", "USA", "EMEA", "US-TEXAS", "US-ZZ", "US-", "-TX", "TX", "UK", "XX", "EU", "", "US-TX, US-OK"), ""
+)
+
+
+@pytest.mark.parametrize(("text", "code"), REGIONS.items(), ids=REGIONS)
+def test_what_is_a_code_of_a_region(text: str, code: str) -> None:
+    assert quiet.region(text) == code
+
+
+TEXAN = "+17135550100"
+PLACES: dict[str, tuple[dict[str, str], dict[str, str], str, str]] = {  # attributes, profile -> zone, region
+    "nothing is told": ({}, {}, "America/Chicago", "US-TX"),
+    "a code": ({"region": "us-ok"}, {}, "America/Chicago", "US-OK"),
+    "a code that contradicts the number": ({"region": "DE"}, {}, "America/Chicago", "DE"),
+    "a name": ({"region": "Texas"}, {}, "America/Chicago", "US-TX"),
+    "three letters": ({"region": "USA"}, {}, "America/Chicago", "US-TX"),
+    "half of the world": ({"region": "EMEA"}, {}, "America/Chicago", "US-TX"),
+    "a name, and a code in the profile": ({"region": "Florida"}, {"region": "US-FL"}, "America/Chicago", "US-FL"),
+    "neither can be read": ({"region": "?", "timezone": "CT"}, {}, "America/Chicago", "US-TX"),
+}
+
+
+@pytest.mark.parametrize(("attributes", "profile", "zone", "region"), PLACES.values(), ids=PLACES)
+def test_what_cannot_be_read_counts_as_not_told(
+    attributes: dict[str, str], profile: dict[str, str], zone: str, region: str
+) -> None:
+    where = whereabouts._place(QuietHoursSettings(), [attributes, profile], TEXAN, "")
+    assert where == Whereabouts((zone,), region, True)
+    night = at("2026-03-02T23:00", "America/Chicago")
+    asked = quiet_hours(replace(NOTE, purpose="marketing"), facts(night, where, {}))
+    assert asked.decision == ("allow" if region == "DE" else "defer")
 
 
 def test_a_toll_free_number_may_be_anywhere() -> None:

@@ -13,7 +13,8 @@ from adapters import AnswerRule, Limits, Window
 from normalizers.model import Address, Context, Location, OutboundFile, OutboundMessage, Template, Thread
 from outbox import measure, splitting
 from outbox.facts import NOWHERE, Answered, Facts, TemplateFacts
-from outbox.rules import FORM, PERMISSION, answers, content, permission, windows
+from outbox.judge import judge
+from outbox.rules import CLASS_OF_RULE, FORM, PERMISSION, answers, content, permission, windows
 from outbox.verdict import Change, Verdict
 from tests.pigeon import PIGEON, START
 
@@ -118,6 +119,16 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], str]] = {
     "loop: an agent answers a machine": (permission.loop_guard, {}, {"answers_automatic": True}, "allow"),
     "empty: a word": (content.empty, {"text": "."}, {}, "allow"),
     "empty: blanks": (content.empty, {"text": " \n"}, {}, "deny"),
+    "empty: of no width": (content.empty, {"text": "\u200b\u2060\ufeff"}, {}, "deny"),
+    "empty: control characters": (content.empty, {"text": "\x01\x02"}, {}, "deny"),
+    "empty: what joins emoji, and no emoji": (content.empty, {"text": "\u200d\ufe0f"}, {}, "deny"),
+    "empty: fillers": (content.empty, {"text": "\u3164\u2800\u115f"}, {}, "deny"),
+    "empty: only the html is of no width": (content.empty, {"text": "", "html": "\u200b"}, {}, "deny"),
+    "empty: an emoji of several": (content.empty, {"text": "\u200b👨‍👩‍👧"}, {}, "allow"),
+    "empty: a heart in colour": (content.empty, {"text": "❤️"}, {}, "allow"),
+    "empty: a letter after nothing": (content.empty, {"text": "\u200b\u200eב"}, {}, "allow"),
+    "empty: a character of somebody's own": (content.empty, {"text": "\uf8ff"}, {}, "allow"),
+    "empty: of no width beside a file": (content.empty, {"text": "\u200b", "files": (PICTURE,)}, {}, "allow"),
     "parts: a template with its one file": (
         content.parts, {"template": HELLO, "files": (PICTURE,), "text": ""}, {}, "allow",
     ),
@@ -213,8 +224,29 @@ def test_text_and_files_in_parts(text: str, files: tuple[OutboundFile, ...], par
     word = content.parts(message, FACTS)
     assert isinstance(word, Change)
     assert [(part.text, part.file.filename if part.file else "") for part in word.parts] == parts
-    assert word.verdict.decision == ("change" if len(parts) > 1 else "allow")
+    assert (word.verdict.rule, word.verdict.decision) == (("parts", "change") if len(parts) > 1 else ("", "allow"))
     assert [bool(part.context and part.context.reply_to) for part in word.parts] == [True] + [False] * (len(parts) - 1)
+
+
+def test_a_post_stays_in_one_piece() -> None:
+    whole = channel_with(PIGEON, limits=channel_with(PIGEON.limits, split=False))
+    post = replace(NOTE, thread=Thread(kind="public", key="p1"), files=(PICTURE, SOUND))
+    verdict = content.parts(post, replace(FACTS, channel=whole))
+    assert isinstance(verdict, Verdict)
+    assert (verdict.rule, verdict.decision) == ("parts", "deny")
+    assert CLASS_OF_RULE["parts"] == "permanent"
+
+
+def test_no_part_is_one_nobody_sees() -> None:
+    """It would be refused as it leaves, after the others have left."""
+    unseen = "\u200b" * 100
+    texts = [part.text for part in judge(replace(NOTE, text="x" * 100 + unseen), FACTS).parts]
+    assert texts == ["x" * 100]
+    texts = [part.text for part in judge(replace(NOTE, text="x" * 100 + unseen + "y"), FACTS).parts]
+    assert texts == ["x" * 100, "y"]
+    (part,) = judge(replace(NOTE, text=unseen, files=(PICTURE,)), FACTS).parts
+    assert part.file == PICTURE
+    assert judge(part, FACTS).decision == "allow"
 
 
 CUTS: dict[str, tuple[str, int, str, tuple[str, ...]]] = {

@@ -95,19 +95,10 @@ async def refused(
     asks = "asks first (dry run)" if dry else author["name"]
     how = "in private: " if more.get("visibility") == "private" else ""
     out.says(author["type"], ticket["number"], ticket["channel"], f"{asks}: {how}{text}")
-    out.refused(ticket["number"], ticket["channel"], {**verdicts[0], "source": await _source(world, verdicts[0])})
+    out.refused(ticket["number"], ticket["channel"], verdicts[0])
     if not dry:
         events = await log(world, ticket)
         told(any(event["kind"] == "reply.refused" for event in events), "the refusal is not in the ticket's log")
-
-
-async def _source(world: World, verdict: Mapping[str, Any]) -> str:
-    """Where the rule comes from: the verdict says so, or the list of rules."""
-    if verdict.get("source"):
-        return str(verdict["source"])
-    rules = (await world.get("/api/v1/rules"))["items"]
-    rule = next(rule for rule in rules if rule["name"] == verdict["rule"])
-    return str(rule["source"] or f"the gateway's own rule: {rule['kept']}")
 
 
 async def log(world: World, ticket: Mapping[str, Any]) -> list[dict[str, Any]]:

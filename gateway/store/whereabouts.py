@@ -61,11 +61,12 @@ def whereabouts(connection: Connection, subjects: Sequence[Subject], facts: list
 
 
 def _place(settings: QuietHoursSettings, told: Sequence[Any], recipient: str, phone: str) -> Whereabouts:
-    """What is told goes before what numbers let guess: the one written to, else another one of the contact."""
+    """What is told, if it can be read, goes before what numbers let guess: the one written to, else another one of the
+    contact."""
     direct = quiet.of_number(recipient)
     guess = direct if direct.zones else quiet.of_number(phone)
     zone = next((text for text in _said(told, settings.zone_attribute) if quiet.zone(text) is not None), "")
-    region = next(_said(told, settings.region_attribute), "").upper()
+    region = next((code for text in _said(told, settings.region_attribute) if (code := quiet.region(text))), "")
     return Whereabouts((zone,) if zone else guess.zones, region or guess.region, direct.phone)
 
 

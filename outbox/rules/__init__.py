@@ -8,6 +8,7 @@ before those that bring the message into its final form.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 
@@ -15,7 +16,7 @@ from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.rules.answers import answerable, automatic_answers, private_reply, reply_token
 from outbox.rules.content import empty, links, media, parts, text_length
-from outbox.rules.declare import Spec, installed, rule, spec_of
+from outbox.rules.declare import Declared, Spec, installed, rule, spec_of
 from outbox.rules.hours import quiet_hours
 from outbox.rules.linked_files import linked_files
 from outbox.rules.permission import (
@@ -88,6 +89,7 @@ CLASS_OF_RULE = {
     "links": "permanent",
     "empty": "permanent",
     "media": "permanent",
+    "parts": "permanent",
     "text_length": "permanent",
 }
 """The error class of a message that a rule stopped after it had been accepted; other rules count as "policy"."""
@@ -97,7 +99,8 @@ CLASS_OF_RULE = {
 def load_rules(group: str = "channel_gateway.rules") -> tuple[Rule, ...]:
     """The built-in rules and those of installed packages.
 
-    Raises whatever a package raises on import, and ValueError for a name that is taken or settings without defaults.
+    Raises whatever a package raises on import, and ValueError for a name that is taken, for what is no plain function
+    and for settings without defaults.
     """
     found: list[Rule] = []
     taken = {spec_of(check).name for check in RULES}
@@ -106,7 +109,11 @@ def load_rules(group: str = "channel_gateway.rules") -> tuple[Rule, ...]:
         if point.name in taken:
             raise ValueError(f"the rule {point.name!r} of {package} has a name that is taken")
         taken.add(point.name)
-        check = installed(point.load(), point.name, package)
+        loaded = point.load()
+        function = loaded.check if isinstance(loaded, Declared) else loaded
+        if not callable(function) or inspect.iscoroutinefunction(function):
+            raise ValueError(f"the rule {point.name!r} of {package} is no plain function")
+        check = installed(loaded, point.name, package)
         if check.spec.settings is not None:
             check.spec.settings()
         found.append(check)

@@ -25,8 +25,8 @@ def files_of(message: OutboundMessage) -> tuple[OutboundFile, ...]:
 
 @rule("deny", kept="an empty message says nothing")
 def empty(message: OutboundMessage, facts: Facts) -> Verdict:
-    """There is something to say."""
-    said = message.text.strip() or message.html.strip() or message.file or message.files
+    """There is something to say, and to see: blanks, control and zero-width characters alone are nothing."""
+    said = measure.visible(message.text) or measure.visible(message.html) or message.file or message.files
     if said or message.template or message.content or message.reaction is not None:
         return ALLOW
     return deny("empty", "the message is empty", "write something or attach a file")
@@ -117,17 +117,17 @@ def parts(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     most = max(limits.files_per_message, 1)
     caption = message.text if _carries(message.text, files[0], facts) else ""
     groups = [files[start : start + most] for start in range(0, len(files), most)]
-    apart = bool(message.text.strip()) and not caption
+    apart = not caption and measure.visible(message.text)
     if len(groups) == 1 and not apart:
-        arranged = _carrying(message, groups[0], message.text, most)
+        arranged = _carrying(message, groups[0], caption, most)
         return ALLOW if arranged == message else Change(ALLOW, (arranged,))
     if not limits.split and message.thread.kind == "public":
-        return deny("media", "the text and the files do not fit in one post", "send less", source=limits.source)
+        return deny("parts", "the text and the files do not fit in one post", "send less", source=limits.source)
     later = replace(message, html="", context=_without_reply(message.context))
     made: list[OutboundMessage] = [replace(message, file=None, files=())] if apart else []
     for group in groups:
         made.append(_carrying(later if made else message, group, "" if made else caption, most))
-    return change("media", f"sent as {len(made)} messages", *made, source=limits.source)
+    return change("parts", f"sent as {len(made)} messages", *made, source=limits.source)
 
 
 def _carries(text: str, file: OutboundFile, facts: Facts) -> bool:
@@ -156,9 +156,11 @@ def text_length(message: OutboundMessage, facts: Facts) -> Verdict | Change:
         reason = f"the text has {size} characters; {facts.channel.title} takes {limits.text_max}"
         return deny("text_length", reason, f"shorten it by {size - limits.text_max}", source=limits.source)
     texts = split(message.text, limits, counter=facts.policy.of(TextLengthSettings).counter)
+    texts = tuple(filter(measure.visible, texts)) or texts[:1]  # a part nobody sees would be refused as it leaves
     later = replace(message, html="", context=_without_reply(message.context), file=None, files=())
     made = [replace(message if index == 0 else later, text=text) for index, text in enumerate(texts)]
-    return change("text_length", f"sent as {len(made)} messages", *made, source=limits.source)
+    how = f"sent as {len(made)} messages" if len(made) > 1 else "sent without what nobody sees of it"
+    return change("text_length", how, *made, source=limits.source)
 
 
 def _without_reply(context: Context | None) -> Context | None:

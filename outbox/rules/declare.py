@@ -12,6 +12,7 @@ from outbox.facts import Facts
 from outbox.verdict import Change, Decision, Verdict
 
 Word = TypeVar("Word", bound=Verdict | Change, covariant=True)
+BUILT_IN = "built in"
 Check = Callable[[OutboundMessage, Facts], Verdict | Change]
 
 
@@ -31,7 +32,13 @@ class Spec:
     kept: str = ""
     settings: type[Any] | None = None
     elsewhere: bool = False
-    origin: str = "built in"
+    origin: str = BUILT_IN
+
+    @property
+    def grounds(self) -> str:
+        """What its verdicts rest on, as whoever gets one is told."""
+        own = "the gateway's own rule" if self.origin == BUILT_IN else f"a rule of {self.origin}"
+        return self.source or (f"{own}: {self.kept}" if self.kept else own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from adapters import Channel
+from config.values import MANY, TEN_YEARS_S, TERABYTE, check_numbers
 from outbox import quiet
 
 TCPA = "47 CFR 64.1200(c)(1), as described by fedsoc.org and natlawreview.com"
@@ -35,11 +36,7 @@ def _given(settings: object, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(settings, name)) is not None}
 
 
-def _at_least(settings: object, least: float, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and value < least:
-            raise ValueError(f"{name}: must be at least {least:g}")
+_COUNT, _BYTES = (1, MANY), (1, TERABYTE)  # least, most
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ class WindowSettings:
     margin_s: float = 0.0  # before its end the platform's window counts as closed
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "margin_s")
+        check_numbers(self, margin_s=(0, TEN_YEARS_S))
 
     def on(self, channel: Channel) -> Channel:
         if channel.window is None:
@@ -80,7 +77,7 @@ class LoopGuardSettings:
     ping_pong: int = 3  # of them answered within seconds in a row: the next one is not sent
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "per_hour", "per_day", "ping_pong")
+        check_numbers(self, per_hour=_COUNT, per_day=_COUNT, ping_pong=_COUNT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ class AutomaticAnswersSettings:
     per_message: int | None = None  # automatic answers to one message of a customer
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "per_message")
+        check_numbers(self, per_message=(0, MANY))
 
     def on(self, channel: Channel) -> Channel:
         if self.per_message is None or channel.private:
@@ -102,7 +99,7 @@ class RepeatedSettings:
     within_s: float | None = None
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "recipients", "within_s")
+        check_numbers(self, recipients=_COUNT, within_s=(1, TEN_YEARS_S))
 
     def on(self, channel: Channel) -> Channel:
         given = _given(self, "recipients")
@@ -119,9 +116,9 @@ class PaceSettings:
     daily: int | None = None  # messages of an account
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "pair_seconds")
-        _at_least(self, 0.001, "per_second")
-        _at_least(self, 1, "pair_burst", "daily")
+        check_numbers(
+            self, per_second=(0.001, 1_000_000), pair_seconds=(0, TEN_YEARS_S), pair_burst=(1, 1000), daily=_COUNT
+        )
 
     def on(self, channel: Channel) -> Channel:
         given = _given(self, "per_second", "pair_seconds", "pair_burst", "daily")
@@ -134,7 +131,7 @@ class MediaSettings:
     total_bytes: int | None = None  # of all files of one message
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "max_bytes", "total_bytes")
+        check_numbers(self, max_bytes=_BYTES, total_bytes=_BYTES)
 
     def on(self, channel: Channel) -> Channel:
         limits, most = channel.limits, self.max_bytes
@@ -150,8 +147,7 @@ class PartsSettings:
     caption_max: int | None = None  # text beside a file; 0: none
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "files_per_message")
-        _at_least(self, 0, "caption_max")
+        check_numbers(self, files_per_message=_COUNT, caption_max=(0, MANY))
 
     def on(self, channel: Channel) -> Channel:
         return replace(channel, limits=replace(channel.limits, **_given(self, "files_per_message", "caption_max")))
@@ -165,8 +161,7 @@ class TextLengthSettings:
     counter: bool = False  # "(1/3) " before each of them
 
     def __post_init__(self) -> None:
-        _at_least(self, 20, "text_max")
-        _at_least(self, 1, "segment_max")
+        check_numbers(self, text_max=(20, MANY), segment_max=_COUNT)
 
     def on(self, channel: Channel) -> Channel:
         given = _given(self, "text_max", "split")
@@ -188,6 +183,9 @@ class QuietHoursSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.countries, Mapping):
             raise ValueError('countries: must be a table: { US = "08:00-21:00" }')
+        for region in self.countries:
+            if not quiet.region(region):
+                raise ValueError(f"countries.{region}: not an ISO 3166 code of a country or state, such as US or US-TX")
         countries = {f"countries.{region}": text for region, text in self.countries.items()}
         for name, text in ({"hours": self.hours} | countries).items():
             if not isinstance(text, str):

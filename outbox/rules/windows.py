@@ -83,14 +83,16 @@ def window_messages(message: OutboundMessage, facts: Facts) -> Verdict:
     needed = 1 if facts.queued else facts.parts
     if needed <= left:
         return ALLOW
+    remedy = _way_in(rule, facts)
     if reserved and needed <= left + reserved:
         reason = "the last message the platform allows after the person's last word is kept for a person's answer"
     elif left:
         reason = f"it takes {needed} messages, and the platform allows only {left} more after the person's last word"
+        remedy = f"shorten it to {left} message{'s' * (left > 1)} (files count, too), or {remedy}"
     else:
         all_ = f"all {rule.max_messages} messages" if facts.window_used >= 0 else "all messages"
         reason = f"{all_} the platform allows after the person's last word are sent or on their way"
-    return deny("window", reason, _way_in(rule, facts), source=rule.source, until=until)
+    return deny("window", reason, remedy, source=rule.source, until=until)
 
 
 def _by_template(message: OutboundMessage, rule: Window) -> bool:

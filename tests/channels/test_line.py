@@ -405,7 +405,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"token_kind": "v2.1", "channel_id": "1", "assertion_key": (Secret(PEM),)},
         "assertion_kid: missing, and the key does not tell its id",
     ),
-    "less than nothing": ({"quota_reserve": -1}, "quota_reserve: must not be negative"),
+    "less than nothing": ({"quota_reserve": -1}, "quota_reserve: must be at least 0"),
 }
 
 
