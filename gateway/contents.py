@@ -40,7 +40,15 @@ def of(words: Words, channel: Channel | None) -> ContentRequest | None:
     return content
 
 
-def check(core: Core, message: OutboundMessage) -> None:
+def check_text(words: Words, *, later: bool) -> None:
+    """A template goes without a text, unless a chain says it `later`. Raises `RequestError`."""
+    field = "text" if words.text.strip() else "html" if words.html.strip() else ""
+    if field and words.template is not None and (words.visibility == "note" or not later):
+        problem = "a template goes without a text of its own: nothing would show it, and no fallback step would say it"
+        raise RequestError(422, "invalid", problem, field)
+
+
+def check(core: Core, message: OutboundMessage, words: Words) -> None:
     """What only the adapter knows of its platform: how many buttons, how long their titles. Raises `RequestError`."""
     account = core.accounts.get(message.account)
     adapter: object = account.adapter if account is not None else None
@@ -49,7 +57,8 @@ def check(core: Core, message: OutboundMessage) -> None:
     try:
         adapter.check_content(message)
     except ContentRefused as error:
-        raise RequestError(422, "invalid", error.problem, error.field) from None
+        field = "html" if error.field == "text" and not words.text else error.field
+        raise RequestError(422, "invalid", error.problem, field) from None
     except SendError as error:
         raise RequestError(422, "invalid", error.detail or error.code, "content") from None
 

@@ -356,6 +356,12 @@ async def test_content_that_cannot_go_is_refused_with_its_field(world: World) ->
             },
             "attachments",
         ),
+        ({"content": place, "text": "my words"}, "text"),
+        ({"content": place, "html": "<p>my words</p>"}, "html"),
+        ({"content": {"kind": "contacts", "contacts": [{"name": "Bo"}]}, "text": "my words"}, "text"),
+        ({"template": {"name": "order_update"}, "text": "my words"}, "text"),
+        ({"template": {"name": "order_update"}, "html": "<p>my words</p>"}, "html"),
+        ({"template": {"name": "order_update"}, "text": "my words", "visibility": "note"}, "text"),
         ({"text": "Hi", "in_reply_to": "0" * 32}, "in_reply_to"),
         ({"content": {"kind": "sticker"}}, "content"),
         ({"content": {"kind": "order"}}, "content.kind"),
@@ -369,8 +375,9 @@ async def test_content_that_cannot_go_is_refused_with_its_field(world: World) ->
         ),
     )
     for body, field in asked:
-        answer = await world.api.call("POST", f"tickets/{ticket['id']}/replies", json=body)
-        assert (answer.status, answer.json["field"]) == (422, field), body
+        for path in (f"tickets/{ticket['id']}/replies", f"tickets/{ticket['id']}/replies?dry_run=true"):
+            answer = await world.api.call("POST", path, json=body)
+            assert (answer.status, answer.json["field"]) == (422, field), body
     await world.twilio.customer_writes("Hello", sender="+15550100001")
     (text_ticket,) = [one for one in await world.api.items("tickets", 2) if one["channel"] == "sms"]
     for more, field in (({"content": place}, "content"), ({"text": "Hi", "in_reply_to": "0" * 32}, "in_reply_to")):
