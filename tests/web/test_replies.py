@@ -134,6 +134,22 @@ async def test_failed_and_unknown_messages_are_settled_by_hand(gateway: Gateway)
     assert (await gateway.ok("POST", f"{path}/retry", 202))["status"] == "queued"
 
 
+async def test_a_dry_run_that_says_neither_yes_nor_no_sends_nothing(gateway: Gateway) -> None:
+    ticket = await gateway.customer_writes()
+    first = {"channel": "echo", "to": "+4917012345678", "text": "Hi"}
+    inbound = {"direction": "inbound", "from": {"id": "a"}, "text": "Hi"}
+    asked = [
+        (f"{V1}/tickets/{ticket['id']}/replies", {"text": "Hi"}, query)
+        for query in ("dry_run", "dry_run=", "dry_run=1")
+    ]
+    asked += [(f"{V1}/messages", first, "dry_run"), (f"{V1}/messages", inbound, "dry_run=true")]
+    for path, body, query in asked:
+        answer = await gateway.call("POST", f"{path}?{query}", json=body)
+        assert (answer.status, answer.json["code"], answer.json["field"]) == (400, "invalid_parameter", "dry_run")
+    assert len((await gateway.ok("GET", f"{V1}/tickets"))["items"]) == 1
+    assert (await gateway.ok("GET", f"{V1}/outbox"))["items"] == []
+
+
 async def test_a_limited_key_writes_from_its_accounts_only(gateway: Gateway) -> None:
     key = await gateway.make_key("tenant", "agent", ["echo-b"])
     body = {"channel": "echo", "to": "+4917012345678", "text": "x", "template": {"name": "t"}}
