@@ -50,8 +50,11 @@ def body_for(
 
 
 def check_content(message: OutboundMessage) -> None:
-    """Raises `ContentRefused` for structured content the platform would not take like this."""
-    _content(message, "", ())
+    """Raises `ContentRefused` for structured content, or parameters of a template, the platform would not take."""
+    if message.template is not None:  # its language and its file may still be found
+        template_body(message.template, message.template.language)
+    else:
+        _content(message, "", ())
 
 
 def file_of(message: OutboundMessage) -> OutboundFile | None:

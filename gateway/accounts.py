@@ -65,10 +65,7 @@ class Accounts:
         """The accounts that serve a channel, in the order of the configuration."""
         return [account for account in self._by_id.values() if channel in account.channels]
 
-    def template(self, account_id: str, name: str, language: str) -> Mapping[str, Any] | None:
-        """The template of the configured catalogue (`[[accounts.templates]]`), if it has it."""
+    def templates(self, account_id: str, name: str) -> list[Mapping[str, Any]]:
+        """The template's entries in the configured catalogue (`[[accounts.templates]]`): one for each language."""
         account = self._by_id.get(account_id)
-        for entry in account.settings.templates if account else ():
-            if entry.get("name") == name and entry.get("language", language) == language:
-                return entry
-        return None
+        return [entry for entry in (account.settings.templates if account else ()) if entry.get("name") == name]

@@ -119,7 +119,8 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         own_address=_own_address(core, place),
         overrides=words.overrides,
     )
-    if words.visibility != "note" and (words.content is not None or quote_token):
+    filled = words.template is not None and channel is not None and channel.templates  # else the rule says it
+    if words.visibility != "note" and (words.content is not None or quote_token or filled):
         contents.check(core, message, words)
     key = words_key(channel.name, text) if channel is not None and channel.repeats is not None else ""
     rows = tuple(row for row, _ in files)

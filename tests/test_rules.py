@@ -67,6 +67,21 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], str]] = {
     "template: number not known": (
         permission.template, {"template": HELLO}, {"template": replace(KNOWN, parameters=None)}, "allow",
     ),
+    "template: one text alone": (
+        permission.template, {"template": Template("hello", "en", {"body": "a"})}, {"template": KNOWN}, "allow",
+    ),
+    "template: no body where there is one": (
+        permission.template, {"template": Template("hello", "en", {"buttons": ["a"]})}, {"template": KNOWN}, "deny",
+    ),
+    "template: components only the platform can count": (
+        permission.template, {"template": Template("hello", "en", {"components": []})}, {"template": KNOWN}, "allow",
+    ),
+    "template: not in this language": (
+        permission.template, {"template": HELLO}, {"template_languages": ("de",)}, "deny",
+    ),
+    "template: in several languages, none named": (
+        permission.template, {"template": Template("hello")}, {"template_languages": ("de", "en")}, "deny",
+    ),
     "template: parameters by component": (
         permission.template, {"template": Template("hello", "en", {"body": ["a", "b"]})}, {"template": KNOWN}, "deny",
     ),

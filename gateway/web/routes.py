@@ -37,7 +37,7 @@ _FIELD = re.compile(r"(?:field|property) `(?P<name>[^`]+)`")
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A query parameter. An empty value counts as not given, but of a `guard`: who asks for one gets it or a problem."""
+    """A query parameter. An empty value counts as not given; of a `guard` it is a problem."""
 
     name: str
     meaning: str
