@@ -181,6 +181,12 @@ def test_a_refusal_shows_the_way_out() -> None:
     assert verdict.source == "Pigeon, Window"
 
 
+def test_a_dead_token_waits_for_somebody() -> None:
+    verdict = permission.paused(NOTE, replace(FACTS, paused_until=START + TICK, pause_class="auth"))
+    assert (verdict.decision, "renews" in verdict.remedy) == ("defer", True)
+    assert permission.paused(NOTE, replace(FACTS, paused_until=START + TICK)).remedy == "it leaves by itself then"
+
+
 def file(kind: Any, media_type: str, size: int = 10, name: str = "f") -> OutboundFile:
     return OutboundFile(kind=kind, media_type=media_type, filename=name, size=size)
 

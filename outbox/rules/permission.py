@@ -13,6 +13,7 @@ from outbox.rules.declare import rule
 from outbox.rules.settings import LoopGuardSettings, OptOutSettings, PaceSettings
 from outbox.verdict import ALLOW, Change, Verdict, defer, deny
 
+_RENEW = "the operator renews the account's credentials and restarts the gateway: then it leaves by itself"
 _NOT_FOR_MARKETING = frozenset({"utility", "authentication"})
 
 
@@ -167,7 +168,10 @@ def paused(message: OutboundMessage, facts: Facts) -> Verdict:
     """While the platform makes an account or a recipient wait, messages wait too."""
     if facts.paused_until is None or facts.paused_until <= facts.now:
         return ALLOW
-    return defer("paused", facts.pause_reason or "the account is paused", facts.paused_until)
+    reason = facts.pause_reason or "the account is paused"
+    if facts.pause_class == "auth":  # `until` is only when the platform is asked again
+        return defer("paused", reason, facts.paused_until, remedy=_RENEW)
+    return defer("paused", reason, facts.paused_until)
 
 
 @rule(
