@@ -12,7 +12,7 @@ from gateway.core import Core
 from gateway.requests import ContentRequest, RequestError
 from gateway.store.places import Place
 from gateway.store.schema import messages
-from normalizers.model import Context, OutboundMessage
+from normalizers.model import Context, Location, OutboundMessage
 from outbox import measure
 
 if TYPE_CHECKING:  # it asks here
@@ -32,12 +32,20 @@ def of(words: Words, channel: Channel | None) -> ContentRequest | None:
         raise RequestError(422, "invalid", f"{name} takes no content of kind {kind}", "content")
     if words.attachments or words.template is not None:
         raise RequestError(422, "invalid", "content goes alone or beside a text", "content")
+    if isinstance(content, Location):
+        _check_place(content)
     limits = channel.limits
     most = limits.caption_max or limits.text_max
     if measure.length(words.text, limits.text_unit) > most or not measure.fits(words.text, limits):
         unit = "bytes" if limits.text_unit == "bytes" else "characters"
         raise RequestError(422, "invalid", f"the text beside content has at most {most} {unit}", "text")
     return content
+
+
+def _check_place(place: Location) -> None:
+    for name, value, most in (("latitude", place.latitude, 90), ("longitude", place.longitude, 180)):
+        if not -most <= value <= most:
+            raise RequestError(422, "invalid", f"must be -{most} to {most}", f"content.{name}")
 
 
 def check_text(words: Words, *, later: bool) -> None:

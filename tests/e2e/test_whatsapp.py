@@ -373,6 +373,8 @@ async def test_content_that_cannot_go_is_refused_with_its_field(world: World) ->
             },
             "attachments",
         ),
+        ({"content": place | {"latitude": 90.1}}, "content.latitude"),
+        ({"content": place | {"longitude": -181}}, "content.longitude"),
         ({"content": place, "text": "my words"}, "text"),
         ({"content": place, "html": "<p>my words</p>"}, "html"),
         ({"content": {"kind": "contacts", "contacts": [{"name": "Bo"}]}, "text": "my words"}, "text"),
