@@ -132,7 +132,7 @@ def _said(words: Words) -> tuple[str, str]:
     if words.template is not None:
         return "", ""
     html = sanitise(words.html) if words.html else ""
-    return html, words.text or (to_text(html).strip() if html else "")
+    return html, words.text or (to_text(html, addresses=True).strip() if html else "")
 
 
 def fields_of(place: Place, words: Words) -> dict[str, dict[str, str]]:
