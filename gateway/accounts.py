@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from adapters import Adapter, Channel
+from adapters import Adapter, Channel, Pace
 from config.settings import AccountSettings
 from outbox.policy import USUAL, Policy
 
@@ -64,6 +64,15 @@ class Accounts:
     def serving(self, channel: str) -> list[BoundAccount]:
         """The accounts that serve a channel, in the order of the configuration."""
         return [account for account in self._by_id.values() if channel in account.channels]
+
+    def pace(self, account_id: str, channel: str) -> Pace:
+        """The pace the outbox keeps on a channel of an account, the operator's `rate` included."""
+        account = self._by_id.get(account_id)
+        declared = account.channels.get(channel) if account is not None else None
+        pace = declared.pace if declared is not None else Pace(1e9, "no such channel")
+        if account is None or account.settings.rate is None:
+            return pace
+        return replace(pace, per_second=account.settings.rate, source="[[accounts]] rate", unit="message")
 
     def templates(self, account_id: str, name: str) -> list[Mapping[str, Any]]:
         """The template's entries in the configured catalogue (`[[accounts.templates]]`): one for each language."""

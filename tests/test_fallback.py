@@ -370,6 +370,7 @@ async def test_a_first_message_goes_on_too_and_leaves_one_ticket(loft: World) ->
     planned = await replies.dry_run_proactive(loft.core, request, AGENT)
     assert planned.detour is not None
     assert (planned.decision, planned.detour.template, planned.detour.ticket_id) == ("allow", "hello", "")
+    assert planned.waits == ()  # it does not stand in its own way
     assert len(await loft.rows(schema.tickets)) == 1
     answer = await replies.proactive(loft.core, msgspec.structs.replace(request, fallback=[TO_OPEN]), AGENT)
     assert isinstance(answer, Submitted)

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, bindparam, or_, select
 
 from gateway.accounts import Accounts
+from gateway.ids import micros
 from gateway.store import pacing, states
+from gateway.store.pauses import BREAKER
 from gateway.store.schema import account_states, outbox
+from normalizers.model import OutboundMessage
 from outbox.pacing import Pacing
-from outbox.ports import PaceOf
+from outbox.ports import PaceOf, is_private_reply
+
+_AHEAD = (
+    select(outbox.c.state, outbox.c.unknown_at, outbox.c.not_before)
+    .where(
+        states.is_open(), outbox.c.conversation_id == bindparam("b_conversation"),
+        outbox.c.message_id != bindparam("b_message"),
+        or_(outbox.c.state != "unknown", outbox.c.unknown_at.is_(None), outbox.c.unknown_at > bindparam("b_since")),
+    )
+    .order_by(outbox.c.id)
+    .limit(1)
+)  # fmt: skip
+_BREAKER = select(account_states.c.error_class, account_states.c.reason, account_states.c.paused_until).where(
+    account_states.c.account == bindparam("b_account"), account_states.c.scope == BREAKER,
+    account_states.c.paused_until > bindparam("b_now"),
+)  # fmt: skip
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -69,6 +88,47 @@ def _wait(
     if part["not_before"] is not None and part["not_before"] > now:
         return Wait("later", "throttle", "it is not its time yet", part["not_before"])
     return None
+
+
+def foreseen(
+    connection: Connection, accounts: Accounts, message: OutboundMessage, conversation_id: str, now: datetime
+) -> tuple[Wait, ...]:
+    """What a message would wait for if it were accepted now, beside what the rules say of it when they are asked first:
+    its turn in the conversation, the breaker of its account, the pace of the account and to the person."""
+    at, found = micros(now), []
+    account, channel = message.account, message.channel
+    if (head := _ahead(connection, conversation_id, message.id, at)) is not None:
+        found.append(head)
+    broken = connection.execute(_BREAKER, {"b_account": account, "b_now": at}).first()
+    if broken is not None:
+        reason = broken.reason or "the platform does not answer"
+        found.append(Wait("breaker", broken.error_class, reason, broken.paused_until))
+    if accounts.channel(account, channel) is None:
+        return tuple(found)
+    slots = Pacing(accounts, accounts.pace, shared=False)
+    keys = [slot.key for slot in slots.slots(account, channel, private=is_private_reply(message))]
+    spent = max(pacing.full_until(connection, keys, at).values(), default=0)
+    if spent > at:
+        found.append(Wait("pace", "throttle", "the platform's limit for this account is used up", spent))
+    if pair := slots.pair_of(account, channel, message):
+        slots.load((), (pair,), pacing.kept(connection, pair))
+        free_at = slots.pair_free_at(pair, account, channel, now)
+        if free_at is not None and free_at > now:
+            reason = f"one message per {accounts.pace(account, channel).pair_seconds:g} s to one person"
+            found.append(Wait("pace", "throttle", reason, micros(free_at)))
+    return tuple(found)
+
+
+def _ahead(connection: Connection, conversation_id: str, message_id: str, now: int) -> Wait | None:
+    """The first part of the conversation that holds others up, unless it is about to leave itself."""
+    asked = {"b_conversation": conversation_id, "b_message": message_id, "b_since": now - states.HOLDS}
+    head = connection.execute(_AHEAD, asked).first()
+    if head is None or head.state == "sending":
+        return None
+    until = head.unknown_at + states.HOLDS if head.state == "unknown" and head.unknown_at else head.not_before
+    if until is not None and until <= now:
+        return None
+    return Wait("order", "", f"an earlier message of the conversation is {head.state}", until)
 
 
 def _heads(connection: Connection, conversation_ids: Sequence[str]) -> dict[str, Any]:

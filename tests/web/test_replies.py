@@ -26,6 +26,7 @@ async def test_a_reply_is_queued_and_shown(gateway: Gateway) -> None:
     ]
     assert dry["window"]["open"] is True
     assert dry["window"]["until"].endswith("Z")
+    assert dry["waits"] == []
     assert (await gateway.ok("GET", f"{V1}/outbox"))["items"] == []
     message = await gateway.ok("POST", path, 202, json={"text": "Hi", "author": AGENT, "status": "pending"})
     shown = {"text": "Hi", "direction": "outbound", "status": "queued", "visibility": "private", "author": AGENT}
