@@ -249,7 +249,7 @@ def _tree(message: OutboundMessage) -> EmailMessage:
     """mixed{ alternative{ plain, related{ html, images it shows } }, files }, as much of it as there is."""
     tree = EmailMessage(policy=OUT)
     html = clean(message.html)
-    text = clean(message.text) or (to_text(html) if html else "")
+    text = clean(message.text) or (to_text(html, addresses=True) if html else "")
     tree.set_content(text.replace("\r\n", "\n").replace("\r", "\n"), charset="utf-8")
     files = (*((message.file,) if message.file is not None else ()), *message.files)
     if sum(file.size for file in files) > TOTAL_MAX:

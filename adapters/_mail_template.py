@@ -153,7 +153,9 @@ class Dress:
         try:
             # What an agent wrote was sanitised when it was accepted; plain text is escaped here.
             html = self._html.render({**common, **shown, "content": Markup(content)})  # noqa: S704
-            text = self._text.render({**common, "content": message.text}) if self._text else to_text(html)
+            text = (
+                self._text.render({**common, "content": message.text}) if self._text else to_text(html, addresses=True)
+            )
         except OutputTooLong:
             log.warning("mail.template_too_long", extra={"account": message.account})
             return message

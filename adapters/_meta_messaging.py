@@ -11,6 +11,7 @@ from adapters._errors import Ambiguous, SendError
 from adapters._interactive import no_such
 from adapters._meta_facts import HUMAN_AGENT
 from adapters._meta_offers import offered
+from adapters._template_places import ready_components, unfit, words_of
 from normalizers._fields import text
 from normalizers._meta_messaging import ADDRESS_KINDS, EMOJI
 from normalizers.model import Address, Interactive, MediaKind, OutboundFile, OutboundMessage, Purpose, Template
@@ -177,11 +178,11 @@ def _template(template: Template) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         components = _body(given)
     elif "components" in given:
-        components = list(given["components"])
+        components = ready_components(given["components"])
     elif given.keys() <= {"body"}:
         components = _body(given.get("body", ()))
     else:
-        raise refused("template", "known components are body, or components as the platform words them")
+        raise unfit("known components are body, or components as the platform words them")
     body = {"name": template.name, "language": {"code": template.language}}
     return body | ({"components": components} if components else {})
 
@@ -189,7 +190,8 @@ def _template(template: Template) -> dict[str, Any]:
 def _body(texts: Any) -> list[dict[str, Any]]:
     """The component of a template whose places are numbered, or named by an object."""
     if isinstance(texts, Mapping):
-        named = [{"type": "text", "parameter_name": name, "text": str(value)} for name, value in texts.items()]
+        named = [{"type": "text", "parameter_name": name, "text": words_of(value)} for name, value in texts.items()]
         return [{"type": "body", "parameters": named}] if named else []
-    listed = [{"type": "text", "text": str(value)} for value in texts]
+    places = texts if isinstance(texts, list | tuple) else (texts,)
+    listed = [{"type": "text", "text": words_of(value)} for value in places]
     return [{"type": "body", "parameters": listed}] if listed else []

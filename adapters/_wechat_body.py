@@ -21,6 +21,7 @@ from adapters._interactive import (
     no_such,
     refuse_text,
 )
+from adapters._template_places import unfit, words_of
 from adapters._wechat_facts import UPLOADS, VOICE_MAX, Upload
 from normalizers.model import Address, Interactive, Link, OutboundFile, OutboundMessage, Template
 
@@ -49,8 +50,11 @@ def request_for(message: OutboundMessage, media: Mapping[str, str] | None = None
 
 
 def check_content(message: OutboundMessage) -> None:
-    """Raises `ContentRefused` for structured content the platform would not take like this."""
-    _content(message, None)
+    """Raises `ContentRefused` for structured content, or parameters of a template, the platform would not take."""
+    if message.template is not None:
+        _template(message.template, "", message.key)
+    else:
+        _content(message, None)
 
 
 def file_of(message: OutboundMessage) -> OutboundFile | None:
@@ -170,16 +174,16 @@ def _template(template: Template, touser: str, key: str) -> Request:
     given = template.parameters
     if not isinstance(given, Mapping):
         if given:
-            raise _refused("template", "WeChat's templates name their fields: give an object, not a list")
+            raise unfit("WeChat's templates name their fields: give an object, not a list")
         given = {}
     data, beside = (given["data"], given) if isinstance(given.get("data"), Mapping) else (given, {})
     path, allowed = _NOTICES.get(str(beside.get("notice", "template")), ("", frozenset()))
     unknown = beside.keys() - allowed - {"data", "notice"}
     if not path or unknown:
-        raise _refused("template", f"not known: {', '.join(sorted(unknown)) or beside['notice']}")
+        raise unfit(f"not known: {', '.join(sorted(unknown)) or beside['notice']}")
     body: dict[str, Any] = {"touser": touser, "template_id": template.name}
     body |= {name: beside[name] for name in beside if name in allowed}
-    body["data"] = {name: value if isinstance(value, Mapping) else {"value": str(value)}
+    body["data"] = {name: value if isinstance(value, Mapping) else {"value": words_of(value)}
                     for name, value in data.items()}  # fmt: skip
     if path == _NOTICES["template"][0]:
         body["client_msg_id"] = key.replace("-", "")  # the platform sends it once, within 10 minutes

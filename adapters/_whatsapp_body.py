@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from adapters._errors import SendError
-from adapters._interactive import ContentRefused, no_such
+from adapters._interactive import ContentRefused, no_such, refuse_text
 from adapters._whatsapp_facts import CHANNEL, MEDIA
 from adapters._whatsapp_interactive import interactive_body
 from adapters._whatsapp_templates import HEADER_MEDIA, template_body
@@ -50,8 +50,11 @@ def body_for(
 
 
 def check_content(message: OutboundMessage) -> None:
-    """Raises `ContentRefused` for structured content the platform would not take like this."""
-    _content(message, "", ())
+    """Raises `ContentRefused` for structured content, or parameters of a template, the platform would not take."""
+    if message.template is not None:  # its language and its file may still be found
+        template_body(message.template, message.template.language)
+    else:
+        _content(message, "", ())
 
 
 def file_of(message: OutboundMessage) -> OutboundFile | None:
@@ -92,9 +95,12 @@ def _content(message: OutboundMessage, media_id: str, templates: Sequence[Mappin
         case Interactive() as content:
             return "interactive", interactive_body(content, message.text)
         case Location() as place:
+            refuse_text(message.text, "a location")
             return "location", _place(place)
         case ContactCards() as cards:
-            return "contacts", _cards(cards)
+            made = _cards(cards)
+            refuse_text(message.text, "a contact card")
+            return "contacts", made
         case other:
             raise no_such(other)
     if file is not None:

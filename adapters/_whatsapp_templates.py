@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from adapters._errors import SendError
+from adapters._template_places import ready_components, unfit, words_of
 from normalizers._fields import items, mapping, text
 from normalizers.model import Template, TemplateState
 
@@ -21,7 +21,7 @@ _PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
 def template_body(template: Template, language: str, header_file: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The `template` of one send. Raises `SendError`.
+    """The `template` of one send. Raises `ContentRefused`.
 
     A list of texts fills the body. An object fills components by name:
 
@@ -37,7 +37,7 @@ def template_body(template: Template, language: str, header_file: Mapping[str, A
     """
     given = template.parameters
     if isinstance(given, Mapping):
-        components = list(given["components"]) if "components" in given else _components(given)
+        components = ready_components(given["components"]) if "components" in given else _components(given)
     else:
         components = [_component("body", given)] if given else []
     if header_file is not None and not any(component.get("type") == "header" for component in components):
@@ -56,10 +56,12 @@ def _components(given: Mapping[str, Any]) -> list[dict[str, Any]]:
         elif name == "limited_time_offer":
             components.append(_offer(values))
         elif name in ("header", "body"):
+            if name == "header" and not isinstance(values, str | Mapping | list | tuple):
+                raise unfit("a header is a text, or an object by its kind: image, video, document, location")
             components.append(_component(name, values))
         else:
             known = "header, body, buttons, carousel, limited_time_offer, components"
-            raise _refused(f"no component named {name!r}; known are {known}")
+            raise unfit(f"no component named {name!r}; known are {known}")
     return components
 
 
@@ -73,18 +75,18 @@ def _component(kind: str, values: Any) -> dict[str, Any]:
 def _parameter(value: Any) -> dict[str, Any]:
     """A text, a ready parameter with its `type` (currency, date_time, ...), or {"image": {"link": ...}}."""
     if not isinstance(value, Mapping):
-        return {"type": "text", "text": str(value)}
+        return {"type": "text", "text": words_of(value)}
     if "type" in value:
         return dict(value)
     kind = next((name for name in value if name in _HEADER), None)
     if kind is None:
-        raise _refused("a parameter is a text, or an object with its type")
+        raise unfit("a parameter is a text, or an object with its type")
     return {"type": kind, kind: value[kind]}
 
 
 def _carousel(cards: list[Any]) -> dict[str, Any]:
     if not all(isinstance(card, Mapping) for card in cards) or not 0 < len(cards) <= _CARDS_MAX:
-        raise _refused(f"a carousel is 1 to {_CARDS_MAX} objects of components")
+        raise unfit(f"a carousel is 1 to {_CARDS_MAX} objects of components")
     made = [{"card_index": index, "components": _components(card)} for index, card in enumerate(cards)]
     return {"type": "carousel", "cards": made}
 
@@ -94,7 +96,7 @@ def _offer(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         value = value.get("expiration_time_ms")
     if not isinstance(value, int) or isinstance(value, bool):
-        raise _refused("limited_time_offer is the moment it ends, in Unix milliseconds")
+        raise unfit("limited_time_offer is the moment it ends, in Unix milliseconds")
     offer = {"type": "limited_time_offer", "limited_time_offer": {"expiration_time_ms": value}}
     return {"type": "limited_time_offer", "parameters": [offer]}
 
@@ -103,13 +105,15 @@ def _offer(value: Any) -> dict[str, Any]:
 
 
 def _button(index: int, button: Any) -> dict[str, Any]:
+    if isinstance(button, str):
+        button = {"sub_type": "url", "text": button}
     if not isinstance(button, Mapping):
-        button = {"sub_type": "url", "text": str(button)}
+        raise unfit("a button is a text, or an object with its sub_type")
     kind = str(button.get("sub_type", "quick_reply" if "payload" in button else "url")).lower()
     parameters = button.get("parameters")
     if parameters is None:
         if (make := _BUTTONS.get(kind)) is None:
-            raise _refused(f"no button {kind!r}; known are {', '.join(_BUTTONS)}, others with their parameters")
+            raise unfit(f"no button {kind!r}; known are {', '.join(_BUTTONS)}, others with their parameters")
         parameters = [make(button)]
     return {
         "type": "button", "sub_type": "url" if kind == "otp" else kind, "index": str(button.get("index", index)),
@@ -123,7 +127,7 @@ def _of(name: str, *places: str) -> Callable[[Mapping[str, Any]], dict[str, Any]
     def make(button: Mapping[str, Any]) -> dict[str, Any]:
         value = next((button[place] for place in places if place in button), None)
         if value is None:
-            raise _refused(f"a button needs {places[0]!r}")
+            raise unfit(f"a button needs {places[0]!r}")
         return {"type": name, name: str(value)}
 
     return make
@@ -154,10 +158,6 @@ _BUTTONS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
 
 def _listed(values: Any) -> list[Any]:
     return list(values) if isinstance(values, list | tuple) else [values]
-
-
-def _refused(detail: str) -> SendError:
-    return SendError("permanent", "template", detail)
 
 
 # --- the platform's list ----------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ import msgspec
 from adapters._base import Adapter
 from adapters._channel import Channel, Limits, Pace
 from adapters._errors import SendError
+from adapters._interactive import ContentRefused
+from adapters._template_places import unfit, words_of
 from adapters._twilio import ERRORS, Form
 from adapters._twilio_account import TwilioAccount, senders_of
 from adapters._whatsapp_facts import CHANNEL as CLOUD
@@ -65,6 +67,11 @@ class TwilioWhatsApp(TwilioAccount):
         """Pure: see `normalizers.sms`, which reads whatever Twilio posts, and `normalizers._whatsapp_twilio`."""
         return sms.normalize(received)
 
+    def check_content(self, message: OutboundMessage) -> None:
+        """Pure. Raises `ContentRefused`. A template that is not in the catalogue here may be there when it leaves."""
+        if message.template is not None:
+            _check_template(message, message.template)
+
     def form(self, message: OutboundMessage) -> Form:
         """The fields of a send. Raises `SendError` for what cannot be said."""
         senders = [
@@ -83,8 +90,7 @@ def form_for(message: OutboundMessage, senders: Form, account: Account) -> Form:
     form = [("To", _recipient(message)), *senders]
     template = message.template or (message.content if isinstance(message.content, Template) else None)
     if template is not None:
-        if message.file is not None or message.files:
-            raise _refused("template", "a file of a template is one of its variables: give its address there")
+        _check_template(message, template)
         form += _template(template, account)
     elif isinstance(message.content, Location):
         place = message.content
@@ -133,6 +139,13 @@ def _template(template: Template, account: Account) -> Form:
     return form
 
 
+def _check_template(message: OutboundMessage, template: Template) -> None:
+    if message.file is not None or message.files:
+        problem = "a file of a template is one of its variables: give its address there"
+        raise ContentRefused(problem, "attachments", "template")
+    _variables(template.parameters)
+
+
 def _sid_of(template: Template, account: Account) -> str:
     for entry in account.templates:
         named = entry.get("name") == template.name
@@ -146,12 +159,12 @@ def _variables(given: tuple[str, ...] | Mapping[str, Any]) -> dict[str, str]:
     values: Any = given
     if isinstance(given, Mapping):
         if len(given) != 1 or not given.keys() <= {"body", "variables"}:
-            raise _refused("template", 'Twilio numbers all places of a template in one row: give "body" or "variables"')
+            raise unfit('Twilio numbers all places of a template in one row: give "body" or "variables"')
         values = next(iter(given.values()))
     if isinstance(values, Mapping):
-        return {str(name): str(value) for name, value in values.items()}
+        return {str(name): words_of(value) for name, value in values.items()}
     listed = values if isinstance(values, list | tuple) else (values,)
-    return {str(place): str(value) for place, value in enumerate(listed, 1)}
+    return {str(place): words_of(value) for place, value in enumerate(listed, 1)}
 
 
 def _refused(code: str, detail: str) -> SendError:

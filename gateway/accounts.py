@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from adapters import Adapter, Channel
+from adapters import Adapter, Channel, Pace
 from config.settings import AccountSettings
 from outbox.policy import USUAL, Policy
 
@@ -65,10 +65,16 @@ class Accounts:
         """The accounts that serve a channel, in the order of the configuration."""
         return [account for account in self._by_id.values() if channel in account.channels]
 
-    def template(self, account_id: str, name: str, language: str) -> Mapping[str, Any] | None:
-        """The template of the configured catalogue (`[[accounts.templates]]`), if it has it."""
+    def pace(self, account_id: str, channel: str) -> Pace:
+        """The pace the outbox keeps on a channel of an account, the operator's `rate` included."""
         account = self._by_id.get(account_id)
-        for entry in account.settings.templates if account else ():
-            if entry.get("name") == name and entry.get("language", language) == language:
-                return entry
-        return None
+        declared = account.channels.get(channel) if account is not None else None
+        pace = declared.pace if declared is not None else Pace(1e9, "no such channel")
+        if account is None or account.settings.rate is None:
+            return pace
+        return replace(pace, per_second=account.settings.rate, source="[[accounts]] rate", unit="message")
+
+    def templates(self, account_id: str, name: str) -> list[Mapping[str, Any]]:
+        """The template's entries in the configured catalogue (`[[accounts.templates]]`): one for each language."""
+        account = self._by_id.get(account_id)
+        return [entry for entry in (account.settings.templates if account else ()) if entry.get("name") == name]

@@ -12,7 +12,7 @@ from gateway.core import Core
 from gateway.requests import ContentRequest, RequestError
 from gateway.store.places import Place
 from gateway.store.schema import messages
-from normalizers.model import Context, OutboundMessage
+from normalizers.model import Context, Location, OutboundMessage
 from outbox import measure
 
 if TYPE_CHECKING:  # it asks here
@@ -32,6 +32,8 @@ def of(words: Words, channel: Channel | None) -> ContentRequest | None:
         raise RequestError(422, "invalid", f"{name} takes no content of kind {kind}", "content")
     if words.attachments or words.template is not None:
         raise RequestError(422, "invalid", "content goes alone or beside a text", "content")
+    if isinstance(content, Location):
+        _check_place(content)
     limits = channel.limits
     most = limits.caption_max or limits.text_max
     if measure.length(words.text, limits.text_unit) > most or not measure.fits(words.text, limits):
@@ -40,7 +42,21 @@ def of(words: Words, channel: Channel | None) -> ContentRequest | None:
     return content
 
 
-def check(core: Core, message: OutboundMessage) -> None:
+def _check_place(place: Location) -> None:
+    for name, value, most in (("latitude", place.latitude, 90), ("longitude", place.longitude, 180)):
+        if not -most <= value <= most:
+            raise RequestError(422, "invalid", f"must be -{most} to {most}", f"content.{name}")
+
+
+def check_text(words: Words, *, later: bool) -> None:
+    """A template goes without a text, unless a chain says it `later`. Raises `RequestError`."""
+    field = "text" if words.text.strip() else "html" if words.html.strip() else ""
+    if field and words.template is not None and (words.visibility == "note" or not later):
+        problem = "a template goes without a text of its own: nothing would show it, and no fallback step would say it"
+        raise RequestError(422, "invalid", problem, field)
+
+
+def check(core: Core, message: OutboundMessage, words: Words) -> None:
     """What only the adapter knows of its platform: how many buttons, how long their titles. Raises `RequestError`."""
     account = core.accounts.get(message.account)
     adapter: object = account.adapter if account is not None else None
@@ -49,7 +65,8 @@ def check(core: Core, message: OutboundMessage) -> None:
     try:
         adapter.check_content(message)
     except ContentRefused as error:
-        raise RequestError(422, "invalid", error.problem, error.field) from None
+        field = "html" if error.field == "text" and not words.text else error.field
+        raise RequestError(422, "invalid", error.problem, field) from None
     except SendError as error:
         raise RequestError(422, "invalid", error.detail or error.code, "content") from None
 

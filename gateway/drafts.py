@@ -86,8 +86,7 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
     message_id, account, now = new_id(), place.ticket["account"], core.clock()
     if words.template is not None and len(words.attachments) > 1:
         raise RequestError(422, "invalid", "a template takes one file at most, for its header", "attachments")
-    html = sanitise(words.html) if words.html else ""
-    text = words.text or (to_text(html).strip() if html else "")
+    html, text = _said(words)
     takes_html = channel is not None and channel.limits.html
     valid = LINKS_VALID if channel is not None and channel.limits.links else signed_urls.VALID
     files = outgoing_files(connection, core, message_id, words.attachments, now, valid)
@@ -120,11 +119,20 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         own_address=_own_address(core, place),
         overrides=words.overrides,
     )
-    if words.visibility != "note" and (words.content is not None or quote_token):
-        contents.check(core, message)
+    filled = words.template is not None and channel is not None and channel.templates  # else the rule says it
+    if words.visibility != "note" and (words.content is not None or quote_token or filled):
+        contents.check(core, message, words)
     key = words_key(channel.name, text) if channel is not None and channel.repeats is not None else ""
     rows = tuple(row for row, _ in files)
     return Draft(place, message, rows, fields_of(place, words), words.human, key, words.in_reply_to or None)
+
+
+def _said(words: Words) -> tuple[str, str]:
+    """HTML and text. A template goes without: words beside it are for the channels its chain may lead to."""
+    if words.template is not None:
+        return "", ""
+    html = sanitise(words.html) if words.html else ""
+    return html, words.text or (to_text(html, addresses=True).strip() if html else "")
 
 
 def fields_of(place: Place, words: Words) -> dict[str, dict[str, str]]:

@@ -136,6 +136,11 @@ def _check(core: Core, asked: Sequence[FallbackRequest], accounts: Collection[st
             raise RequestError(422, "unknown_channel", f"no account serves {step.channel!r}", f"{field}.channel")
 
 
+def says_text(chain: Chain) -> bool:
+    """Whether a step would say what was written: on another channel, or in a place of a template."""
+    return any(step.template is None or "{text}" in str(step.template.parameters) for step in chain.steps)
+
+
 def _hidden(account: str, accounts: Collection[str] | None) -> bool:
     return accounts is not None and account not in accounts
 
@@ -221,6 +226,8 @@ def _place(
         )
         if (account, channel.name) == (placed["account"], placed["channel"]):
             raise reach.NoWay("it was refused there already")
+        if not channel.templates and (said.text or said.html):
+            words = msgspec.structs.replace(said, template=None)  # the text is what was meant for such a channel
     request = MessageRequest(subject=placed["subject"], text=said.text, template=words.template, purpose=said.purpose)
     opened = first_messages.open_on(
         connection, core, request, identity, account, channel, origin.author, now, about=placed["subject"]

@@ -44,7 +44,11 @@ def judged_at(connection: Connection, core: Core, place: Place, words: Words) ->
     made = draft(connection, core, place, channel, words)
     if words.visibility == "note":
         return made, judge(made.message, Facts(now=core.clock(), channel=channel or NOWHERE), (empty,))
-    return made, judge_draft(connection, core, made, words.automatic)
+    judgment = judge_draft(connection, core, made, words.automatic)
+    if made.message.template is not None and judgment.parts:  # in the language it leaves in
+        shown = msgspec.structs.replace(made.message, template=judgment.parts[0].template)
+        made = msgspec.structs.replace(made, message=shown)
+    return made, judgment
 
 
 def judge_draft(connection: Connection, core: Core, made: Draft, automatic: str = "") -> Judgment:

@@ -1,4 +1,4 @@
-"""What would become of a message, before anybody sends it: verdicts, parts, the window, other ways."""
+"""What would become of a message, before anybody sends it: verdicts, parts, waits, the window, other ways."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gateway.fallback import Chain, Origin, follow
 from gateway.reach import alternatives, window
 from gateway.requests import Judged, Planned, WindowState
 from gateway.store.places import Record
+from gateway.store.waiting import foreseen
 from normalizers.model import OutboundMessage
 from outbox import measure
 from outbox.detours import by_rules
@@ -27,8 +28,13 @@ def preview(
     denied, note = judgment.decision == "deny", words.visibility == "note"
     others = alternatives(connection, core, ticket, words, accounts) if denied and not note else ()
     state = _window(core, ticket, made.place.identity)
-    parts = () if denied else tuple(_planned(core, part) for part in judgment.parts)
-    return Judged(judgment.decision, judgment.verdicts, parts, state, others)
+    if denied:
+        return Judged(judgment.decision, judgment.verdicts, (), state, others)
+    parts = tuple(_planned(core, part) for part in judgment.parts)
+    waits = () if note else foreseen(
+        connection, core.accounts, judgment.parts[0], made.place.conversation["id"], core.clock()
+    )  # fmt: skip
+    return Judged(judgment.decision, judgment.verdicts, parts, state, others, waits=waits)
 
 
 def _planned(core: Core, part: OutboundMessage) -> Planned:
@@ -57,7 +63,9 @@ def detoured(
         return Judged("deny", judgment.verdicts, (), state, others)
     state = _window(core, went.ticket, went.identity)
     parts = tuple(_planned(core, part) for part in went.judgment.parts)
-    return Judged(went.judgment.decision, went.judgment.verdicts, parts, state, detour=went.detour)
+    first, conversation = went.judgment.parts[0], went.ticket["conversation_id"]
+    waits = foreseen(connection, core.accounts, first, conversation, core.clock())
+    return Judged(went.judgment.decision, went.judgment.verdicts, parts, state, detour=went.detour, waits=waits)
 
 
 def _window(core: Core, ticket: Record, identity: Record) -> WindowState:

@@ -13,11 +13,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gateway import automatic as automatic_messages
+from gateway import contents
 from gateway import proactive as first_messages
 from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.drafts import Draft, Words
-from gateway.fallback import NO_CHAIN, Chain, Origin, Went, chain_of, count_answered, follow, kept
+from gateway.fallback import NO_CHAIN, Chain, Origin, Went, chain_of, count_answered, follow, kept, says_text
 from gateway.ids import micros
 from gateway.posting import judge_draft, judged, judged_at, live, refusal, set_status, wanted_status, write
 from gateway.preview import detoured, preview
@@ -83,7 +84,7 @@ async def submit(
         place = _place(connection, core, ticket_id)
         ticket = place.ticket
         words = _words(core, ticket, request, actor, automatic)
-        chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
+        chain = _chain(core, ticket, request, words, accounts)
         author = _author(request.author, actor)
         answer, events = file(
             connection, core, ticket, words, request.status, author, actor, chain, accounts=accounts,
@@ -105,7 +106,7 @@ async def dry_run(
         place = _place(connection, core, ticket_id)
         ticket = place.ticket
         words = _words(core, ticket, request, actor, "")
-        chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
+        chain = _chain(core, ticket, request, words, accounts)
         return ticket, words, chain, *judged_at(connection, core, place, words)
 
     def look(connection: Connection) -> tuple[Judged, bool]:
@@ -188,6 +189,7 @@ def _open(
         with connection.begin_nested():
             opened = first_messages.open_on(connection, core, request, identity, account, channel, actor, now)
             words = _first_words(opened, request, actor)
+            contents.check_text(words, later=says_text(chain))
             made, judgment = judged(connection, core, opened.ticket, words)
             if judgment.decision == "deny" and opened.new:
                 others = alternatives(connection, core, opened.ticket, words, accounts)
@@ -311,6 +313,13 @@ def _first_words(opened: first_messages.Opened, request: MessageRequest, actor: 
         author_name=author.name, human=author.type == "agent", first=opened.new, content=request.content,
         overrides=_overrides(request.override, author),
     )  # fmt: skip
+
+
+def _chain(core: Core, ticket: Record, request: ReplyRequest, words: Words, accounts: Collection[str] | None) -> Chain:
+    """The chain of a reply. Raises `RequestError`, also for words that neither the reply nor its chain would say."""
+    chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
+    contents.check_text(words, later=says_text(chain))
+    return chain
 
 
 def _overrides(wanted: Sequence[str], author: Actor) -> tuple[str, ...]:

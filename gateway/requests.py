@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.store.waiting import Wait
 from gateway.tickets import Status
 from normalizers.model import ContactCards, Interactive, Link, Location, Sticker
 from outbox.verdict import Decision, Verdict
@@ -171,7 +172,8 @@ class WindowState(msgspec.Struct, frozen=True):
 class Judged(msgspec.Struct, frozen=True):
     """What would become of a message now, the strongest verdict first. Nothing was written.
 
-    `parts` are what would leave, `window` is how long it stays so, `detour` where a chain would lead.
+    `parts` are what would leave, `window` is how long it stays so, `detour` where a chain would lead; `waits` are what
+    it would wait for although the rules let it pass.
     """
 
     decision: Decision
@@ -180,6 +182,7 @@ class Judged(msgspec.Struct, frozen=True):
     window: WindowState = WindowState(True)
     alternatives: tuple[Alternative, ...] = ()
     detour: Detour | None = None
+    waits: tuple[Wait, ...] = ()
 
 
 class RequestError(Exception):

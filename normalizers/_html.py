@@ -98,6 +98,8 @@ _SPACED = frozenset({
 })  # fmt: skip
 _HIDDEN = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
 _WHITE = re.compile(r"[ \t\r\n\f\u00a0\u200b\u200c\ufeff]+")
+_LEADS = re.compile(r"(?:https?://|mailto:|tel:).", re.IGNORECASE)
+_LEFT_OUT = re.compile(r"https?://|^(?:mailto|tel):")
 _CRUDE = re.compile(r"<[^<>]*>")
 
 
@@ -116,19 +118,22 @@ def tree(html: str) -> etree._Element | None:
     return root
 
 
-def to_text(html: str) -> str:
-    """The readable text, one line per block; hidden elements (preheaders) left out."""
+def to_text(html: str, *, addresses: bool = False) -> str:
+    """The readable text, one line per block; hidden elements (preheaders) left out.
+
+    `addresses`: what links lead to stands behind their words, where these do not say it.
+    """
     root = tree(html)
-    return tree_text(root) if root is not None else crude_text(html)
+    return tree_text(root, addresses=addresses) if root is not None else crude_text(html)
 
 
-def tree_text(root: etree._Element) -> str:
+def tree_text(root: etree._Element, *, addresses: bool = False) -> str:
     """The readable text of a parsed document."""
-    text = re.sub(r" *\n *", "\n", "".join(_pieces(root)))
+    text = re.sub(r" *\n *", "\n", "".join(_pieces(root, addresses)))
     return re.sub(r"\n{3,}", "\n\n", re.sub(r" {2,}", " ", text)).strip()[:TEXT_MAX]
 
 
-def _pieces(root: etree._Element) -> Iterator[str]:
+def _pieces(root: etree._Element, addresses: bool) -> Iterator[str]:
     """Texts and line breaks in document order. Iterative: documents nest deeper than Python's stack."""
     skipped: etree._Element | None = None
     preformatted = 0
@@ -145,12 +150,31 @@ def _pieces(root: etree._Element) -> Iterator[str]:
                 yield element.text if preformatted else _WHITE.sub(" ", element.text)
         else:
             if skipped is None:
+                if addresses and tag == "a":
+                    yield _leads_to(element)
                 preformatted -= tag == "pre"
                 yield "\n" * ((tag in _BLOCKS) + (tag in _SPACED))
             elif skipped is element:
                 skipped = None
             if skipped is None and element.tail and element is not root:
                 yield element.tail if preformatted else _WHITE.sub(" ", element.tail)
+
+
+def _leads_to(link: etree._Element) -> str:
+    """The address of a link whose words do not tell it."""
+    href = (link.get("href") or "").strip()
+    if _LEADS.match(href) is None:
+        return ""
+    shown = href.partition(":")[2] if href.lower().startswith(("mailto:", "tel:")) else href
+    words = "".join(link.itertext()).strip()
+    if _bare(shown) in _bare(words):
+        return ""
+    return f" ({shown})" if words else shown
+
+
+def _bare(address: str) -> str:
+    """Without what people leave out when they write it down."""
+    return _LEFT_OUT.sub("", re.sub(r"\s", "", address.casefold())).rstrip("/")
 
 
 def _opening(tag: str) -> str:

@@ -16,6 +16,10 @@ NOWHERE = Channel("", "", Limits(2**31, "no channel"), Pace(1e9, "no channel"))
 """Stands in for the channel of an account that is not configured: nothing is known, so nothing else is judged."""
 
 
+# "flagged" warns of low quality, "reinstated" ends a pause (both unverified)
+_APPROVED = frozenset({"", "approved", "active", "active - quality pending", "flagged", "reinstated"})
+
+
 class TemplateFacts(msgspec.Struct, frozen=True):
     """What a catalogue tells of a template. `parameters` None: not known."""
 
@@ -24,6 +28,11 @@ class TemplateFacts(msgspec.Struct, frozen=True):
     status: str = "approved"
     category: str = ""
     parameters: int | None = None
+
+    @property
+    def approved(self) -> bool:
+        """Whether the platform lets it be sent."""
+        return self.status.lower() in _APPROVED
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -86,6 +95,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     allowed_until: datetime | None = None  # until when an `Allowance` lets messages pass, window or not
     parts: int = 1  # in how many the whole message leaves, as far as the rules have put it into form
     template: TemplateFacts | None = None  # None: no template, or none any catalogue knows
+    template_languages: tuple[str, ...] = ()  # all it can be sent in; (): not known, or any
     approved_template: str = ""  # one that could be sent instead
     own_addresses: frozenset[str] = frozenset()  # lower case
     paused_until: datetime | None = None

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from adapters import Pace
+from normalizers.model import OutboundMessage
 from outbox import limiter, measure
 from outbox.limiter import Limiter, Slot, Spent
 from outbox.ports import Directory, PaceOf, Parcel, recipient_of
@@ -57,10 +58,17 @@ class Pacing:
 
     def pair(self, parcel: Parcel) -> str:
         """The key of a parcel's account and recipient; "" where nothing limits how often one person is written to."""
-        pace = self._pace_of(parcel.account, parcel.channel)
-        if pace.pair_seconds <= 0:
+        return self.pair_of(parcel.account, parcel.channel, parcel.message)
+
+    def pair_of(self, account: str, channel: str, message: OutboundMessage) -> str:
+        """The same before there is a parcel."""
+        if self._pace_of(account, channel).pair_seconds <= 0:
             return ""
-        return f"{parcel.account}/{parcel.channel}/to/{_short(recipient_of(parcel.message))}"
+        return f"{account}/{channel}/to/{_short(recipient_of(message))}"
+
+    def pair_free_at(self, pair: str, account: str, channel: str, now: datetime) -> datetime | None:
+        """When the person of this key may get another message; None: now."""
+        return self._limiter.pair_free_at(pair, self._pace_of(account, channel), now)
 
     def load(self, slots: Iterable[Slot], pairs: Iterable[str], kept: Mapping[str, str]) -> None:
         """What the store knows of these."""

@@ -44,9 +44,11 @@ def deny(rule: str, reason: str, remedy: str = "", *, source: str = "", until: d
     return Verdict(rule, "deny", reason, source, until, remedy)
 
 
-def defer(rule: str, reason: str, until: datetime, *, source: str = "") -> Verdict:
+def defer(
+    rule: str, reason: str, until: datetime, *, source: str = "", remedy: str = "it leaves by itself then"
+) -> Verdict:
     """The message may leave, but not before `until`."""
-    return Verdict(rule, "defer", reason, source, until, "it leaves by itself then")
+    return Verdict(rule, "defer", reason, source, until, remedy)
 
 
 def change(rule: str, reason: str, *parts: OutboundMessage, source: str = "") -> Change:

@@ -93,6 +93,7 @@ KEYED = replace(PIGEON, name="keyed", key="request", window=None)
 OPEN = replace(PIGEON, name="open", window=None)
 POST = replace(
     OPEN, name="post", key="message_id", retry="mail", address_kinds=("email",), attribute_of={"email": "email"},
+    templates=False,
     limits=Limits(10_000, "Post, Limits", split=False, html=True, files_per_message=9, caption_max=10_000),
 )  # fmt: skip
 SLOW = replace(OPEN, name="slow", pace=Pace(1000, "Slow, Pace", pair_seconds=6, pair_burst=2))

@@ -18,7 +18,7 @@ from gateway.bus import LiveEvent
 from gateway.ids import micros
 from gateway.replies import MessageRequest, ReplyRequest, RequestError, Submitted
 from gateway.store import queue_views, schema, waiting
-from gateway.store.outbox import pace_of
+from gateway.store.outbox import OutboxStore, pace_of
 from gateway.tickets import Actor
 from gateway.web.health import Health
 from outbox import lanes
@@ -65,6 +65,58 @@ async def why(loft: World, message_id: str) -> waiting.Wait | None:
 
 
 # --- pace ---
+
+
+async def expects(loft: World, ticket: str) -> list[tuple[str, int | None]]:
+    """What a dry run says a message on a ticket would wait for."""
+    found = await replies.dry_run(loft.core, ticket, ReplyRequest(text="Hi"), AGENT)
+    assert found.decision == "allow"
+    return [(wait.code, wait.until) for wait in found.waits]
+
+
+async def test_a_dry_run_foresees_a_limit_that_is_used_up(loft: World) -> None:
+    ticket = await loft.ticket("tight")
+    assert await expects(loft, ticket) == []
+    for _ in range(5):
+        await say(loft, await loft.ticket("tight"))
+    await loft.run(loft.dispatcher())
+    [(code, until)] = await expects(loft, ticket)
+    quarter = START + timedelta(minutes=15)
+    assert (code, micros(quarter) <= (until or 0) <= micros(quarter + timedelta(seconds=9))) == ("pace", True)
+    assert await expects(loft, await loft.ticket("open")) == []
+    loft.clock.forward(minutes=16)
+    assert await expects(loft, ticket) == []
+
+
+async def test_a_dry_run_foresees_the_pace_to_one_person_and_who_is_before_it(loft: World) -> None:
+    ticket = await loft.ticket("slow")
+    for word in "ab":
+        await say(loft, ticket, word)
+    assert await expects(loft, ticket) == []  # they leave at once
+    await loft.run(loft.dispatcher())
+    assert await expects(loft, ticket) == [("pace", micros(START + timedelta(seconds=6)))]
+    await say(loft, ticket, "c")
+    await loft.run(loft.dispatcher())
+    assert [code for code, _ in await expects(loft, ticket)] == ["order", "pace"]
+    loft.clock.forward(seconds=6)
+    await loft.run(loft.dispatcher())
+    assert [code for code, _ in await expects(loft, ticket)] == ["pace"]
+    loft.clock.forward(seconds=12)
+    assert await expects(loft, ticket) == []
+
+
+async def test_a_dry_run_foresees_a_try_that_comes_later_and_an_open_breaker(loft: World) -> None:
+    ticket = await loft.ticket("open")
+    await say(loft, ticket)
+    loft.platform.refuse_next(400, "rain")
+    await loft.run(loft.dispatcher())
+    [(code, until)] = await expects(loft, ticket)
+    assert (code, (until or 0) > micros(loft.clock())) == ("order", True)
+    await OutboxStore(loft.core).broken("loft", START + timedelta(seconds=30), "no answer", START)
+    other = await loft.ticket("open")
+    assert await expects(loft, other) == [("breaker", micros(START + timedelta(seconds=30)))]
+    loft.clock.forward(seconds=30)
+    assert await expects(loft, other) == []
 
 
 async def test_a_quota_holds_over_a_restart_and_says_until_when(loft: World) -> None:

@@ -252,6 +252,40 @@ async def test_what_passes_goes_nowhere_else(loft: World) -> None:
     assert len(await loft.rows(schema.outbox)) == 1
 
 
+async def test_a_text_beside_a_template_is_said_by_the_chain_only(loft: World) -> None:
+    ticket = await closed(loft)
+    template = TemplateRequest(name="hello", parameters=["Ann"])
+    for steps in ((), (FallbackRequest(template=TemplateRequest(name="other")),)):
+        with pytest.raises(RequestError, match="goes without a text") as refused:
+            await reply(loft, ticket, *steps, template=template)
+        assert refused.value.field == "text"
+    answer = await reply(loft, ticket, TO_OPEN, template=template)
+    assert isinstance(answer, Submitted)
+    message = await loft.message(answer.message_id)
+    assert (message.channel, message.kind, message.text) == ("pigeon", "template", "[hello] | Ann")
+    planned = await replies.dry_run(
+        loft.core, ticket, ReplyRequest(text="It is back", template=template, fallback=[TO_OPEN]), AGENT
+    )
+    assert [(part.text, part.template) for part in planned.parts] == [("", "hello")]
+    first = MessageRequest(channel="pigeon", to="r9", text="It is back", template=template)
+    with pytest.raises(RequestError, match="goes without a text"):
+        await replies.proactive(loft.core, first, AGENT)
+
+
+async def test_a_refused_template_goes_as_its_text_where_there_are_no_templates(loft: World) -> None:
+    ticket = await closed(loft)
+    await also_on(loft, ticket, "post", "ann@example.com")
+    template = TemplateRequest(name="paused", parameters=["Ann"])
+    row = {"account": "loft", "name": "paused", "language": "", "status": "paused", "parameters": 1, "at": 0}
+    await loft.core.database.write(lambda connection: connection.execute(insert(schema.templates).values(row)))
+    assert isinstance(await reply(loft, ticket, TO_POST, template=template, text=""), Denied)
+    answer = await reply(loft, ticket, TO_POST, template=template)
+    assert isinstance(answer, Submitted)
+    message = await loft.message(answer.message_id)
+    assert (message.channel, message.kind, message.text) == ("post", "text", "It is back")
+    assert (await story(loft, ticket))["rule"] == "template"
+
+
 async def test_a_template_carries_no_files(loft: World) -> None:
     ticket = await closed(loft)
     files = [AttachmentRequest(url="https://files.example/b.pdf")]
@@ -336,6 +370,7 @@ async def test_a_first_message_goes_on_too_and_leaves_one_ticket(loft: World) ->
     planned = await replies.dry_run_proactive(loft.core, request, AGENT)
     assert planned.detour is not None
     assert (planned.decision, planned.detour.template, planned.detour.ticket_id) == ("allow", "hello", "")
+    assert planned.waits == ()  # it does not stand in its own way
     assert len(await loft.rows(schema.tickets)) == 1
     answer = await replies.proactive(loft.core, msgspec.structs.replace(request, fallback=[TO_OPEN]), AGENT)
     assert isinstance(answer, Submitted)

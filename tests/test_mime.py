@@ -310,6 +310,22 @@ def test_html_to_text(html: str, text: str) -> None:
     assert to_text(html) == text
 
 
+LINKS = {
+    "<p>Pay <a href='https://x.test/pay'><b>here</b></a>.</p>": "Pay here (https://x.test/pay).",
+    "<a href='https://x.test/'>x.test</a>": "x.test",
+    "<a href='https://x.test/a'>x.test</a>": "x.test (https://x.test/a)",
+    "<a href='mailto:a@x.test'>Mail us</a>, <a href='tel:+491'>+49 1</a>": "Mail us (a@x.test), +49 1",
+    "<a href='https://x.test/i'><img src='cid:1'></a>": "https://x.test/i",
+    "<a href='#top'>up</a> <a>no link</a>": "up no link",
+    "<a href='https://x.test' style='display:none'>unseen</a>": "",
+}
+
+
+@pytest.mark.parametrize(("html", "text"), LINKS.items(), ids=LINKS)
+def test_what_links_lead_to(html: str, text: str) -> None:
+    assert to_text(html, addresses=True) == text
+
+
 @given(st.text(max_size=200))
 def test_header_readers_take_anything(value: str) -> None:
     mailboxes(value)

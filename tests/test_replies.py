@@ -225,3 +225,9 @@ def test_the_window_of_a_person() -> None:
     assert (open_.open, open_.until) == (True, until)
     assert not replies.window(PIGEON, identity, until).open
     assert not replies.window(PIGEON, identity | {"opened_at": None}, START).open
+
+
+async def test_a_link_keeps_its_address_where_no_html_goes(loft: World) -> None:
+    ticket = await loft.ticket("pigeon")
+    answer = await replies.dry_run(loft.core, ticket, ReplyRequest(html="<a href='https://x.test'>link</a>"), AGENT)
+    assert [part.text for part in answer.parts] == ["link (https://x.test)"]

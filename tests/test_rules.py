@@ -68,6 +68,21 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], str]] = {
     "template: number not known": (
         permission.template, {"template": HELLO}, {"template": replace(KNOWN, parameters=None)}, "allow",
     ),
+    "template: one text alone": (
+        permission.template, {"template": Template("hello", "en", {"body": "a"})}, {"template": KNOWN}, "allow",
+    ),
+    "template: no body where there is one": (
+        permission.template, {"template": Template("hello", "en", {"buttons": ["a"]})}, {"template": KNOWN}, "deny",
+    ),
+    "template: components only the platform can count": (
+        permission.template, {"template": Template("hello", "en", {"components": []})}, {"template": KNOWN}, "allow",
+    ),
+    "template: not in this language": (
+        permission.template, {"template": HELLO}, {"template_languages": ("de",)}, "deny",
+    ),
+    "template: in several languages, none named": (
+        permission.template, {"template": Template("hello")}, {"template_languages": ("de", "en")}, "deny",
+    ),
     "template: parameters by component": (
         permission.template, {"template": Template("hello", "en", {"body": ["a", "b"]})}, {"template": KNOWN}, "deny",
     ),
@@ -175,6 +190,12 @@ def test_a_refusal_shows_the_way_out() -> None:
     assert verdict.until == START + DAY
     assert verdict.remedy == "send an approved template, such as 'hello', or wait until the person writes"
     assert verdict.source == "Pigeon, Window"
+
+
+def test_a_dead_token_waits_for_somebody() -> None:
+    verdict = permission.paused(NOTE, replace(FACTS, paused_until=START + TICK, pause_class="auth"))
+    assert (verdict.decision, "renews" in verdict.remedy) == ("defer", True)
+    assert permission.paused(NOTE, replace(FACTS, paused_until=START + TICK)).remedy == "it leaves by itself then"
 
 
 def file(kind: Any, media_type: str, size: int = 10, name: str = "f") -> OutboundFile:

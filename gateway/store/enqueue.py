@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from outbox.judge import Judgment
 
 _encode = msgspec.json.Encoder().encode
 _read_answer: msgspec.json.Decoder[Submitted | Denied] = msgspec.json.Decoder(Submitted | Denied)
+_WORDING = frozenset({"type", "sub_type", "index", "parameter_name"})  # how a platform words a component: no text
 _FILE_DEFAULTS: dict[str, Any] = {"sha256": "", "reason": "", "ref": "", "content_id": ""}
 
 
@@ -72,9 +73,20 @@ def _template_text(message: OutboundMessage) -> str:
     template = message.template
     if template is None:
         return ""
-    given = template.parameters
-    texts = given if isinstance(given, tuple) else [str(value) for value in given.values()]
-    return " | ".join((f"[{template.name}]", *texts))
+    return " | ".join((f"[{template.name}]", *_texts_in(template.parameters)))
+
+
+def _texts_in(given: Any) -> Iterator[str]:
+    """What fills a template's places, wherever it stands."""
+    if isinstance(given, Mapping):
+        for name, value in given.items():
+            if name not in _WORDING:
+                yield from _texts_in(value)
+    elif isinstance(given, list | tuple):
+        for value in given:
+            yield from _texts_in(value)
+    elif given not in (None, ""):
+        yield str(given)
 
 
 def _content_text(message: OutboundMessage) -> str:

@@ -17,9 +17,11 @@ from gateway.store.many import among_bound
 from gateway.store.obstacles import Pause, obstacles
 from gateway.store.rights import Rights, rights_of
 from gateway.store.schema import identities, messages, templates, tickets
+from gateway.store.template_facts import Told, told
+from gateway.store.template_facts import known as known_of
 from gateway.store.whereabouts import whereabouts
 from normalizers.model import OutboundMessage, Template
-from outbox.facts import NOWHERE, Answered, Facts, Suppressed, TemplateFacts, folded, private_side
+from outbox.facts import NOWHERE, Answered, Facts, Suppressed, folded, private_side
 from outbox.ports import is_private_reply, recipient_of, recipients_of, scopes_of
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
@@ -27,6 +29,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _LATELY, _AT_ONCE = timedelta(minutes=10), timedelta(seconds=30)  # of exchanges that look like two machines'
 _NOT_LISTED: tuple[Suppressed, ...] = ()
 _NO_OPTOUTS: frozenset[str] = frozenset()
+_NO_LANGUAGES: tuple[str, ...] = ()
 _NO_FLAGS: frozenset[str] = frozenset()
 _is_approved = func.lower(templates.c.status) == "approved"
 _STATES = ("active", "opted_out", "blocked")
@@ -159,7 +162,7 @@ class FactSource:
         wanted = ((subject.channel, address) for subject in subjects for address in recipients_of(subject.message))
         accounts = {subject.account for subject in subjects}
         pauses, listed = obstacles(connection, accounts, wanted, micros(now))
-        known = self._templates(connection, [subject for subject in subjects if subject.template is not None])
+        known = told(connection, [(one.account, one.template) for one in subjects if one.template is not None])
         automatic = [subject for subject in subjects if subject.automatic]
         counts = _automatic_counts(connection, automatic, now) if automatic else {}
         approved: dict[str, str] = {}
@@ -181,7 +184,7 @@ class FactSource:
     def _facts(
         self, connection: Connection, subject: Subject, channel: Channel | None, right: Rights, now: datetime,
         pauses: Mapping[tuple[str, str], Pause],
-        known: Mapping[tuple[str, str, str], TemplateFacts], counts: Mapping[str, tuple[int, int, bool, int]],
+        known: Told, counts: Mapping[str, tuple[int, int, bool, int]],
         approved: dict[str, str], listed: Mapping[tuple[str, str], Sequence[Suppressed]],
     ) -> Facts:  # fmt: skip
         pause = None
@@ -195,6 +198,9 @@ class FactSource:
         closed = window is not None and (opened_at is None or now - opened_at >= window.duration - window.margin)
         if window is not None and window.template_outside and closed:
             remedy = self._approved(connection, subject.account, approved)
+        template, languages = None, _NO_LANGUAGES
+        if subject.template is not None:
+            template, languages = known_of(self._accounts, subject.account, subject.template, known)
         return Facts(
             now=now,
             channel=channel or NOWHERE,
@@ -208,7 +214,8 @@ class FactSource:
             window_used=subject.window_used,
             window_waiting=right.window_waiting,
             allowed_until=None if subject.allowed_until is None else moment(subject.allowed_until),
-            template=self._template(subject, known),
+            template=template,
+            template_languages=languages,
             approved_template=remedy,
             own_addresses=self._own,
             paused_until=None if pause is None else moment(pause.until),
@@ -231,48 +238,6 @@ class FactSource:
             said_again=right.said_again,
             policy=self._accounts.policy(subject.account, subject.channel),
             suppressed=_NOT_LISTED if not listed else _about_them(subject, listed),
-        )
-
-    def _templates(
-        self, connection: Connection, subjects: Sequence[Subject]
-    ) -> dict[tuple[str, str, str], TemplateFacts]:
-        if not subjects:
-            return {}
-        statement = select(templates).where(
-            templates.c.account.in_({subject.account for subject in subjects}),
-            templates.c.name.in_({subject.template.name for subject in subjects if subject.template}),
-        )
-        return {
-            (row.account, row.name, row.language): TemplateFacts(
-                row.name, row.language, row.status, row.category, row.parameters
-            )
-            for row in connection.execute(statement)
-        }
-
-    def _template(self, subject: Subject, known: Mapping[tuple[str, str, str], TemplateFacts]) -> TemplateFacts | None:
-        """What the platform told of the template, else what the operator wrote into the configuration."""
-        wanted = subject.template
-        if wanted is None:
-            return None
-        configured = self._accounts.template(subject.account, wanted.name, wanted.language)
-        told = known.get((subject.account, wanted.name, wanted.language)) or next(
-            (
-                facts
-                for (account, name, _), facts in known.items()
-                if not wanted.language and (account, name) == (subject.account, wanted.name)
-            ),
-            None,
-        )
-        if configured is None:
-            return told
-        count = configured.get("parameters")
-        parameters = len(count) if isinstance(count, list | tuple) else count if isinstance(count, int) else None
-        return TemplateFacts(
-            wanted.name,
-            wanted.language,
-            told.status if told else str(configured.get("status", "approved")),
-            (told.category if told else "") or str(configured.get("category", "")),
-            told.parameters if told and told.parameters is not None else parameters,
         )
 
     def _approved(self, connection: Connection, account_id: str, cache: dict[str, str]) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -249,9 +248,4 @@ class OutboxStore:
 
 def pace_of(core: Core, account_id: str, channel: str) -> Pace:
     """The pace the outbox keeps on a channel of an account."""
-    account = core.accounts.get(account_id)
-    declared = account.channels.get(channel) if account is not None else None
-    pace = declared.pace if declared is not None else Pace(1e9, "no such channel")
-    if account is None or account.settings.rate is None:
-        return pace
-    return replace(pace, per_second=account.settings.rate, source="[[accounts]] rate", unit="message")
+    return core.accounts.pace(account_id, channel)

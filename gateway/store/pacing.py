@@ -27,6 +27,7 @@ _ALL = select(paces.c.key, paces.c.taken).where(paces.c.until > bindparam("b_now
 _FULL = select(paces.c.key, paces.c.full_until).where(
     among_bound(paces.c.key, "b_keys"), paces.c.full_until > bindparam("b_now")
 )
+_LOOK = select(paces.c.key, paces.c.taken).where(paces.c.key == bindparam("b_key"))
 
 
 def load_slots(connection: Connection, ledger: Ledger, accounts: Iterable[str], now: datetime) -> None:
@@ -68,6 +69,11 @@ def full_until(connection: Connection, keys: Iterable[str], now: int) -> dict[st
     """Of these keys those of which nothing is free, and until when."""
     rows = connection.execute(_FULL, {"b_keys": list(keys), "b_now": now})
     return {row.key: row.full_until for row in rows}
+
+
+def kept(connection: Connection, key: str) -> dict[str, str]:
+    """What was taken by one key, for whoever only looks."""
+    return {row.key: row.taken for row in connection.execute(_LOOK, {"b_key": key})}
 
 
 def forget(connection: Connection, now: int) -> None:

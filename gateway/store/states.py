@@ -270,9 +270,10 @@ _first_open = (
     .where(_other.c.conversation_id.in_(bindparam("b_ids", expanding=True)), _stands_before)
     .group_by(_other.c.conversation_id, _standing)
 )
-HEADS = select(outbox.c.conversation_id, outbox.c.id, outbox.c.state, outbox.c.priority, outbox.c.unknown_at).where(
-    outbox.c.id.in_(_first_open), is_open()
-)
+HEADS = select(
+    outbox.c.conversation_id, outbox.c.id, outbox.c.message_id, outbox.c.state, outbox.c.priority, outbox.c.not_before,
+    outbox.c.unknown_at,
+).where(outbox.c.id.in_(_first_open), is_open())  # fmt: skip
 """Of the conversations of `b_ids` what is in flight, and the first of each priority that waits."""
 
 

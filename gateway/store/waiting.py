@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from gateway.accounts import Accounts
+from gateway.ids import micros
 from gateway.store import pacing, states
+from gateway.store.pauses import BREAKER
 from gateway.store.schema import account_states
+from normalizers.model import OutboundMessage
 from outbox.pacing import Pacing
-from outbox.ports import PaceOf
+from outbox.ports import PaceOf, is_private_reply
+
+_BREAKER = select(account_states.c.error_class, account_states.c.reason, account_states.c.paused_until).where(
+    account_states.c.account == bindparam("b_account"), account_states.c.scope == BREAKER,
+    account_states.c.paused_until > bindparam("b_now"),
+)  # fmt: skip
+
+
+_LAST = "~"  # behind every id
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -45,7 +57,11 @@ def reasons(
     found: dict[str, Wait] = {}
     for part in waiting:
         spent = max((full.get(key, 0) for key in keys.get((part["account"], part["channel"]), ())), default=0)
-        before = [head for head in heads.get(part["conversation_id"], ()) if states.goes_before(head, _Row(part))]
+        before = [
+            head
+            for head in heads.get(part["conversation_id"], ())
+            if states.goes_before(head, _Place(part["id"], part["priority"]))
+        ]
         if (wait := _wait(part, pauses, spent, before, now)) is not None:
             found[part["id"]] = wait
     return found
@@ -55,7 +71,7 @@ def _wait(
     part: RowMapping, pauses: Mapping[tuple[str, str], Any], spent: int, before: Sequence[Any], now: int
 ) -> Wait | None:  # fmt: skip
     if before:
-        head = min(before, key=lambda head: (not states.in_flight(head), head.priority))
+        head = _first(before)
         until = head.unknown_at + states.HOLDS if head.state == "unknown" and head.unknown_at else None
         which = "an earlier" if head.id < part["id"] else "another"
         return Wait("order", "", f"{which} message of the conversation is {head.state}", until)
@@ -74,11 +90,54 @@ def _wait(
     return None
 
 
-class _Row:
-    """A part as `goes_before` reads it."""
+def foreseen(
+    connection: Connection, accounts: Accounts, message: OutboundMessage, conversation_id: str, now: datetime
+) -> tuple[Wait, ...]:
+    """What a message would wait for if it were accepted now, beside what the rules say of it when they are asked first:
+    its turn in the conversation, the breaker of its account, the pace of the account and to the person."""
+    at, found = micros(now), []
+    account, channel = message.account, message.channel
+    if (head := _ahead(connection, conversation_id, message, at)) is not None:
+        found.append(head)
+    broken = connection.execute(_BREAKER, {"b_account": account, "b_now": at}).first()
+    if broken is not None:
+        reason = broken.reason or "the platform does not answer"
+        found.append(Wait("breaker", broken.error_class, reason, broken.paused_until))
+    if accounts.channel(account, channel) is None:
+        return tuple(found)
+    slots = Pacing(accounts, accounts.pace, shared=False)
+    keys = [slot.key for slot in slots.slots(account, channel, private=is_private_reply(message))]
+    spent = max(pacing.full_until(connection, keys, at).values(), default=0)
+    if spent > at:
+        found.append(Wait("pace", "throttle", "the platform's limit for this account is used up", spent))
+    if pair := slots.pair_of(account, channel, message):
+        slots.load((), (pair,), pacing.kept(connection, pair))
+        free_at = slots.pair_free_at(pair, account, channel, now)
+        if free_at is not None and free_at > now:
+            reason = f"one message per {accounts.pace(account, channel).pair_seconds:g} s to one person"
+            found.append(Wait("pace", "throttle", reason, micros(free_at)))
+    return tuple(found)
 
-    def __init__(self, part: RowMapping) -> None:
-        self.id, self.priority = part["id"], part["priority"]
+
+def _ahead(connection: Connection, conversation_id: str, message: OutboundMessage, now: int) -> Wait | None:
+    """What holds up a message that joins the conversation now, unless it is about to leave itself."""
+    last = _Place(_LAST, int(message.purpose == "marketing"))
+    heads = _heads(connection, [conversation_id], now).get(conversation_id, ())
+    before = [head for head in heads if head.message_id != message.id and states.goes_before(head, last)]
+    if not before:
+        return None
+    head = _first(before)
+    until = head.unknown_at + states.HOLDS if head.state == "unknown" and head.unknown_at else head.not_before
+    if head.state == "sending" or (until is not None and until <= now):
+        return None
+    return Wait("order", "", f"an earlier message of the conversation is {head.state}", until)
+
+
+class _Place(NamedTuple):
+    """Where a part stands, as `goes_before` reads it."""
+
+    id: str
+    priority: int
 
 
 def _heads(connection: Connection, conversation_ids: Sequence[str], now: int) -> dict[str, list[Any]]:
@@ -88,3 +147,8 @@ def _heads(connection: Connection, conversation_ids: Sequence[str], now: int) ->
     for row in connection.execute(states.HEADS, asked).all():
         found.setdefault(row.conversation_id, []).append(row)
     return found
+
+
+def _first(heads: Sequence[Any]) -> Any:
+    """The one that holds the others up."""
+    return min(heads, key=lambda head: (not states.in_flight(head), head.priority, head.id))

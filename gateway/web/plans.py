@@ -43,6 +43,7 @@ def dry_run(found: Judged) -> types.DryRun:
         ],
         window=window(found.window),
         alternatives=[alternative(other) for other in found.alternatives],
+        waits=[show.wait(one) for one in found.waits],
         detour=None
         if detour is None
         else types.DetourView(

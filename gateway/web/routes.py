@@ -37,7 +37,7 @@ _FIELD = re.compile(r"(?:field|property) `(?P<name>[^`]+)`")
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A query parameter. An empty value counts as not given."""
+    """A query parameter. An empty value counts as not given; of a `guard` it is a problem."""
 
     name: str
     meaning: str
@@ -46,6 +46,7 @@ class Param:
     maximum: int | None = None
     choices: tuple[str, ...] = ()
     many: bool = False  # several values, separated by commas
+    guard: bool = False  # it holds something back that is done without it
     prefix: bool = False  # `name` is the beginning of a family of names: attribute.NAME
 
 
@@ -173,7 +174,7 @@ def parameters(request: web.Request, params: Iterable[Param]) -> dict[str, Any]:
             raise Problem("invalid_parameter", "unknown parameter", field=name)
         if name in found:
             raise Problem("invalid_parameter", "given twice", field=name)
-        if text != "":
+        if text != "" or param.guard:
             found[name] = _typed(param, name, text)
     return found
 

@@ -223,8 +223,11 @@ def attempt(row: RowMapping, part: int) -> types.Attempt:
 
 def waiting(found: Wait | None) -> types.Waiting | None:
     """What a part waits for."""
-    if found is None:
-        return None
+    return None if found is None else wait(found)
+
+
+def wait(found: Wait) -> types.Waiting:
+    """One reason to wait."""
     return types.Waiting(
         code=found.code, error_class=found.error_class, reason=found.reason, until=rfc3339(found.until)
     )

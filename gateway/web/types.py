@@ -375,7 +375,8 @@ class DryRun(Out):
     """What would become of the message: every verdict that is not "allow", the strongest first.
 
     `parts` are the messages that would leave, `window` says how long one may write freely, `alternatives` where else a
-    refused message would pass. With `detour` all of it is about the step the fallback chain would take.
+    refused message would pass. `waits` is what keeps it in the queue although no rule says so: its turn (`order`), the
+    breaker, the pace; it leaves by itself. With `detour` all of it is about the step the fallback chain would take.
     """
 
     decision: Literal["allow", "deny", "defer", "change"]
@@ -383,6 +384,7 @@ class DryRun(Out):
     parts: list[PlannedPart]
     window: WindowView
     alternatives: list[AlternativeView]
+    waits: list[Waiting]
     detour: DetourView | None
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
 from normalizers._mime_text import own_form
-from normalizers.model import OutboundMessage
+from normalizers.model import OutboundMessage, Template
 from outbox.facts import Facts
 from outbox.rules.declare import rule
 from outbox.rules.settings import LoopGuardSettings, OptOutSettings, PaceSettings
-from outbox.verdict import ALLOW, Verdict, defer, deny
+from outbox.verdict import ALLOW, Change, Verdict, defer, deny
 
-# "flagged" warns of low quality, "reinstated" ends a pause (both unverified)
-_APPROVED = frozenset({"", "approved", "active", "active - quality pending", "flagged", "reinstated"})
+_RENEW = "the operator renews the account's credentials and restarts the gateway: then it leaves by itself"
 _NOT_FOR_MARKETING = frozenset({"utility", "authentication"})
 
 
@@ -91,17 +94,17 @@ def opt_out(message: OutboundMessage, facts: Facts) -> Verdict:
     return ALLOW
 
 
-@rule("deny", source="the platform's catalogue; `[[accounts.templates]]`", elsewhere=True)
-def template(message: OutboundMessage, facts: Facts) -> Verdict:
-    """A template the catalogue knows must be approved and get as many texts as it has places. Unknown names pass."""
+@rule("deny", "change", source="the platform's catalogue; `[[accounts.templates]]`", elsewhere=True)
+def template(message: OutboundMessage, facts: Facts) -> Verdict | Change:
+    """A template the catalogue knows must be approved, in a language it has, and every place filled. Others pass."""
     wanted, known = message.template, facts.template
     if wanted is None or not facts.configured:
         return ALLOW
     if not facts.channel.templates:
         return deny("template", f"{facts.channel.title} has no templates", "send a text")
     if known is None:
-        return ALLOW
-    if known.status.lower() not in _APPROVED:
+        return _no_language(wanted, facts.template_languages) if facts.template_languages else ALLOW
+    if not known.approved:
         return deny("template", f"the template {known.name!r} is {known.status.lower()}", "use an approved template")
     if message.purpose == "marketing" and known.category.lower() in _NOT_FOR_MARKETING:
         reason = f"the template {known.name!r} is of the category {known.category.lower()}, which is not for marketing"
@@ -110,14 +113,31 @@ def template(message: OutboundMessage, facts: Facts) -> Verdict:
     if facts.channel.template_parameters and None not in (known.parameters, given) and known.parameters != given:
         reason = f"the template {known.name!r} takes {known.parameters} parameters, not {given}"
         return deny("template", reason, "give one text for each place")
+    if not wanted.language and known.language:  # the only one there is: nothing an agent must be told
+        return Change(ALLOW, (replace(message, template=replace(wanted, language=known.language)),))
     return ALLOW
 
 
+def _no_language(wanted: Template, languages: Sequence[str]) -> Verdict:
+    listed = ", ".join(languages)
+    if not wanted.language:
+        return deny("template", f"the template {wanted.name!r} is there in {listed}", "name one of these languages")
+    reason = f"the template {wanted.name!r} is not there in {wanted.language!r}"
+    return deny("template", reason, f"use a language it is there in: {listed}")
+
+
 def _body_parameters(parameters: object) -> int | None:
+    """How many texts the body gets; None where only the platform could tell."""
     if isinstance(parameters, tuple | list):
         return len(parameters)
-    body = parameters.get("body") if isinstance(parameters, dict) else None
-    return len(body) if isinstance(body, tuple | list) else None
+    if not isinstance(parameters, dict):
+        return None
+    if "components" in parameters:  # as the platform words them
+        return None
+    texts = next((parameters[name] for name in ("body", "variables") if name in parameters), ())
+    if isinstance(texts, dict):
+        return 1 if "type" in texts else len(texts)
+    return len(texts) if isinstance(texts, tuple | list) else 1
 
 
 @rule(
@@ -148,7 +168,10 @@ def paused(message: OutboundMessage, facts: Facts) -> Verdict:
     """While the platform makes an account or a recipient wait, messages wait too."""
     if facts.paused_until is None or facts.paused_until <= facts.now:
         return ALLOW
-    return defer("paused", facts.pause_reason or "the account is paused", facts.paused_until)
+    reason = facts.pause_reason or "the account is paused"
+    if facts.pause_class == "auth":  # `until` is only when the platform is asked again
+        return defer("paused", reason, facts.paused_until, remedy=_RENEW)
+    return defer("paused", reason, facts.paused_until)
 
 
 @rule(

@@ -621,6 +621,7 @@ UNSAYABLE = {
     "a tag that is gone": (out(tag="ACCOUNT_UPDATE"), "tag"),
     "a tag the app may not use": (out(tag="HUMAN_AGENT"), "tag"),
     "an order": (out(content=Order("c")), "content"),
+    "a place without a text": (out(template=Template("t", "de", {"body": [None]})), "template"),
     "a component nobody knows": (out(template=Template("t", "de", {"foot": "x"})), "template"),
     "choices without a text": (out(text="", content=Interactive(values={"buttons": ["a"]})), "interactive"),
     "too many choices": (out(content=Interactive(values={"rows": ["a"] * 14})), "interactive"),

@@ -689,6 +689,10 @@ UNSAYABLE = {
     "a button nobody knows": (out(template=Template("t", "de", {"buttons": [{"sub_type": "x"}]})), "template"),
     "a button without its text": (out(template=Template("t", "de", {"buttons": [{"sub_type": "otp"}]})), "template"),
     "an offer without an end": (out(template=Template("t", "de", {"limited_time_offer": "soon"})), "template"),
+    "a header that is a number": (out(template=Template("t", "de", {"body": ["a"], "header": 5})), "template"),
+    "buttons that are numbers": (out(template=Template("t", "de", {"buttons": [1, 2]})), "template"),
+    "a place without a text": (out(template=Template("t", "de", {"body": [None]})), "template"),
+    "components that are none": (out(template=Template("t", "de", {"components": ["x"]})), "template"),
     "no cards": (out(template=Template("t", "de", {"carousel": []})), "template"),
     "a template in no language": (out(template=Template("t")), "template"),
     "a header of sound": (

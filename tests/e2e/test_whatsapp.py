@@ -289,6 +289,23 @@ async def test_long_texts_go_in_parts_and_count_as_one_message(world: World) -> 
 # --- templates as the platform lists them ---
 
 
+async def test_a_template_is_there_in_its_languages_only(world: World) -> None:
+    await world.whatsapp.customer_writes(world.customer(), "Hello")
+    ticket = await world.api.ticket()
+    template = {"name": "order_update", "parameters": ["Ann", "12"]}
+    sent = await world.api.settled(await world.api.replied(ticket, template=template), "delivered")
+    assert (sent["text"], sent["content"]["template"]["language"]) == ("[order_update] | Ann | 12", "en")
+    refused = await world.api.reply(ticket, template=template | {"language": "de"})
+    assert (refused.status, refused.rules) == (422, ["template"])
+    assert refused.json["verdicts"][0]["remedy"] == "use a language it is there in: en"
+    for texts in ({"body": "Ann"}, {"header": {"image": {"link": "https://x.test/i"}}}, ["Ann"], []):
+        wrong = template | {"parameters": texts}
+        assert (await world.api.reply(ticket, template=wrong)).rules == ["template"]
+    by_part = template | {"parameters": {"body": ["Ann", "12"], "buttons": [{"sub_type": "url", "text": "42"}]}}
+    shown = await world.api.replied(ticket, template=by_part)
+    assert shown["text"] == "[order_update] | Ann | 12 | 42"
+
+
 async def test_the_platforms_list_of_templates_rules(world: World) -> None:
     bill = Approved("bill_ready", "de", parameters=1, header="document", buttons=("url",))
     await world.whatsapp.customer_writes(world.customer(), "Hello")
@@ -356,6 +373,18 @@ async def test_content_that_cannot_go_is_refused_with_its_field(world: World) ->
             },
             "attachments",
         ),
+        ({"content": place | {"latitude": 90.1}}, "content.latitude"),
+        ({"content": place | {"longitude": -181}}, "content.longitude"),
+        ({"content": place, "text": "my words"}, "text"),
+        ({"content": place, "html": "<p>my words</p>"}, "html"),
+        ({"content": {"kind": "contacts", "contacts": [{"name": "Bo"}]}, "text": "my words"}, "text"),
+        ({"template": {"name": "order_update"}, "text": "my words"}, "text"),
+        ({"template": {"name": "order_update"}, "html": "<p>my words</p>"}, "html"),
+        ({"template": {"name": "order_update"}, "text": "my words", "visibility": "note"}, "text"),
+        *(
+            ({"template": {"name": "order_update", "language": "en", "parameters": unfit}}, "template.parameters")
+            for unfit in ({"nope": ["x"]}, {"buttons": [1, 2]}, {"body": ["a", "b"], "header": 5}, {"body": [None]})
+        ),
         ({"text": "Hi", "in_reply_to": "0" * 32}, "in_reply_to"),
         ({"content": {"kind": "sticker"}}, "content"),
         ({"content": {"kind": "order"}}, "content.kind"),
@@ -369,8 +398,9 @@ async def test_content_that_cannot_go_is_refused_with_its_field(world: World) ->
         ),
     )
     for body, field in asked:
-        answer = await world.api.call("POST", f"tickets/{ticket['id']}/replies", json=body)
-        assert (answer.status, answer.json["field"]) == (422, field), body
+        for path in (f"tickets/{ticket['id']}/replies", f"tickets/{ticket['id']}/replies?dry_run=true"):
+            answer = await world.api.call("POST", path, json=body)
+            assert (answer.status, answer.json["field"]) == (422, field), body
     await world.twilio.customer_writes("Hello", sender="+15550100001")
     (text_ticket,) = [one for one in await world.api.items("tickets", 2) if one["channel"] == "sms"]
     for more, field in (({"content": place}, "content"), ({"text": "Hi", "in_reply_to": "0" * 32}, "in_reply_to")):

@@ -26,6 +26,7 @@ async def test_a_reply_is_queued_and_shown(gateway: Gateway) -> None:
     ]
     assert dry["window"]["open"] is True
     assert dry["window"]["until"].endswith("Z")
+    assert dry["waits"] == []
     assert (await gateway.ok("GET", f"{V1}/outbox"))["items"] == []
     message = await gateway.ok("POST", path, 202, json={"text": "Hi", "author": AGENT, "status": "pending"})
     shown = {"text": "Hi", "direction": "outbound", "status": "queued", "visibility": "private", "author": AGENT}
@@ -132,6 +133,22 @@ async def test_failed_and_unknown_messages_are_settled_by_hand(gateway: Gateway)
     assert (await gateway.ok("POST", f"{path}/leave", 202))["status"] == "unknown"
     await become("failed")
     assert (await gateway.ok("POST", f"{path}/retry", 202))["status"] == "queued"
+
+
+async def test_a_dry_run_that_says_neither_yes_nor_no_sends_nothing(gateway: Gateway) -> None:
+    ticket = await gateway.customer_writes()
+    first = {"channel": "echo", "to": "+4917012345678", "text": "Hi"}
+    inbound = {"direction": "inbound", "from": {"id": "a"}, "text": "Hi"}
+    asked = [
+        (f"{V1}/tickets/{ticket['id']}/replies", {"text": "Hi"}, query)
+        for query in ("dry_run", "dry_run=", "dry_run=1")
+    ]
+    asked += [(f"{V1}/messages", first, "dry_run"), (f"{V1}/messages", inbound, "dry_run=true")]
+    for path, body, query in asked:
+        answer = await gateway.call("POST", f"{path}?{query}", json=body)
+        assert (answer.status, answer.json["code"], answer.json["field"]) == (400, "invalid_parameter", "dry_run")
+    assert len((await gateway.ok("GET", f"{V1}/tickets"))["items"]) == 1
+    assert (await gateway.ok("GET", f"{V1}/outbox"))["items"] == []
 
 
 async def test_a_limited_key_writes_from_its_accounts_only(gateway: Gateway) -> None:

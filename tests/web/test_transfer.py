@@ -298,7 +298,7 @@ async def test_a_nul_and_a_byte_order_mark(gateway: Gateway) -> None:
 async def test_what_is_no_form_or_too_large_is_refused(gateway: Gateway) -> None:
     answer = await gateway.call("POST", IMPORT, data=b"name\r\n", headers={"Content-Type": "text/csv"})
     assert (answer.status, answer.json["code"]) == (415, "unsupported_media_type")
-    for query in ("mode=some", "dry_run=1", "format=xls"):
+    for query in ("mode=some", "mode=", "dry_run=1", "dry_run=", "dry_run", "format=xls"):
         assert (await send(gateway, "name\r\nA\r\n", query)).json["code"] == "invalid_parameter"
     rows = b"name\r\n" + b"A\r\n" * 2001
     answer = await send(gateway, rows, "mode=all")

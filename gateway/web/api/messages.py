@@ -17,7 +17,7 @@ from gateway.web.api.loading import detail_of, visible_message, visible_ticket
 from gateway.web.problems import PROBLEMS, Problem
 from gateway.web.routes import Call, OneOf, Param, Reply, Route
 
-DRY_RUN = Param("dry_run", "only ask the rules: nothing is queued or written", "bool")
+DRY_RUN = Param("dry_run", "only ask the rules: nothing is queued or written", "bool", guard=True)
 
 
 @contextmanager
@@ -80,6 +80,8 @@ async def _check_uploads(call: Call, files: Sequence[AttachmentRequest]) -> None
 async def post_message(call: Call) -> Reply:
     """A customer's message over the API channel (`"direction": "inbound"`), or a first message of ours to somebody."""
     if isinstance(call.body, asks.InboundRequest):
+        if call.query.get("dry_run"):
+            raise Problem("invalid_parameter", "no rules are asked about a customer's message", field="dry_run")
         return await post_inbound(call)
     request = await _within_key(call, call.body)
     await _check_uploads(call, request.attachments)

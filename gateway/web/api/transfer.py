@@ -106,8 +106,8 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/api/v1/contacts/import", import_contacts, "Contacts from a file", "Contact import", scope="admin",
         params=(
             Param("format", "csv or jsonl; default: as the file's name ends", choices=FORMATS),
-            Param("mode", "each row for itself, or all of them or none", choices=("each", "all")),
-            Param("dry_run", "only tell what would become of each row", "bool"),
+            Param("mode", "each row for itself, or all of them or none", choices=("each", "all"), guard=True),
+            Param("dry_run", "only tell what would become of each row", "bool", guard=True),
         ),
         answers={200: types.ImportReport}, form=True, unlimited=True,
         errors=("broken_file", "malformed_body", "invalid_body", "too_large", "unsupported_media_type", "body_timeout"),

@@ -395,6 +395,8 @@ function showVerdicts(verdicts, alternatives) {
   $("verdicts").replaceChildren(...rows);
 }
 
+const asVerdict = (wait) => ({ rule: wait.code, decision: "defer", reason: wait.reason, until: wait.until });
+
 let asked = 0;
 const ask = later(350, async () => {
   const run = ++asked;
@@ -402,7 +404,7 @@ const ask = later(350, async () => {
   if (!ticket || !$("text").value.trim()) return $("verdicts").replaceChildren();
   try {
     const answer = await call(`/tickets/${ticket.id}/replies?dry_run=true`, { method: "POST", body: draft() });
-    if (run === asked && state.ticket?.id === ticket.id) showVerdicts(answer.verdicts, answer.alternatives);
+    if (run === asked && state.ticket?.id === ticket.id) showVerdicts([...answer.verdicts, ...answer.waits.map(asVerdict)], answer.alternatives);
   } catch (error) {
     if (run === asked && error instanceof Refused) showVerdicts([{ rule: error.problem.code, decision: "deny", reason: error.message }]);
   }
