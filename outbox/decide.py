@@ -26,7 +26,7 @@ def decide(candidate: Candidate, pacing: Pacing, rules: Sequence[Rule]) -> Rulin
     if judgment.decision == "deny":
         return Stop(judgment)
     if judgment.decision == "defer":
-        return Stop(judgment, judgment.until, facts.pause_class if judgment.verdicts[0].rule == "paused" else None)
+        return Stop(judgment, judgment.until, facts.pause_class if judgment.decisive.rule == "paused" else None)
     if len(judgment.parts) != 1:
         words = deny("form", "it no longer fits in one message as it was accepted", "send it again")
         return Stop(Judgment("deny", (words, *judgment.verdicts), judgment.parts))

@@ -213,7 +213,7 @@ _heads = (
     .where(
         among_bound(outbox.c.conversation_id, "b_ids"),
         is_open(),
-        outbox.c.state == "queued",
+        outbox.c.state.in_(("queued", "held")),  # held by a rule, and due while one before it was still to leave
         outbox.c.not_before.is_(None),
     )
     .group_by(outbox.c.conversation_id)

@@ -542,7 +542,8 @@ class Attribute(Out):
 
 
 class OutboxEntry(Out):
-    """One part of a message in the outbox."""
+    """One part of a message in the outbox. `queued_at`: since when it could leave; for one that a rule holds until a
+    later time, that time."""
 
     id: Id
     message_id: Id
@@ -564,7 +565,8 @@ class OutboxEntry(Out):
 
 
 class AccountQueue(Out):
-    """What one account has in the outbox. `oldest_queued_s`: the age of the oldest that waits, in seconds."""
+    """What one account has in the outbox. `oldest_queued_s`: the age of the oldest that waits, in seconds; what a rule
+    holds until a later time counts from then on."""
 
     account: str
     states: dict[str, int]

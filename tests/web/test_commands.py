@@ -138,6 +138,7 @@ def test_bounds() -> None:
     assert [PER_SECOND.read(given) for given in ("1", 1000, 7.0)] == [1, 1000, 7]
     assert SUPPRESSED_DAYS.read("0.5") == 0.5
     assert [PER_SECOND.nearest(number) for number in (-3, 0, 5, 10**9)] == [1, 1, 5, 1000]
-    for given in (None, True, "", "1.5", "1e3", [], float("inf"), float("nan")):
+    wrong: list[object] = [None, True, "", "1.5", "1e3", [], float("inf"), float("nan")]
+    for given in wrong:
         with pytest.raises(ValueError, match="must be a whole number from 1 to 1000"):
             PER_SECOND.read(given)
