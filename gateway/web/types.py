@@ -178,7 +178,7 @@ class MessageError(Out):
 
 
 class Attempt(Out):
-    """One try to hand a part of a message to its platform."""
+    """One try to hand a part of a message to its platform. `number` counts the part's tries, whoever asked for them."""
 
     number: int
     part: int
