@@ -52,7 +52,8 @@ async def retry(core: Core, message_id: str, actor: Actor) -> Submitted | Denied
 
 
 async def leave(core: Core, message_id: str, actor: Actor) -> Submitted:
-    """Settle an unknown message as it is: it stays `unknown`, and what waits behind it goes.
+    """Settle an unknown message as it is: it stays `unknown`, and what waits behind it goes. Done again, it changes
+    nothing.
 
     Raises `RequestError`: not_found; not_unknown (409) in any other state.
     """
@@ -63,13 +64,16 @@ async def leave(core: Core, message_id: str, actor: Actor) -> Submitted:
         parts = _demand(
             connection, message, ("unknown",), "not_unknown", "only an unknown message can be left as it is"
         )
-        ids = [part["id"] for part in parts]
+        answer = Submitted(message_id, message["ticket_id"], message["status"])
+        ids = [part["id"] for part in parts if not part["settled"]]
+        if not ids:
+            return answer, []
         connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(settled=True))
         states.promote(connection, [message["conversation_id"]], now)
         ticket_store.log(
             connection, message["ticket_id"], [Entry("reply.left", actor, {"message_id": message_id})], now
         )
-        return Submitted(message_id, message["ticket_id"], message["status"]), [_live(message, message["status"])]
+        return answer, [_live(message, message["status"])]
 
     return await _carry_out(core, job)
 
