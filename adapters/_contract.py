@@ -211,6 +211,20 @@ async def _maps_refusals(bench: Bench) -> None:
             expect(isinstance(error, Ambiguous), f"status {status} without a key gave {error!r}")
 
 
+async def _hides_echoed_secrets(bench: Bench) -> None:
+    """A platform that quotes our credentials in the words of its refusal: nobody gets to read them."""
+    if bench.case.outbound is None:
+        return
+    bench.platform.quotable = bench.secrets
+    for status in (400, 401, 403, 429, 500):
+        bench.platform.status = status
+        bench.platform.body = bench.case.error_body(status) if bench.case.error_body else b"{}"
+        error = await bench.send()
+        if not isinstance(error, SendError):
+            raise AssertionError(f"status {status} gave {error!r}")
+        bench.seen += [error.code, error.detail]
+
+
 async def _maps_lost_answers(bench: Bench) -> None:
     """Written, then nothing to read: ambiguous, one try only."""
     if bench.case.outbound is None:
@@ -250,6 +264,7 @@ CHECKS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "takes no echo for a message": _takes_no_echo_for_a_message,
     "sends": _sends,
     "maps refusals": _maps_refusals,
+    "hides echoed secrets": _hides_echoed_secrets,
     "maps lost answers": _maps_lost_answers,
     "maps closed ports": _maps_closed_ports,
 }

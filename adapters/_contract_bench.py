@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import socket
@@ -10,8 +11,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
+import msgspec
 from aiohttp import web
 
 from adapters._base import Adapter, Closing
@@ -35,16 +38,45 @@ class _Faulty(Platform):
     def __init__(self) -> None:
         super().__init__()
         self.status, self.body = 200, b"{}"
+        self.quotable: frozenset[str] = frozenset()  # what it quotes in its answer where a request holds it
+        self.quoted: set[str] = set()
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         return (web.route("*", "/{path:.*}", self._any),)
 
     async def _any(self, request: web.Request) -> web.StreamResponse:
-        await request.read()
+        await self._listen(request)
         return await self.answer(request, self._accept)
 
+    async def _listen(self, request: web.Request) -> None:
+        body = (await request.read()).decode("utf-8", "replace")
+        heard = "\n".join((request.path_qs, body, *request.headers.values()))
+        if (authorization := request.headers.get("Authorization", "")).startswith("Basic "):
+            heard += base64.b64decode(authorization.removeprefix("Basic ")).decode()
+        self.quoted = {word for word in self.quotable if word in heard or quote(word, safe="") in heard}
+
     async def _accept(self) -> web.Response:
-        return web.Response(status=self.status, body=self.body, content_type="application/json")
+        body = quoting(self.body, self.quoted) if self.quoted else self.body
+        return web.Response(status=self.status, body=body, content_type="application/json")
+
+
+def quoting(body: bytes, words: Iterable[str]) -> bytes:
+    """An error answer with these words at the end of each of its sentences."""
+    quoted = " ".join(sorted(words))
+
+    def said(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: said(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [said(entry) for entry in value]
+        return f"{value}: {quoted}" if isinstance(value, str) and not value.isdigit() else value
+
+    try:
+        tree = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return body + quoted.encode()
+    plain = {"message": quoted, "errmsg": quoted, "detail": quoted}
+    return msgspec.json.encode(plain | said(tree) if isinstance(tree, dict) else said(tree))
 
 
 @dataclass(slots=True)

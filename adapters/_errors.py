@@ -6,10 +6,13 @@ into a retry, an honest `unknown`, or a failure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
+from urllib.parse import quote
+
+from config.secret import Secret
 
 ErrorClass = Literal[
     "retry", "throttle", "window-closed", "opted-out", "bad-recipient", "auth", "permanent", "policy", "unknown",
@@ -67,6 +70,12 @@ class SendError(AdapterError):
         self.code, self.detail, self.certain = code, detail, certain
         self.retry_after_s, self.pause, self.request_id = retry_after_s, pause, request_id
         self.rule = rule  # where one of the platform's table led to this error
+
+    def conceal(self, secrets: Iterable[Secret | str | None]) -> None:
+        """Cut credentials from what is shown, where the platform's words repeat them."""
+        known = tuple(secrets)
+        self.code, self.detail = hide(self.code, known), hide(self.detail, known)
+        self.args = (f"{self.error_class}: {self.code} {self.detail}".rstrip(),)
 
 
 class Unreachable(SendError):
@@ -167,6 +176,15 @@ def rule_of(errors: Mapping[str, ErrorRule], words: str) -> ErrorRule | None:
     return None
 
 
+def hide(words: str, secrets: Iterable[Secret | str | None]) -> str:
+    """The platform's words without the account's credentials: some platforms quote what they cannot take."""
+    known = {secret.reveal() if isinstance(secret, Secret) else secret for secret in secrets if secret}
+    for text in sorted(known, key=len, reverse=True):  # one may hold another
+        for form in {text, quote(text, safe="")}:
+            words = words.replace(form, "***")
+    return words
+
+
 def platform_error(
     errors: Mapping[str, ErrorRule],
     status: int,
@@ -175,14 +193,16 @@ def platform_error(
     *,
     retry_after_s: float | None = None,
     request_id: str = "",
+    secrets: Iterable[Secret | str | None] = (),
 ) -> SendError:
     """The error for an answer that is no success.
 
     429 and codes of class "throttle" are surely not processed. A 5xx proves nothing, whatever its body. A known code
     follows its rule: one of class "retry" is only repeated when the platform documents that nothing was processed.
+    `secrets` are the credentials the request was made with: they are cut from code and detail.
     """
-    rule = errors.get(code)
-    words = detail[:500]
+    rule, known = errors.get(code), tuple(secrets)
+    code, words = hide(code, known), hide(detail, known)[:500]
     if status == 429 or (rule is not None and rule.error_class == "throttle" and status < 500):
         wait = (
             retry_after_s if retry_after_s is not None else (rule.wait.total_seconds() if rule and rule.wait else None)

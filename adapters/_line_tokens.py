@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import jwt
 from jwt.algorithms import RSAAlgorithm
 
-from adapters._errors import Ambiguous, SendError, platform_error
+from adapters._errors import Ambiguous, SendError, hide, platform_error
 from adapters._http import Http, retry_after
 from adapters._line_facts import ERRORS
 from adapters._tokens import Token, TokenCache, current
@@ -81,19 +81,21 @@ class AccessTokens:
     async def _fetch(self, last: Token | None) -> Token:
         asked_at = time.time()
         try:
-            answer = await self._http.request("POST", f"{self._base}{_PATHS[self._kind]}", form=self._form(asked_at))
+            form = self._form(asked_at)
+            answer = await self._http.request("POST", f"{self._base}{_PATHS[self._kind]}", form=form)
         except Ambiguous as error:
             raise SendError("retry", error.code, error.detail) from None
         body = answer.json_or_empty()
+        said: list[Secret | str | None] = [self._secret, dict(form).get("client_assertion")]
         if answer.status >= 500:
             raise SendError("retry", str(answer.status), "no access token")
         if answer.status in (400, 401, 403):  # LINE's words for a wrong id, secret, key or assertion
             words = text(body, "error_description") or text(body, "error") or f"status {answer.status}"
-            raise SendError("auth", "token-refused", words, pause="account")
+            raise SendError("auth", "token-refused", hide(words, said), pause="account")
         if answer.status >= 300:
             raise platform_error(
                 ERRORS, answer.status, str(answer.status), text(body, "message"),
-                retry_after_s=retry_after(answer.headers),
+                retry_after_s=retry_after(answer.headers), secrets=said,
             )  # fmt: skip
         if not (value := text(body, "access_token")):
             raise SendError("retry", "no-token", "an answer without an access token")

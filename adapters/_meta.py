@@ -81,8 +81,6 @@ def read_answer(answer: HttpAnswer, errors: Mapping[str, ErrorRule], secrets: It
         code = f"{code}/{subcode}"
         errors = {code: rule}
     words = text(mapping(error, "error_data"), "details") or text(error, "message") or text(error, "error_user_msg")
-    for secret in secrets:
-        words = words.replace(secret.reveal(), "***")
     raise platform_error(
         errors,
         answer.status,
@@ -90,6 +88,7 @@ def read_answer(answer: HttpAnswer, errors: Mapping[str, ErrorRule], secrets: It
         words,
         retry_after_s=retry_after(answer.headers) or regain_after(answer.headers),
         request_id=text(error, "fbtrace_id") or answer.headers.get("x-fb-trace-id", ""),
+        secrets=secrets,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -89,8 +90,9 @@ class Relay:
             kept = await self._reused() or _Kept(await self._opened(), 0, 0.0)
             try:
                 yield kept.client
-            except BaseException:
+            except BaseException as error:
                 kept.client.close()
+                self._concealed(error)
                 raise
             kept.mails += 1
             self._keep(kept)
@@ -138,6 +140,15 @@ class Relay:
             next_at = min(kept.since for kept in self._idle) + IDLE_S
             self._timer = asyncio.get_running_loop().call_later(max(next_at - now, 1.0), self._expire)
 
+    def _concealed(self, error: BaseException) -> BaseException:
+        """The error without the password, as it is and as AUTH sends it, where the server quotes it."""
+        smtp = self._smtp
+        if isinstance(error, SendError) and smtp.password is not None:
+            word = smtp.password.reveal()
+            sent = (b64encode(text.encode()).decode() for text in (word, f"\0{smtp.username}\0{word}"))
+            error.conceal((word, *sent))
+        return error
+
     async def _opened(self) -> SMTP:
         smtp = self._smtp
         stage: Stage = "connect"
@@ -159,7 +170,7 @@ class Relay:
                     await client.login(smtp.username, smtp.password.reveal())
         except BaseException as error:
             client.close()
-            raise _problem(error, stage) from None
+            raise self._concealed(_problem(error, stage)) from None
         return client
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
+from aiohttp import encode_basic_auth
 from multidict import MultiDict
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 from yarl import URL
@@ -121,8 +122,9 @@ class TwilioApi:
         self._attempts.took(ours, sid)
         code = str(body.get("error_code") or "")
         if STATUS.get(str(body.get("status"))) == "failed":  # the first status is never reported by a callback
+            words = str(body.get("error_message") or "")
             raise platform_error(
-                ERRORS, 400, code or str(body["status"]), str(body.get("error_message") or ""), request_id=request_id
+                ERRORS, 400, code or str(body["status"]), words, request_id=request_id, secrets=self._secrets()
             )
         return Sent(external_id=sid, request_id=request_id, note=code)
 
@@ -163,8 +165,11 @@ class TwilioApi:
     def _basic(self) -> tuple[str, str]:
         return self._sid, self._tokens[0].reveal()
 
-    @staticmethod
-    def _success(answer: HttpAnswer) -> dict[str, Any]:
+    def _secrets(self) -> tuple[Secret | str, ...]:
+        """What Twilio may quote of our requests: the tokens, and how the first travels."""
+        return *self._tokens, encode_basic_auth(*self._basic()).removeprefix("Basic ")
+
+    def _success(self, answer: HttpAnswer) -> dict[str, Any]:
         """The body of a 2xx answer. Raises `SendError`."""
         if 200 <= answer.status < 300:
             body = answer.json()
@@ -179,6 +184,7 @@ class TwilioApi:
             str(body.get("message") or ""),
             retry_after_s=retry_after(answer.headers),
             request_id=_request_id(answer),
+            secrets=self._secrets(),
         )
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 
-from adapters._errors import Ambiguous, MediaError, SendError, platform_error
+from adapters._errors import Ambiguous, MediaError, SendError, hide, platform_error
 from adapters._http import Http, HttpAnswer, retry_after
 from adapters._tokens import Token, TokenCache, current, renewed
 from adapters._wechat_facts import DAILY_QUOTA, ERRORS, TOKEN_REFUSED, Upload
@@ -96,7 +96,7 @@ class WeChatApi:
                     yield chunk
                 return
             if text(told, "errcode") not in TOKEN_REFUSED or not fresh_left:
-                raise self._media_error(told)
+                raise self._media_error(told, token)
             refused = token.reveal()
 
     def download(self, url: str) -> AsyncIterator[bytes]:
@@ -159,7 +159,7 @@ class WeChatApi:
         code = text(body, "errcode")
         if answer.status < 300 and code in ("", "0"):
             return body
-        words = self._cut(text(body, "errmsg"), token)
+        words = text(body, "errmsg")
         rid = _RID.search(words)
         raise platform_error(
             ERRORS,
@@ -168,12 +168,8 @@ class WeChatApi:
             words,
             retry_after_s=self._to_midnight() if code == DAILY_QUOTA else retry_after(answer.headers),
             request_id=rid[1] if rid else "",
+            secrets=(*self._secrets, token),
         )
-
-    def _cut(self, words: str, token: Secret | None) -> str:
-        for secret in filter(None, (*self._secrets, token)):
-            words = words.replace(secret.reveal(), "***")
-        return words
 
     def _to_midnight(self) -> float:
         """Seconds until the day's quotas are new: midnight in China (assumed)."""
@@ -187,11 +183,12 @@ class WeChatApi:
         except SendError as error:
             raise MediaError(f"no access token: {error.code} {error.detail}".rstrip(), retryable=True) from None
 
-    def _media_error(self, told: Mapping[str, Any]) -> MediaError:
+    def _media_error(self, told: Mapping[str, Any], token: Secret) -> MediaError:
         code = text(told, "errcode")
         rule = ERRORS.get(code)
         gone = rule is not None and rule.error_class in ("permanent", "bad-recipient")
-        return MediaError(f"{code} {text(told, 'errmsg')}".strip()[:300] or "no file", retryable=not gone)
+        words = hide(text(told, "errmsg"), (*self._secrets, token))
+        return MediaError(f"{code} {words}".strip()[:300] or "no file", retryable=not gone)
 
 
 def before_sending(error: SendError) -> SendError:

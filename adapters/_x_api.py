@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 from oauthlib.oauth1 import Client
 
-from adapters._errors import Ambiguous, SendError, platform_error
+from adapters._errors import Ambiguous, SendError, hide, platform_error
 from adapters._http import Http, HttpAnswer, retry_after
 from adapters._x_facts import ERRORS, PHRASES
 from config.secret import Secret
@@ -58,14 +58,16 @@ class XApi:
     ) -> dict[str, Any]:
         """The answer's object, when it is a success. Raises `SendError`."""
         url = f"{self.base}{path}" + (f"?{urlencode(query)}" if query else "")
+        signed = self.authorization(method, url)
         answer = await self.http.request(
             method,
             url,
-            headers={"Authorization": self.authorization(method, url)},
+            headers={"Authorization": signed},
             json=None if json is None else msgspec.json.encode(json),
             data=data,
         )
-        return success(answer)
+        keys = self._keys
+        return success(answer, (signed, keys.consumer_secret, keys.access_token, keys.access_token_secret))
 
     async def ask(
         self, method: str, path: str, query: Mapping[str, str] | None = None, *, json: Any = None, data: Any = None
@@ -79,10 +81,10 @@ class XApi:
             raise SendError("retry", error.code, error.detail, request_id=error.request_id) from None
 
 
-def success(answer: HttpAnswer) -> dict[str, Any]:
-    """The body of a 2xx answer. Raises `SendError`."""
+def success(answer: HttpAnswer, secrets: Iterable[Secret | str] = ()) -> dict[str, Any]:
+    """The body of a 2xx answer. Raises `SendError`, from which `secrets` are cut."""
     if not 200 <= answer.status < 300:
-        raise refusal(answer)
+        raise refusal(answer, tuple(secrets))
     if not answer.body:
         return {}
     body = answer.json()
@@ -91,7 +93,7 @@ def success(answer: HttpAnswer) -> dict[str, Any]:
     return body
 
 
-def refusal(answer: HttpAnswer) -> SendError:
+def refusal(answer: HttpAnswer, secrets: tuple[Secret | str, ...] = ()) -> SendError:
     """What an answer means that is no success: a problem of v2, or an error list of v1.1."""
     body = answer.json_or_empty()
     first = first_error(body)
@@ -100,7 +102,7 @@ def refusal(answer: HttpAnswer) -> SendError:
     words = words or text(body, "title") or text(body, "error_description")
     request_id = answer.headers.get("x-transaction-id", "")
     if slug == "usage-capped":  # a 429 that no waiting helps against
-        return SendError("auth", slug, words, pause="account", request_id=request_id)
+        return SendError("auth", slug, hide(words, secrets), pause="account", request_id=request_id)
     code = text(first, "code") or text(body, "code") or _spoken(words) or (slug if slug in ERRORS else "")
     return platform_error(
         ERRORS,
@@ -109,6 +111,7 @@ def refusal(answer: HttpAnswer) -> SendError:
         words,
         retry_after_s=wait_s(answer.headers),
         request_id=request_id,
+        secrets=secrets,
     )
 
 

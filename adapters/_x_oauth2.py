@@ -9,7 +9,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 
-from adapters._errors import SendError
+from adapters._errors import SendError, hide
 from adapters._http import Http
 from adapters._tokens import Token, TokenCache, current
 from adapters._x_api import success
@@ -56,12 +56,12 @@ class AccessTokens:
         refresh = last.refresh if last is not None and last.refresh else self._settings.refresh_token
         client = self._settings.client_id
         form = (("grant_type", "refresh_token"), ("refresh_token", refresh.reveal()), ("client_id", client))
-        basic = (client, self._settings.client_secret.reveal())
-        answer = await self._http.request("POST", self._url, form=form, basic=basic)
+        secret = self._settings.client_secret
+        answer = await self._http.request("POST", self._url, form=form, basic=(client, secret.reveal()))
         if answer.status in (400, 401):
             problem = text(answer.json_or_empty(), "error_description") or f"status {answer.status}"
-            raise SendError("auth", "oauth2-refresh", problem)
-        body = success(answer)
+            raise SendError("auth", "oauth2-refresh", hide(problem, (refresh, secret)))
+        body = success(answer, (refresh, secret))
         if not (access := text(body, "access_token")):
             raise SendError("retry", "oauth2-refresh", "an answer without a token")
         successor = text(body, "refresh_token")

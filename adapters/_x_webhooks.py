@@ -35,7 +35,7 @@ class Webhooks:
         for _, hook in items(await self._get(_HOOKS, bearer), "data"):
             if hook.get("valid") is False:
                 path = f"{_HOOKS}/{quote(text(hook, 'id'), safe='')}"
-                success(await self._http.request("PUT", f"{self._base}{path}", bearer=bearer))
+                success(await self._http.request("PUT", f"{self._base}{path}", bearer=bearer), (bearer,))
                 revived = True
         return revived
 
@@ -70,7 +70,7 @@ class Webhooks:
             token = await tokens.current(refused=token)
             answer = await self._http.request("POST", url, json=msgspec.json.encode(body), bearer=token)
         try:
-            success(answer)
+            success(answer, (token,))
         except SendError as error:
             title = text(answer.json_or_empty(), "title")
             if error.code not in _DUPLICATE and title not in _DUPLICATE:
@@ -81,7 +81,7 @@ class Webhooks:
         basic = (quote(keys.consumer_key, safe=""), quote(keys.consumer_secret.reveal(), safe=""))
         form = (("grant_type", "client_credentials"),)
         answer = await self._http.request("POST", f"{self._base}/oauth2/token", form=form, basic=basic)
-        return text(success(answer), "access_token")
+        return text(success(answer, (keys.consumer_secret,)), "access_token")
 
     async def _get(self, path: str, bearer: str) -> dict[str, Any]:
-        return success(await self._http.request("GET", f"{self._base}{path}", bearer=bearer))
+        return success(await self._http.request("GET", f"{self._base}{path}", bearer=bearer), (bearer,))

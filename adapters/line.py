@@ -328,8 +328,6 @@ def read_answer(answer: HttpAnswer, secrets: tuple[Secret, ...] = ()) -> dict[st
     message = text(error, "message")
     places = (f"{text(detail, 'property')}: {text(detail, 'message')}" for _, detail in items(error, "details"))
     words = "; ".join(filter(None, (message, *places)))
-    for secret in secrets:
-        words = words.replace(secret.reveal(), "***")
     raise platform_error(
         ERRORS,
         answer.status,
@@ -337,6 +335,7 @@ def read_answer(answer: HttpAnswer, secrets: tuple[Secret, ...] = ()) -> dict[st
         words,
         retry_after_s=retry_after(answer.headers),
         request_id=answer.headers.get(REQUEST_ID, ""),
+        secrets=secrets,
     )
 
 

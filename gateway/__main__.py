@@ -11,6 +11,8 @@ from pathlib import Path
 
 from config.settings import ConfigError
 from gateway import cli, cli_contacts, cli_dead, cli_identities
+from gateway.bounds import LISTED, PER_SECOND, SUPPRESSED_DAYS, argument
+from gateway.intake.suspension import CAUSES
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -121,7 +123,9 @@ def parser() -> argparse.ArgumentParser:
     for action, words in (("replay", "try again"), ("drop", "put aside for good")):
         sub = dead.add_parser(action, help=words)
         sub.add_argument("id", nargs="*", help="dead letters; none: all that fit the options")
-        sub.add_argument("--rate", type=int, default=10, metavar="N", help="at most so many a second; default 10")
+        sub.add_argument(
+            "--rate", type=argument(PER_SECOND), default=10, metavar="N", help="1 to 1000 a second; default 10"
+        )
         sub.set_defaults(run=lambda parsed: asyncio_run(cli_dead.handle(parsed)), action=action)
         handled.append(sub)
     for sub in handled:
@@ -134,7 +138,9 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("id", nargs="*", help="which; none: all that --cause and --account choose")
         else:
             sub.add_argument("--json", action="store_true")
-        sub.add_argument("--cause", default="", help="only those put aside for this")
+        sub.add_argument(
+            "--cause", default="", choices=tuple(CAUSES), metavar="CAUSE", help="only those put aside for this"
+        )
         sub.add_argument("--account", default="", help="only of this account")
         sub.set_defaults(run=lambda parsed: asyncio_run(cli.suspended(parsed)), action=action)
         _config(sub)
@@ -149,7 +155,8 @@ def _identities(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     preview.add_argument(
         "--attribute", action="append", default=[], metavar="A[,B]", help="in order; none: the configured ones"
     )
-    preview.add_argument("--limit", type=int, default=1000, metavar="N", help="list so many of each; default: 1000")
+    words = "list so many of each; default: 1000"
+    preview.add_argument("--limit", type=argument(LISTED), default=1000, metavar="N", help=words)
     preview.add_argument("--json", action="store_true")
     apply = people.add_parser("apply", help="merge by the configured rule what was there before it")
     for action, sub in (("preview", preview), ("apply", apply)):
@@ -169,7 +176,7 @@ def _suppressions(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     add.add_argument("address")
     add.add_argument("--scope", default="all", choices=("all", "automatic", "marketing"))
     add.add_argument("--reason", default="", help="shown to agents")
-    add.add_argument("--days", type=float, help="for so long; without it until it is dropped")
+    add.add_argument("--days", type=argument(SUPPRESSED_DAYS), help="for so long; without it until it is dropped")
     drop = actions.add_parser("drop", help="take entries off the list")
     drop.add_argument("id", nargs="+")
     for action, sub in (("list", show), ("add", add), ("drop", drop)):

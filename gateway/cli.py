@@ -20,7 +20,8 @@ from config import settings as configuration
 from config.settings import ConfigError, Fault, Settings
 from gateway import log, runtime
 from gateway.bus.check import trouble_of_redis
-from gateway.control import COMMANDS, CommandError, ask_running
+from gateway.control import COMMANDS, CommandError
+from gateway.control_socket import ask_running
 from gateway.crm import Crm, clients_of
 from gateway.crm import probe as probe_crm
 from gateway.ids import rfc3339, system_clock
@@ -66,7 +67,7 @@ async def serve(parsed: argparse.Namespace) -> int:
     settings, found = load(parsed.config)
     if parsed.listen:
         host, _, port = parsed.listen.rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not port.isdigit() or int(port) > 65535:
             raise ConfigError(Fault("--listen", "not HOST:PORT"))
         settings = dataclasses.replace(settings, gateway=dataclasses.replace(settings.gateway, listen=parsed.listen))
     roles = [role.strip() for role in parsed.roles.split(",") if role.strip()]

@@ -8,6 +8,7 @@ import sys
 from typing import Any, get_args
 
 from adapters import ErrorClass
+from gateway.bounds import AGE_S, argument
 from gateway.cli import command
 from gateway.ids import rfc3339
 
@@ -22,8 +23,8 @@ def add_filter(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--kind", choices=("delivery", "event", "message", "errand"))
     sub.add_argument("--class", dest="error_class", choices=get_args(ErrorClass))
     sub.add_argument("--code", default="", help="the platform's code, or the rule's name")
-    sub.add_argument("--older-than", type=int, metavar="SECONDS")
-    sub.add_argument("--newer-than", type=int, metavar="SECONDS")
+    sub.add_argument("--older-than", type=argument(AGE_S), metavar="SECONDS")
+    sub.add_argument("--newer-than", type=argument(AGE_S), metavar="SECONDS")
 
 
 def _filter(parsed: argparse.Namespace) -> dict[str, Any]:

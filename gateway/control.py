@@ -1,13 +1,8 @@
-"""The local door of a running gateway: commands that write go through the one process that may.
-
-A socket in the data directory, readable by its owner alone. When nothing listens there, a command takes the lock and
-does the same work itself.
-"""
+"""What the command line may have done: by the running gateway (`control_socket.py`), or by itself when none runs."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,15 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
-from aiohttp import web
 from sqlalchemy import Connection
 
-from config.settings import ConfigError, Fault
 from gateway import deadletters, identities, passwords, reindexing, suppressions, transfer
+from gateway.bounds import AGE_S, LISTED, PER_SECOND, SUPPRESSED_DAYS, Bounds
 from gateway.core import Core
 from gateway.ids import micros
+from gateway.intake.suspension import CAUSES
 from gateway.intake.worker import TOPIC
 from gateway.requests import RequestError
 from gateway.store import attributes as definitions
@@ -33,8 +27,6 @@ from gateway.store.people_views import ContactFilter
 from gateway.tickets import Actor
 from gateway.web import show_queues
 
-SOCKET = "control.sock"
-_PATH_MAX = 103  # bytes of a socket's path that every system takes (sun_path: 108 on Linux, 104 on macOS)
 FOLLOW_S = 20.0
 LISTED_MAX = 10_000  # listed or decided by one command
 OPERATOR = Actor("agent", "", "command line")
@@ -42,6 +34,14 @@ OPERATOR = Actor("agent", "", "command line")
 
 class CommandError(Exception):
     """A command that cannot be carried out, in a sentence."""
+
+
+def _number(arguments: Mapping[str, Any], name: str, bounds: Bounds, default: float | None = None) -> float:
+    """A number among the arguments. Raises `CommandError` for one that is missing or out of bounds."""
+    try:
+        return bounds.read(arguments.get(name, default))
+    except ValueError as error:
+        raise CommandError(f"{name}: {error}") from None
 
 
 async def create_key(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,14 +98,18 @@ def _filter(core: Core, arguments: Mapping[str, Any]) -> dead.Filter:
     given = {name: value for name, value in arguments.get("filter", {}).items() if value not in (None, "")}
     now = micros(core.clock())
     for name, column in (("older_than", "before"), ("newer_than", "after")):
-        if (age := given.pop(name, None)) is not None:
-            given[column] = now - int(age) * 1_000_000
-    return msgspec.convert(given, dead.Filter)
+        if name in given:
+            given[column] = now - int(_number(given, name, AGE_S)) * 1_000_000
+            del given[name]
+    try:
+        return msgspec.convert(given, dead.Filter)
+    except msgspec.ValidationError as error:
+        raise CommandError(f"filter: {error}") from None
 
 
 async def list_dead(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The open dead letters, oldest first: the first `limit` of those that fit, and how many there are."""
-    wanted, limit = _filter(core, arguments), int(arguments.get("limit", 1000))
+    wanted, limit = _filter(core, arguments), int(_number(arguments, "limit", LISTED, 1000))
     rows = await core.database.read(lambda connection: dead.oldest(connection, wanted, limit))
     return {"items": [dict(letter) for letter in rows]}
 
@@ -137,6 +141,8 @@ async def drop_dead(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
 async def list_suspended(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What was put aside and waits for a decision, oldest first; `cause` and `account` narrow it."""
     account, cause = str(arguments.get("account") or ""), str(arguments.get("cause") or "")
+    if cause and cause not in CAUSES:
+        raise CommandError(f"{cause!r} is no cause; known are {', '.join(CAUSES)}")
 
     def job(connection: Connection) -> list[dict[str, Any]]:
         return [dict(row) for row in suspended.page(connection, account, cause, "", None, LISTED_MAX, None)]
@@ -162,8 +168,9 @@ async def list_suppressions(core: Core, arguments: Mapping[str, Any]) -> dict[st
 
 async def add_suppression(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Put an address on the suppression list: `channel`, `address`, `scope`, `reason`, `days`."""
-    days = arguments.get("days")
-    expires_at = None if days is None else core.clock() + timedelta(days=float(days))
+    expires_at = None
+    if arguments.get("days") is not None:
+        expires_at = core.clock() + timedelta(days=_number(arguments, "days", SUPPRESSED_DAYS))
 
     def job(connection: Connection) -> dict[str, Any]:
         row = suppressions.add(
@@ -204,9 +211,8 @@ async def _decide(
 
 async def preview_identities(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What a rule would merge: `attributes` in order (none: the configured ones), `limit` of what is listed."""
-    found: dict[str, Any] = msgspec.to_builtins(
-        await identities.preview(core, await _rule(core, arguments), int(arguments.get("limit", identities.LISTED)))
-    )
+    limit = int(_number(arguments, "limit", LISTED, identities.LISTED))
+    found: dict[str, Any] = msgspec.to_builtins(await identities.preview(core, await _rule(core, arguments), limit))
     return found
 
 
@@ -236,9 +242,10 @@ async def _each(arguments: Mapping[str, Any], work: Callable[[str], Awaitable[ob
 
 async def start_dead_job(core: Core, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Order that all letters that fit `filter` are handled (`action`), `rate` a second."""
-    job = await deadletters.start(
-        core, str(arguments["action"]), _filter(core, arguments), int(arguments["rate"]), OPERATOR
-    )
+    action, rate = str(arguments["action"]), int(_number(arguments, "rate", PER_SECOND))
+    if action not in ("replay", "drop"):
+        raise CommandError("action: must be replay or drop")
+    job = await deadletters.start(core, action, _filter(core, arguments), rate, OPERATOR)
     return await follow_dead_job(core, {"id": job["id"]})
 
 
@@ -338,57 +345,3 @@ COMMANDS: dict[str, Callable[[Core, Mapping[str, Any]], Awaitable[dict[str, Any]
     "identities.apply": apply_identities,
     "search.rebuild": rebuild_search,
 }
-
-
-class Control:
-    """Serves commands on the socket while the gateway runs."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._path = core.settings.data_dir / SOCKET
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> None:
-        """Listen. Raises `ConfigError` where the system's limit on a socket's path leaves no room for ours."""
-        if (length := len(os.fsencode(self._path))) > _PATH_MAX:
-            words = f"too long: its socket's path has {length} bytes, and the system takes {_PATH_MAX} at most"
-            raise ConfigError(Fault("gateway.data_dir", words))
-        app = web.Application()
-        app.router.add_post("/{command}", self._command)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        self._path.unlink(missing_ok=True)
-        await web.UnixSite(self._runner, str(self._path)).start()
-        self._path.chmod(0o600)
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-        self._path.unlink(missing_ok=True)
-
-    async def _command(self, request: web.Request) -> web.Response:
-        command = COMMANDS.get(request.match_info["command"])
-        if command is None:
-            return web.json_response({"error": "unknown command"}, status=404)
-        try:
-            result = await command(self._core, msgspec.json.decode(await request.read()))
-        except CommandError as error:
-            return web.json_response({"error": str(error)}, status=400)
-        return web.json_response(result)
-
-
-async def ask_running(data_dir: Path, command: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Have the running gateway carry a command out; None when none runs. Raises `CommandError`."""
-    path = data_dir / SOCKET
-    if not path.exists():
-        return None
-    connector = aiohttp.UnixConnector(str(path))
-    patient = aiohttp.ClientTimeout(total=None)  # a large import, or a rule applied to a large store, takes its time
-    async with aiohttp.ClientSession(connector=connector, timeout=patient) as session:
-        with contextlib.suppress(aiohttp.ClientConnectorError):
-            async with session.post(f"http://gateway/{command}", data=msgspec.json.encode(dict(arguments))) as answer:
-                result: dict[str, Any] = await answer.json()
-                if answer.status != 200:
-                    raise CommandError(str(result.get("error", "it failed")))
-                return result
-    return None

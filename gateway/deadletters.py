@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping, delete, select, update
 
 from gateway import errands, replies
+from gateway.bounds import PER_SECOND
 from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.ids import micros
@@ -167,13 +168,12 @@ class Undertaker:
         if job is None:
             return False
         actor, wanted = msgspec.json.decode(job["actor"], type=Actor), filter_of(job)
-        letters = await core.database.read(
-            lambda c: dead.oldest(c, wanted, job["per_second"], job["last_id"], job["end_id"])
-        )
+        count = PER_SECOND.nearest(job["per_second"])  # a job may be older than its bounds
+        letters = await core.database.read(lambda c: dead.oldest(c, wanted, count, job["last_id"], job["end_id"]))
         for letter in letters:
             if not await self._carry_out(job, letter["id"], actor):
                 return True
-        ended = len(letters) < job["per_second"]
+        ended = len(letters) < count
         values: dict[str, Any] = {"not_before": now + _SECOND, "updated_at": micros(core.clock())}
         if ended:
             values["state"] = "done"

@@ -16,7 +16,7 @@ from gateway.ids import micros
 from gateway.requests import RequestError, Submitted, not_found
 from gateway.store import search_index, ticket_fields
 from gateway.store import tickets as ticket_store
-from gateway.store.enqueue import file_rows, message_row, part_rows
+from gateway.store.enqueue import file_rows, held_error, message_row, part_rows
 from gateway.store.facts import FactSource, subject_of_draft
 from gateway.store.many import insert_together
 from gateway.store.places import Place, Record, place_of
@@ -71,6 +71,8 @@ def write(
     note = words.visibility == "note"
     state = "sent" if note else "held" if judgment.decision == "defer" else "queued"
     row = message_row(made, author, state, words.automatic, now) | {"fallback": fallback}
+    if state == "held":
+        row["error"] = held_error(judgment)
     if note:
         row |= {"kind": "text", "html": made.message.html, "external_id": ""}
     details: dict[str, Any] = {"message_id": row["id"]}

@@ -7,7 +7,7 @@ the message leaves.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -77,22 +77,21 @@ async def submit(
     """
     print_ = fingerprint("reply", ticket_id, request)
 
-    def job(connection: Connection) -> tuple[Submitted | Denied, list[LiveEvent]]:
+    def job(connection: Connection) -> _Done:
         now = micros(core.clock())
         if (known := answered(connection, api_key_id, idempotency_key, print_)) is not None:
-            return known, []
+            return _Done(known)
         place = _place(connection, core, ticket_id)
         ticket = place.ticket
         words = _words(core, ticket, request, actor, automatic)
         chain = _chain(core, ticket, request, words, accounts)
-        author = _author(request.author, actor)
+        author, found = _author(request.author, actor), judged_at(connection, core, place, words)
         answer, events = file(
-            connection, core, ticket, words, request.status, author, actor, chain, accounts=accounts,
-            found=judged_at(connection, core, place, words),
-        )  # fmt: skip
+            connection, core, ticket, words, request.status, author, actor, chain, accounts=accounts, found=found
+        )
         events += automatic_messages.told_of(connection, core, file, ticket, told=words.visibility != "note")
         remember(connection, api_key_id, idempotency_key, print_, answer, now)
-        return answer, events
+        return _Done(answer, events, _stopped(ticket, found[1]))
 
     return await _carry_out(core, job)
 
@@ -139,32 +138,33 @@ async def proactive(
     """
     print_ = fingerprint("message", request)
 
-    def job(connection: Connection) -> tuple[Submitted | Denied, list[LiveEvent]]:
+    def job(connection: Connection) -> _Done:
         now = micros(core.clock())
         if (known := answered(connection, api_key_id, idempotency_key, print_)) is not None:
-            return known, []
-        answer, events = _first(connection, core, request, actor, accounts)
-        remember(connection, api_key_id, idempotency_key, print_, answer, now)
-        return answer, events
+            return _Done(known)
+        done = _first(connection, core, request, actor, accounts)
+        remember(connection, api_key_id, idempotency_key, print_, done.answer, now)
+        return done
 
     try:
         return await _carry_out(core, job)
     except _Refused as refused:
-        _count(core, refused.denied)
+        _count(core, refused.stopped)
         return refused.denied
 
 
 def _first(
     connection: Connection, core: Core, request: MessageRequest, actor: Actor, accounts: Collection[str] | None
-) -> tuple[Submitted | Denied, list[LiveEvent]]:
+) -> _Done:
     now, author = micros(core.clock()), _author(request.author, actor)
     chain, first = _open(connection, core, request, actor, accounts)
     if isinstance(first, _Withdrawn):
         went, _ = follow(connection, core, first.origin(author, actor), by_rules(first.judgment), chain)
         if went is None:
-            raise _Refused(Denied(first.judgment.verdicts, alternatives=first.alternatives))
+            denied = Denied(first.judgment.verdicts, alternatives=first.alternatives)
+            raise _Refused(denied, _stopped(first.placed, first.judgment))
         set_status(connection, went.ticket, request.status, author, actor, now, note=False)
-        return went.answer, went.events
+        return _Done(went.answer, went.events, _stopped(first.placed, first.judgment))
     opened, words, made, judgment = first
     answer, events = file(
         connection, core, opened.ticket, words, request.status, author, actor, chain, accounts=accounts,
@@ -173,7 +173,7 @@ def _first(
     if opened.new:
         data = {"ticket_id": opened.ticket["id"], "number": opened.ticket["number"]}
         events.insert(0, LiveEvent("ticket.created", data, opened.ticket["account"]))
-    return answer, events
+    return _Done(answer, events, _stopped(opened.ticket, judgment))
 
 
 def _open(
@@ -244,9 +244,9 @@ class _Undone(Exception):
 class _Refused(Exception):
     """Undoes a first message that was refused, and all that was made for it."""
 
-    def __init__(self, denied: Denied) -> None:
+    def __init__(self, denied: Denied, stopped: tuple[str, str] | None) -> None:
         super().__init__("refused")
-        self.denied = denied
+        self.denied, self.stopped = denied, stopped
 
 
 async def _undo(core: Core, job: Callable[[Connection], NoReturn]) -> Judged:
@@ -259,30 +259,42 @@ async def _undo(core: Core, job: Callable[[Connection], NoReturn]) -> Judged:
 # --- one transaction --------------------------------------------------------------------------------------------------
 
 
-async def _carry_out(
-    core: Core, job: Callable[[Connection], tuple[Submitted | Denied, list[LiveEvent]]]
-) -> Submitted | Denied:
-    def work(connection: Connection) -> tuple[Submitted | Denied, list[LiveEvent]]:
+class _Done(NamedTuple):
+    """An answer, what to tell of it once it is durable, and by which rule the message was refused or is held: its
+    channel and the rule's name."""
+
+    answer: Submitted | Denied
+    events: Sequence[LiveEvent] = ()
+    stopped: tuple[str, str] | None = None
+
+
+def _stopped(ticket: Record, judgment: Judgment) -> tuple[str, str] | None:
+    if judgment.decision not in ("deny", "defer"):
+        return None
+    return ticket["channel"], judgment.decisive.rule
+
+
+async def _carry_out(core: Core, job: Callable[[Connection], _Done]) -> Submitted | Denied:
+    def work(connection: Connection) -> _Done:
         done = job(connection)
         reach("enqueue.written")
         return done
 
     try:
-        answer, events = await core.database.write(work)
+        answer, events, stopped = await core.database.write(work)
     except IntegrityError:  # the same Idempotency-Key at the same moment: the other one has written its answer
-        answer, events = await core.database.write(work)
+        answer, events, stopped = await core.database.write(work)
     reach("enqueue.committed")
     core.bus.publish(events)
     if events and isinstance(answer, Submitted):
         core.bus.wake("outbox")
-    if events:
-        _count(core, answer)
+    _count(core, stopped)
     return answer
 
 
-def _count(core: Core, answer: Submitted | Denied) -> None:
-    if isinstance(answer, Denied) and answer.verdicts:
-        core.metrics.refusals.labels("", answer.verdicts[0].rule).inc()
+def _count(core: Core, stopped: tuple[str, str] | None) -> None:
+    if stopped is not None:
+        core.metrics.refusals.labels(*stopped).inc()
 
 
 def _place(connection: Connection, core: Core, ticket_id: str) -> Place:

@@ -29,7 +29,7 @@ from config.settings import ConfigError, Fault, Settings
 from gateway import automatic, loading, replies
 from gateway.blobs import Blobs
 from gateway.bus import Bus
-from gateway.control import Control
+from gateway.control_socket import Control
 from gateway.core import Core
 from gateway.crm import CrmWorker, clients_of
 from gateway.deadletters import Undertaker

@@ -27,6 +27,7 @@ from outbox.verdict import Verdict
 _decode = msgspec.json.Decoder(OutboundMessage).decode
 _encode = msgspec.json.Encoder().encode
 _Events = list[LiveEvent]
+_Again = tuple[Submitted | Denied, str]  # and the message's channel
 T = TypeVar("T")
 
 
@@ -36,7 +37,7 @@ async def retry(core: Core, message_id: str, actor: Actor) -> Submitted | Denied
     Raises `RequestError`: not_found; not_retryable (409) in any other state.
     """
 
-    def job(connection: Connection) -> tuple[Submitted | Denied, _Events]:
+    def job(connection: Connection) -> tuple[_Again, _Events]:
         message = _message(connection, message_id)
         parts = _demand(
             connection,
@@ -47,11 +48,12 @@ async def retry(core: Core, message_id: str, actor: Actor) -> Submitted | Denied
         )
         return _again(connection, core, message, parts, actor)
 
-    return await _carry_out(core, job)
+    return _counted(core, await _carry_out(core, job))
 
 
 async def leave(core: Core, message_id: str, actor: Actor) -> Submitted:
-    """Settle an unknown message as it is: it stays `unknown`, and what waits behind it goes.
+    """Settle an unknown message as it is: it stays `unknown`, and what waits behind it goes. Done again, it changes
+    nothing.
 
     Raises `RequestError`: not_found; not_unknown (409) in any other state.
     """
@@ -62,13 +64,16 @@ async def leave(core: Core, message_id: str, actor: Actor) -> Submitted:
         parts = _demand(
             connection, message, ("unknown",), "not_unknown", "only an unknown message can be left as it is"
         )
-        ids = [part["id"] for part in parts]
+        answer = Submitted(message_id, message["ticket_id"], message["status"])
+        ids = [part["id"] for part in parts if not part["settled"]]
+        if not ids:
+            return answer, []
         connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(settled=True))
         states.promote(connection, [message["conversation_id"]], now)
         ticket_store.log(
             connection, message["ticket_id"], [Entry("reply.left", actor, {"message_id": message_id})], now
         )
-        return Submitted(message_id, message["ticket_id"], message["status"]), [_live(message, message["status"])]
+        return answer, [_live(message, message["status"])]
 
     return await _carry_out(core, job)
 
@@ -108,7 +113,7 @@ async def replay_dead(core: Core, dead_id: str, actor: Actor) -> Submitted | Den
     Raises `RequestError`: not_found (also for inbound letters and dropped ones).
     """
 
-    def job(connection: Connection) -> tuple[Submitted | Denied, _Events]:
+    def job(connection: Connection) -> tuple[_Again, _Events]:
         letter = connection.execute(select(dead_letters).where(dead_letters.c.id == dead_id)).mappings().first()
         if letter is None or letter["direction"] != "outbound" or letter["dropped_at"] is not None:
             raise not_found("dead letter of an outbound message")
@@ -116,10 +121,10 @@ async def replay_dead(core: Core, dead_id: str, actor: Actor) -> Submitted | Den
         parts = [part for part in _parts(connection, message["id"], ("failed",)) if part["id"] == letter["ref"]]
         if letter["replayed_at"] is not None or not parts:
             states.letters_answered(connection, [letter["ref"]], micros(core.clock()))
-            return Submitted(message["id"], message["ticket_id"], message["status"]), []
+            return (Submitted(message["id"], message["ticket_id"], message["status"]), message["channel"]), []
         return _again(connection, core, message, parts, actor)
 
-    return await _carry_out(core, job)
+    return _counted(core, await _carry_out(core, job))
 
 
 async def _carry_out(core: Core, job: Callable[[Connection], tuple[T, _Events]]) -> T:
@@ -167,7 +172,7 @@ def _all_parts(connection: Connection, message_id: str) -> list[RowMapping]:
 
 def _again(
     connection: Connection, core: Core, message: RowMapping, parts: Sequence[RowMapping], actor: Actor
-) -> tuple[Submitted | Denied, _Events]:
+) -> tuple[_Again, _Events]:
     """Queue parts again under their own ids and, as long as the platform knows it, their own key."""
     now = micros(core.clock())
     verdicts = _objections(connection, core, message, parts)
@@ -175,7 +180,7 @@ def _again(
         data = {"message_id": message["id"], "rule": verdicts[0].rule, "reason": verdicts[0].reason,
                 "remedy": verdicts[0].remedy, "verdicts": msgspec.to_builtins(verdicts)}  # fmt: skip
         ticket_store.log(connection, message["ticket_id"], [Entry("reply.refused", actor, data)], now)
-        return Denied(verdicts, message["ticket_id"]), [_live(message, message["status"])]
+        return (Denied(verdicts, message["ticket_id"]), message["channel"]), [_live(message, message["status"])]
     for number, part in enumerate(parts):
         key, payload = _key(connection, core, part, now)
         connection.execute(
@@ -192,7 +197,14 @@ def _again(
     changed = states.refresh(connection, [message["id"]], now, actor)
     status = changed[0].status if changed else message["status"]
     answer = Submitted(message["id"], message["ticket_id"], status, verdicts)
-    return answer, [_live(message, status)]
+    return (answer, message["channel"]), [_live(message, status)]
+
+
+def _counted(core: Core, found: _Again) -> Submitted | Denied:
+    answer, channel = found
+    if isinstance(answer, Denied):
+        core.metrics.refusals.labels(channel, answer.verdicts[0].rule).inc()
+    return answer
 
 
 def _objections(

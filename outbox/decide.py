@@ -45,7 +45,7 @@ def _decided(candidate: Candidate, pacing: Pacing, rules: Sequence[Rule]) -> Rul
     if judgment.decision == "deny":
         return Stop(judgment)
     if judgment.decision == "defer":
-        return Stop(judgment, judgment.until, facts.pause_class if judgment.verdicts[0].rule == "paused" else None)
+        return Stop(judgment, judgment.until, facts.pause_class if judgment.decisive.rule == "paused" else None)
     if len(judgment.parts) != 1:
         words = deny("form", "it no longer fits in one message as it was accepted", "send it again", source=GATEWAY)
         return Stop(Judgment("deny", (words, *judgment.verdicts), judgment.parts))

@@ -44,7 +44,7 @@ def goes_on(judgment: Judgment) -> bool:
 def by_rules(judgment: Judgment) -> Refusal:
     """The refusal of a message our rules deny."""
     verdict = judgment.verdicts[0]
-    error_class: ErrorClass = CLASS_OF_RULE.get(verdict.rule, "policy")  # type: ignore[assignment]
+    error_class: ErrorClass = CLASS_OF_RULE.get(verdict.rule, "policy")
     failure = Failure(verdict.rule, error_class, verdict.reason)
     return Refusal(verdict.rule, verdict.reason, goes_on(judgment), failure)
 

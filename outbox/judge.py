@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
-from outbox.rules import RULES, Rule, spec_of
+from outbox.rules import BACKLOG, RULES, Rule, spec_of
 from outbox.rules.declare import Declared
 from outbox.verdict import ALLOW, GATEWAY, STRENGTH, Change, Decision, Verdict, deny
 
@@ -36,6 +36,18 @@ class Judgment(msgspec.Struct, frozen=True):
     def until(self) -> datetime | None:
         """The moment when the last deferral ends."""
         return max((v.until for v in self.verdicts if v.decision == "defer" and v.until is not None), default=None)
+
+    @property
+    def decisive(self) -> Verdict:
+        """The verdict that is told first, if any: of deferrals the one that ends last, else the strongest."""
+        until = self.until if self.decision == "defer" else None
+        return next((v for v in self.verdicts if until is not None and v.until == until), self.verdicts[0])
+
+    @property
+    def due(self) -> datetime | None:
+        """Until when rules hold it on purpose, None when none does: from then on it is late."""
+        held = [v for v in self.verdicts if v.decision == "defer" and v.rule not in BACKLOG]
+        return max((v.until for v in held if v.until is not None), default=None)
 
 
 def judge(message: OutboundMessage, facts: Facts, rules: Sequence[Rule] = RULES) -> Judgment:

@@ -79,6 +79,15 @@ class _Talkative(WhatsAppAdapter):
         return await super().send(message)
 
 
+class _Quoting(WhatsAppAdapter):
+    async def send(self, message: OutboundMessage) -> Sent:
+        try:
+            return await super().send(message)
+        except SendError as error:
+            error.detail = error.detail.replace("***", self._settings.access_token[0].reveal())
+            raise
+
+
 class _Optimistic(WhatsAppAdapter):
     async def send(self, message: OutboundMessage) -> Sent:
         try:
@@ -93,6 +102,7 @@ BREAKS: dict[str, tuple[type[WhatsAppAdapter], str]] = {
     "cannot read all bytes": (_Brittle, "normalize raised"),
     "sends again by itself": (_Eager, "Sent|tried again"),
     "logs its token": (_Talkative, "a secret is shown"),
+    "passes on what the platform quotes": (_Quoting, "a secret is shown"),
     "takes the unknown for certain": (_Optimistic, "without a key gave SendError"),
 }
 

@@ -17,9 +17,10 @@ from gateway import replies
 from gateway.bus import LiveEvent
 from gateway.ids import micros
 from gateway.replies import MessageRequest, ReplyRequest, RequestError, Submitted
-from gateway.store import queue_views, schema, waiting
+from gateway.store import dead, queue_views, schema, views, waiting
 from gateway.store.outbox import OutboxStore, pace_of
 from gateway.tickets import Actor
+from gateway.web import show, show_queues, types
 from gateway.web.health import Health
 from outbox import lanes
 from tests.pigeon import START, FindingAdapter, World, world
@@ -333,6 +334,40 @@ async def test_people_are_told_once_of_what_nobody_could_find_out(loft: World) -
     assert await loft.core.database.read(queue_views.undecided) == 1
     await replies.leave(loft.core, message, AGENT)
     assert await loft.core.database.read(queue_views.undecided) == 0
+    before = (await loft.log(ticket)).count("reply.left"), len(loft.core.bus._recent)
+    again = await replies.leave(loft.core, message, AGENT)
+    assert again.status == "unknown"
+    assert ((await loft.log(ticket)).count("reply.left"), len(loft.core.bus._recent)) == before == (1, before[1])
+
+
+async def test_tries_are_counted_on_over_a_retry_and_a_wait_for_the_rate(loft: World) -> None:
+    """What is shown tells every try of a part apart, though patience begins anew."""
+    message = await say(loft, await loft.ticket())
+    dispatcher = loft.dispatcher()
+    for status, code in ((429, "busy"), (400, "gone"), (400, "gone")):
+        loft.platform.refuse_next(status, code)
+        await loft.run(dispatcher)
+        if await loft.status(message) == "failed":
+            await replies.retry(loft.core, message, AGENT)
+        loft.clock.forward(minutes=5)
+    await loft.run(dispatcher)
+
+    def job(connection: Any) -> types.MessageDetail:
+        row = views.message(connection, message, None)
+        assert row is not None
+        return show.message_detail(row, [], views.history(connection, message), None)
+
+    shown = await loft.core.database.read(job)
+    assert [(tried.part, tried.number) for tried in shown.attempts] == [(0, 1), (0, 2), (0, 3), (0, 4)]
+    letters = await loft.rows(schema.dead_letters)
+    assert len(letters) == 2
+
+    def letter(connection: Any) -> types.DeadLetterDetail:
+        found = dead.letter(connection, letters[0].id, None)
+        assert found is not None
+        return show_queues.dead_letter_detail(found, dead.evidence(connection, found))
+
+    assert [tried.number for tried in (await loft.core.database.read(letter)).history] == [1, 2, 3, 4]
 
 
 async def test_what_a_person_left_does_not_go_again_when_it_is_proven_unsent(tmp_path: Path) -> None:

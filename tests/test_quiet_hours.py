@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from gateway import replies
+from gateway.ids import micros
 from gateway.replies import MessageRequest, Submitted
-from gateway.store import schema, whereabouts
+from gateway.store import queue_views, schema, whereabouts
+from gateway.store.waiting import Wait
 from gateway.tickets import Actor
+from gateway.web.health import Health
 from outbox import quiet
 from outbox.facts import Facts, TemplateFacts
 from outbox.policy import Policy
@@ -25,6 +28,7 @@ from outbox.quiet import Whereabouts
 from outbox.rules.hours import quiet_hours
 from outbox.rules.settings import HOURS, QuietHoursSettings
 from tests.pigeon import World, world
+from tests.test_delivery import why
 from tests.test_rules import FACTS, NOTE
 
 AGENT = Actor("agent", "u1", "Bo")
@@ -286,6 +290,79 @@ async def test_marketing_is_held_until_the_morning_of_the_contact(tmp_path: Path
         loft.clock.now = at("2026-03-04T09:00", "Asia/Tokyo")
         await loft.run(loft.dispatcher())
         assert [await loft.status(first), await loft.status(second)] == ["sent", "sent"]
+
+
+WHY = "it is Mon 19:00 in Europe/Berlin; marketing may arrive 09:00-18:00"
+
+
+async def test_what_is_held_says_by_which_rule_why_and_until_when(tmp_path: Path) -> None:
+    """From the start, as what is held when it was about to leave."""
+    rules = Policy(settings={QuietHoursSettings: QuietHoursSettings(hours="09:00-18:00", default_zone=BERLIN)})
+    async with world(tmp_path, policy=rules) as loft:
+        loft.clock.now = at("2026-03-02T19:00", BERLIN)
+        held = await _sell(loft)
+        morning = micros(at("2026-03-03T09:00", BERLIN))
+        expected = Wait("quiet_hours", "throttle", f"quiet_hours: {WHY}", morning)
+        error = {"code": "quiet_hours", "class": "throttle", "detail": WHY}
+        assert await why(loft, held) == expected
+        (part,) = await loft.rows(schema.outbox)
+        assert json.loads(part.error) == json.loads((await loft.message(held)).error) == error
+        await loft.execute(update(schema.outbox).values(not_before=0))  # as if it were due: held once more
+        await loft.run(loft.dispatcher())
+        assert await why(loft, held) == expected
+        loft.clock.now = at("2026-03-03T09:00", BERLIN)
+        await loft.run(loft.dispatcher())
+        message = await loft.message(held)
+        assert (message.status, message.error) == ("sent", None)
+
+
+async def _ages(loft: World) -> list[float]:
+    """What an alarm looks at: the age over all, of the account, and in the API's summary."""
+    health = Health(loft.core)
+    await health.refresh_figures()  # a new one: it asks the store every few seconds only
+    figures = loft.core.metrics.registry.get_sample_value
+    depths = await loft.core.database.read(lambda c: queue_views.depths(c, micros(loft.clock())))
+    oldest = depths.get("loft", queue_views.Depth()).oldest
+    return [
+        figures("gateway_oldest_outbound_seconds") or 0.0,
+        figures("gateway_outbox_oldest_seconds", {"account": "loft"}) or 0.0,
+        -1.0 if oldest is None else (micros(loft.clock()) - oldest) / 1e6,
+    ]
+
+
+async def test_what_is_held_on_purpose_is_late_only_from_when_it_is_due(tmp_path: Path) -> None:
+    rules = Policy(settings={QuietHoursSettings: QuietHoursSettings(hours="09:00-18:00", default_zone=BERLIN)})
+    async with world(tmp_path, policy=rules) as loft:
+        loft.clock.now = at("2026-03-02T17:59", BERLIN)
+        await _sell(loft, "queued while it may, held when it is about to leave")
+        assert await _ages(loft) == [0, 0, 0]
+        loft.clock.now = at("2026-03-02T19:00", BERLIN)
+        assert await _ages(loft) == [3660, 3660, 3660]  # sending is behind: nobody has looked at it yet
+        await loft.run(loft.dispatcher())
+        assert await _ages(loft) == [0, 0, -1]
+        await _sell(loft, "held from the start")
+        assert await _ages(loft) == [0, 0, -1]
+        loft.clock.now = at("2026-03-03T08:59", BERLIN)
+        assert await _ages(loft) == [0, 0, -1]
+        loft.clock.now = at("2026-03-03T09:02", BERLIN)
+        assert await _ages(loft) == [120, 120, 120]
+        await loft.run(loft.dispatcher())
+        assert [row.state for row in await loft.rows(schema.outbox)] == ["sent", "sent"]
+        assert await _ages(loft) == [0, 0, -1]
+
+
+async def test_what_waits_for_its_account_is_late_from_the_start(tmp_path: Path) -> None:
+    async with world(tmp_path) as loft:
+        pause = {"account": "loft", "scope": "", "paused_until": micros(loft.clock() + timedelta(hours=1)),
+                 "reason": "dead token", "error_class": "auth", "at": 0}  # fmt: skip
+        await loft.execute(insert(schema.account_states).values(pause))
+        held = await _sell(loft)
+        assert await loft.status(held) == "held"
+        wait = await why(loft, held)
+        assert wait is not None
+        assert (wait.code, wait.error_class, wait.reason) == ("paused", "auth", "dead token")
+        loft.clock.forward(minutes=30)
+        assert await _ages(loft) == [1800, 1800, 1800]
 
 
 async def test_an_account_may_switch_them_off(tmp_path: Path) -> None:

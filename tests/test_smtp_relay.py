@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -142,6 +143,19 @@ async def test_a_certificate_nobody_vouches_for_pauses_the_account(tls: MailTls,
             error = await refused(adapter)
         assert (error.error_class, error.code, error.pause) == ("auth", "certificate", "account")
         assert world.calls == 0
+
+
+@pytest.mark.parametrize("stage", ["login", "rcpt"])
+async def test_a_password_the_relay_quotes_is_not_shown(stage: MailStage) -> None:
+    plain = b64encode(b"\0gateway\0the-password-9").decode()
+    async with MailWorld(tls="starttls", login=("gateway", "the-password-9")) as world:
+        smtp = {"username": "gateway", "password": Secret("the-password-9")}
+        async with relay(world, **smtp) as adapter:
+            for _ in range(3):  # each way to log in is tried
+                world.answer_next(stage, f"535 5.7.8 what is {plain} of the-password-9?")
+            error = await refused(adapter)
+    assert error.detail == "5.7.8 what is *** of ***?"
+    assert "the-password-9" not in f"{error} {error!r}"
 
 
 async def test_the_login_is_given_where_it_is_asked_for() -> None:

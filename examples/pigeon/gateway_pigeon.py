@@ -120,7 +120,8 @@ class PigeonAdapter(JsonAdapter):
         )
         told = answer.json_or_empty()
         if answer.status >= 400:
-            raise platform_error(CHANNEL.errors, answer.status, text(told, "code"), text(told, "message"))
+            code, words = text(told, "code"), text(told, "message")
+            raise platform_error(CHANNEL.errors, answer.status, code, words, secrets=(self.settings.token,))
         if not text(told, "id"):
             raise Ambiguous("unreadable", "taken, without an id")  # never sent again by itself
         return Sent(external_id=text(told, "id"))

@@ -134,7 +134,7 @@ def claim(
             case Stay():
                 pass
     if stopped:
-        claimed.refused = [(parcel.channel, stop.judgment.verdicts[0].rule) for parcel, stop in stopped]
+        claimed.refused = [(parcel.channel, stop.judgment.decisive.rule) for parcel, stop in stopped]
         refused = {parcel.message_id: by_rules(stop.judgment) for parcel, stop in stopped if stop.until is None}
         detours = take_over(connection, refused) if refused else Detours()
         claimed.detours = detours.live

@@ -15,6 +15,7 @@ from gateway.drafts import Draft, as_part, dressed
 from gateway.ids import micros, new_id
 from gateway.requests import Denied, RequestError, Submitted
 from gateway.store.many import insert_many
+from gateway.store.outcomes import held_by
 from gateway.store.schema import idempotency
 from gateway.store.tickets import to_json
 from gateway.tickets import Actor
@@ -111,12 +112,21 @@ def file_rows(files: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [_FILE_DEFAULTS | file for file in files]
 
 
+def held_error(judgment: Judgment) -> str | None:
+    """Why a message is held from the start, as `outcomes.stop` says of one held later. A pause tells of itself, and as
+    long as it lasts."""
+    if judgment.decision != "defer" or (verdict := judgment.decisive).rule == "paused":
+        return None
+    return to_json(held_by(verdict))
+
+
 def part_rows(
     core: Core, draft: Draft, judgment: Judgment, now: int, *, bulk: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The parts of a message in their order, as they are queued, and the ids platforms will know them by. What the
-    rules defer is held until then."""
+    rules defer is held until then, and late only from when it is due."""
     until: datetime | None = judgment.until if judgment.decision == "defer" else None
+    queued_at = max(now, micros(judgment.due)) if until is not None and judgment.due is not None else now
     rows: list[dict[str, Any]] = []
     refs: list[dict[str, Any]] = []
     for number, message in enumerate(judgment.parts):
@@ -129,7 +139,7 @@ def part_rows(
                 "conversation_id": draft.place.conversation["id"], "account": part.account, "channel": part.channel,
                 "priority": int(bulk), "state": "held" if until is not None and number == 0 else "queued",
                 "payload": _encode(part).decode(), "key": part.key, "not_before": due if number == 0 else None,
-                "queued_at": now,
+                "queued_at": queued_at, "error": held_error(judgment) if number == 0 else None,
             }
         )  # fmt: skip
         if part.mail is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, exists, insert, literal, null, select, text, update
+from sqlalchemy import Connection, bindparam, exists, insert, literal, literal_column, null, select, text, update
 
 from adapters import ErrorClass, Sent
 from gateway.bus import LiveEvent
@@ -31,6 +31,7 @@ from normalizers.model import Address
 from outbox.detours import Refusal, by_platform
 from outbox.ports import Failure, Outcome, Parcel, Pause, Stop, is_private_reply
 from outbox.rules import CLASS_OF_RULE
+from outbox.verdict import Verdict
 
 _FINISHED = ("sent", "failed")  # an unknown one holds its followers for a while
 
@@ -295,6 +296,22 @@ def dead_letter(
 
 # --- without a send ---------------------------------------------------------------------------------------------------
 
+_LATE_FROM = (
+    update(outbox)
+    .where(outbox.c.message_id == bindparam("b_message"), outbox.c.fence < literal_column("1"))  # else late already
+    .values(queued_at=bindparam("b_due"))
+)
+
+
+def held_by(verdict: Verdict, error_class: ErrorClass | None = None) -> Failure:
+    """What a message that a rule holds until later shows as its error."""
+    return Failure(verdict.rule, error_class or CLASS_OF_RULE.get(verdict.rule, "throttle"), verdict.reason)
+
+
+def refused_by(verdict: Verdict, error_class: ErrorClass | None = None) -> Failure:
+    """What a message that a rule refuses at the last moment shows as its error."""
+    return Failure(verdict.rule, error_class or CLASS_OF_RULE.get(verdict.rule, "policy"), verdict.reason)
+
 
 def stop(
     connection: Connection, stopped: Sequence[tuple[Parcel, Stop]], now: int, details: Mapping[str, dict[str, Any]]
@@ -308,15 +325,15 @@ def stop(
     rows = _rows(connection, [parcel.id for parcel, _ in stopped])
     updates: list[dict[str, Any]] = []
     letters: list[tuple[Parcel, Failure, int]] = []
+    late_from: dict[str, dict[str, Any]] = {}
     more: dict[str, dict[str, Any]] = {}
     for parcel, word in stopped:
-        verdict = word.judgment.verdicts[0]
+        verdict = word.judgment.decisive
         row = rows[parcel.id]
         held = word.until is not None
-        default: ErrorClass = "throttle" if held else "policy"
-        failure = Failure(
-            verdict.rule, word.error_class or CLASS_OF_RULE.get(verdict.rule, default), verdict.reason  # type: ignore[arg-type]
-        )  # fmt: skip
+        failure = held_by(verdict, word.error_class) if held else refused_by(verdict, word.error_class)
+        if held and (due := word.judgment.due) is not None:
+            late_from[parcel.message_id] = {"b_message": parcel.message_id, "b_due": micros(due)}
         if not held:
             letters.append((parcel, failure, parcel.attempt))
         more[parcel.message_id] = {"rule": verdict.rule, "reason": verdict.reason, "remedy": verdict.remedy}
@@ -330,6 +347,8 @@ def stop(
              "b_unknown_at": None}
         )  # fmt: skip
     run_many(connection, ("outcome",), lambda: _SET, updates)
+    if late_from:
+        run_many(connection, ("late from",), lambda: _LATE_FROM, list(late_from.values()))
     dead = _bury(connection, letters, now)
     changed = states.refresh(connection, [parcel.message_id for parcel, _ in stopped], now, SYSTEM, more)
     states.promote(connection, [p.conversation_id for p, word in stopped if word.until is None], now)

@@ -57,14 +57,14 @@ def pauses(connection: Connection, now: int) -> dict[str, list[RowMapping]]:
 
 
 class Depth(msgspec.Struct):
-    """Open parts of one account by state, and the moment at which the oldest waiting one was queued."""
+    """Open parts of one account by state, and since when the oldest waiting one could have left."""
 
     states: dict[str, int] = msgspec.field(default_factory=dict)
     oldest: int | None = None
 
 
-def depths(connection: Connection, visible: Visible = None) -> dict[str, Depth]:
-    """The outbox by account."""
+def depths(connection: Connection, now: int, visible: Visible = None) -> dict[str, Depth]:
+    """The outbox by account. What a rule holds until later waits for nobody before then: it is queued from then on."""
     found: dict[str, Depth] = {}
     by_state = (
         select(outbox.c.account, outbox.c.state, func.count(), func.min(outbox.c.queued_at))
@@ -74,7 +74,7 @@ def depths(connection: Connection, visible: Visible = None) -> dict[str, Depth]:
     for account, state, count, oldest in connection.execute(by_state):
         depth = found.setdefault(account, Depth())
         depth.states[state] = int(count)
-        if state in ("queued", "held"):
+        if state in ("queued", "held") and oldest <= now:
             depth.oldest = oldest if depth.oldest is None else min(depth.oldest, oldest)
     return found
 

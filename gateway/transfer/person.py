@@ -88,7 +88,7 @@ def _held(said: Said) -> Said:
     try:
         msgspec.convert(dict(said.fields), asks.ContactPatch)
     except msgspec.ValidationError as error:
-        problem: Problem = invalid(error)
+        problem: Problem = invalid(error, asks.ContactPatch)
         raise RowProblem("invalid_value", problem.field, problem.detail) from None
     for name in SEVERAL:
         values = said.attributes.get(name)

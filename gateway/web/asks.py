@@ -12,9 +12,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from adapters import ErrorClass
+from gateway.bounds import AGE_S, PER_SECOND
 from gateway.conditions import Conditions
 from gateway.tickets import Patch
 from gateway.web.types import Id, Moment
+
+Age = Annotated[int, Meta(ge=int(AGE_S.low), le=int(AGE_S.high))]  # in seconds
 
 
 class In(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -318,8 +321,8 @@ class DeadFilter(In):
     kind: Literal["delivery", "event", "message", "errand"] | None = None
     error_class: ErrorClass | None = msgspec.field(name="class", default=None)
     code: Annotated[str, Meta(max_length=200)] = ""
-    older_than: Annotated[int, Meta(ge=0, le=10**9)] | None = None
-    newer_than: Annotated[int, Meta(ge=0, le=10**9)] | None = None
+    older_than: Age | None = None
+    newer_than: Age | None = None
 
 
 class DeadJobRequest(In):
@@ -327,4 +330,4 @@ class DeadJobRequest(In):
 
     action: Literal["replay", "drop"]
     filter: DeadFilter = msgspec.field(default_factory=DeadFilter)
-    per_second: Annotated[int, Meta(ge=1, le=1000)] = 10
+    per_second: Annotated[int, Meta(ge=int(PER_SECOND.low), le=int(PER_SECOND.high))] = 10

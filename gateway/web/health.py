@@ -188,7 +188,7 @@ class _Figures(msgspec.Struct):
 
 def _figures(connection: Connection, now: int) -> _Figures:
     return _Figures(
-        queue_views.depths(connection),
+        queue_views.depths(connection, now),
         queue_views.pauses(connection, now),
         queue_views.undecided(connection),
         queue_views.open_letters(connection),

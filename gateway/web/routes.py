@@ -21,6 +21,7 @@ from gateway.core import Core
 from gateway.ids import micros
 from gateway.permissions import permission
 from gateway.store.dialect import StoreUnavailable
+from gateway.web import misread
 from gateway.web.auth import NOBODY, Authenticator, Caller
 from gateway.web.bodies import BodyBroken, BodyTooLarge, BodyTooSlow, read_body
 from gateway.web.problems import Problem
@@ -205,20 +206,24 @@ def decode_body(raw: bytes, kind: Any) -> Any:
     try:
         tree = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise Problem("malformed_body", str(error)[:200]) from None
+        words, field = misread.malformed(raw, error)
+        raise Problem("malformed_body", words, field=field) from None
     _check_text(tree)
+    wanted = kind.choose(tree) if isinstance(kind, OneOf) else kind
     try:
-        return msgspec.convert(tree, kind.choose(tree) if isinstance(kind, OneOf) else kind)
+        return msgspec.convert(tree, wanted)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise invalid(error) from None
+        raise invalid(error, wanted) from None
 
 
-def invalid(error: Exception) -> Problem:
+def invalid(error: msgspec.ValidationError | RecursionError, kind: Any) -> Problem:
     """The problem that names the field msgspec complains of: "attachments[0].upload"."""
     words = str(error)
     at, named = _AT.search(words), _FIELD.search(words)
-    parts = [at["path"] if at else "", named["name"] if named else ""]
-    return Problem("invalid_body", _AT.sub("", words)[:300], field=".".join(part for part in parts if part))
+    path = at["path"] if at else ""
+    parts = [path, named["name"] if named else ""]
+    told = misread.words_of(error, _AT.sub("", words), kind, path)
+    return Problem("invalid_body", told[:300], field=".".join(part for part in parts if part))
 
 
 def _check_text(value: Any, path: str = "", depth: int = 0) -> None:

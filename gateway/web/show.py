@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -206,10 +207,24 @@ def message(row: RowMapping, files: Sequence[RowMapping], last: RowMapping | Non
     return types.Message(**_message_fields(row, files, last))
 
 
-def attempt(row: RowMapping, part: int) -> types.Attempt:
+def tries(rows: Sequence[RowMapping], parts: Mapping[str, int]) -> list[types.Attempt]:
+    """The tries of a message in their order; `parts` are the numbers of its parts by id.
+
+    Each part's are counted here: the number a try has in the store tells how much patience was used up, which begins
+    anew when a person sends the message again.
+    """
+    tried: Counter[str] = Counter()
+    found: list[types.Attempt] = []
+    for row in rows:
+        tried[row["outbox_id"]] += 1
+        found.append(attempt(row, tried[row["outbox_id"]], parts.get(row["outbox_id"], 0)))
+    return found
+
+
+def attempt(row: RowMapping, number: int, part: int) -> types.Attempt:
     """One try of a part."""
     return types.Attempt(
-        number=row["number"],
+        number=number,
         part=part,
         at=moment(row["started_at"]),
         finished_at=rfc3339(row["finished_at"]),
@@ -251,7 +266,7 @@ def message_detail(
         **fields,
         waiting=waiting(wait),
         undecided=any(map(is_undecided, history.parts)),
-        attempts=[attempt(tried, number.get(tried["outbox_id"], 0)) for tried in history.attempts],
+        attempts=tries(history.attempts, number),
         receipts=[
             types.Receipt(
                 status=heard["status"],

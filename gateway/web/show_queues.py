@@ -62,13 +62,13 @@ def dead_letter(row: RowMapping) -> types.DeadLetter:
     return types.DeadLetter(**_letter_fields(row))
 
 
-def dead_letter_detail(row: RowMapping, known: Evidence) -> types.DeadLetterDetail:
+def dead_letter_detail(letter: RowMapping, known: Evidence) -> types.DeadLetterDetail:
     """A dead letter with all that is kept of it."""
     return types.DeadLetterDetail(
-        **_letter_fields(row),
+        **_letter_fields(letter),
         raw=None if known.delivery is None else _raw(known.delivery),
         event=None if known.event is None else _decode(known.event["payload"]),
-        history=[show.attempt(tried, known.part["part"] if known.part else 0) for tried in known.attempts],
+        history=show.tries(known.attempts, {letter["ref"]: known.part["part"] if known.part else 0}),
         payload=None if known.part is None else _decode(known.part["payload"]),
     )
 

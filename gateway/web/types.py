@@ -178,7 +178,7 @@ class MessageError(Out):
 
 
 class Attempt(Out):
-    """One try to hand a part of a message to its platform."""
+    """One try to hand a part of a message to its platform. `number` counts the part's tries, whoever asked for them."""
 
     number: int
     part: int
@@ -544,7 +544,8 @@ class Attribute(Out):
 
 
 class OutboxEntry(Out):
-    """One part of a message in the outbox."""
+    """One part of a message in the outbox. `queued_at`: since when it could leave; for one that a rule holds until a
+    later time, that time."""
 
     id: Id
     message_id: Id
@@ -566,7 +567,8 @@ class OutboxEntry(Out):
 
 
 class AccountQueue(Out):
-    """What one account has in the outbox. `oldest_queued_s`: the age of the oldest that waits, in seconds."""
+    """What one account has in the outbox. `oldest_queued_s`: the age of the oldest that waits, in seconds; what a rule
+    holds until a later time counts from then on."""
 
     account: str
     states: dict[str, int]

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 
+from adapters import ErrorClass
 from normalizers.model import OutboundMessage
 from outbox.facts import Facts
 from outbox.rules.answers import answerable, automatic_answers, private_reply, reply_token
@@ -36,7 +37,9 @@ from outbox.rules.suppression import suppression
 from outbox.rules.windows import window, window_messages
 from outbox.verdict import Change, Verdict
 
-__all__ = ["CLASS_OF_RULE", "FORM", "PERMISSION", "RULES", "Rule", "Spec", "load_rules", "rule", "spec_of", "specs"]
+__all__ = [
+    "BACKLOG", "CLASS_OF_RULE", "FORM", "PERMISSION", "RULES", "Rule", "Spec", "load_rules", "rule", "spec_of", "specs",
+]  # fmt: skip
 
 Rule = Callable[[OutboundMessage, Facts], Verdict | Change]
 
@@ -72,7 +75,7 @@ FORM: tuple[Rule, ...] = (  # in this order: each sees what the one before made 
 )
 RULES: tuple[Rule, ...] = PERMISSION + FORM
 
-CLASS_OF_RULE = {
+CLASS_OF_RULE: dict[str, ErrorClass] = {
     "window": "window-closed",
     "answerable": "window-closed",
     "private_reply": "window-closed",
@@ -93,6 +96,9 @@ CLASS_OF_RULE = {
     "text_length": "permanent",
 }
 """The error class of a message that a rule stopped after it had been accepted; other rules count as "policy"."""
+
+BACKLOG = frozenset({"paused", "pace"})
+"""Rules whose deferral means that sending is behind; what another rule defers is held on purpose."""
 
 
 @functools.cache

@@ -145,7 +145,7 @@ def _body_parameters(parameters: object) -> int | None:
     kept="machines that answer each other never end; its counts can be set",
 )  # fmt: skip
 def loop_guard(message: OutboundMessage, facts: Facts) -> Verdict:
-    """Nobody writes to himself, and machines do not talk to machines. An agent's message is never counted."""
+    """Nobody writes to himself; what the gateway says by itself does not go on without end. It alone is counted."""
     own = facts.own_addresses
     if own and any(own_form(address.value.lower(), own) for address in message.to):
         return deny("loop_guard", "the recipient is an address of this gateway", "write to somebody else")

@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping
 
 from adapters import ErrorClass
 from gateway import deadletters, replies
+from gateway.bounds import AGE_S
 from gateway.store import dead
 from gateway.web import asks, cursors, show_queues, types
 from gateway.web.api.messages import refused, request_problems
@@ -140,6 +141,7 @@ async def cancel_job(call: Call) -> Reply:
 
 
 _TAG = "Queues"
+_AGE = int(AGE_S.low), int(AGE_S.high)
 _JOBS = "/api/v1/dead-jobs"
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -151,8 +153,8 @@ ROUTES: tuple[Route, ...] = (
             Param("kind", "what died", choices=("delivery", "event", "message", "errand")),
             Param("class", "the error's class", choices=get_args(ErrorClass)),
             Param("code", "the error's code"),
-            Param("older_than", "made longer ago than this, in seconds", "int", 0, 10**9),
-            Param("newer_than", "made within this time, in seconds", "int", 0, 10**9),
+            Param("older_than", "made longer ago than this, in seconds", "int", *_AGE),
+            Param("newer_than", "made within this time, in seconds", "int", *_AGE),
             *PAGED,
         ),
         answers={200: types.Page[types.DeadLetter]},

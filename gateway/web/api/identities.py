@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping
 
 from gateway import identities
+from gateway.bounds import LISTED
 from gateway.bus import LiveEvent
 from gateway.ids import rfc3339
 from gateway.store import conflicts, merging, people_views, vip
@@ -185,7 +186,7 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/api/v1/identities/preview", preview, "What a matching rule would merge", _TAG, unlimited=True,
         params=(
             Param("attribute", "the matching attributes in order, separated by commas", many=True),
-            Param("limit", "how many merges and conflicts to list", "int", 0, 100_000),
+            Param("limit", "how many merges and conflicts to list", "int", int(LISTED.low), int(LISTED.high)),
         ),
         answers={200: identities.Preview}, errors=("unknown_attribute",),
     ),

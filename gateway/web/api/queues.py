@@ -36,7 +36,7 @@ async def summary(call: Call) -> Reply:
     visible = call.key.accounts
 
     def job(connection: Connection) -> types.OutboxSummary:
-        depths = views.depths(connection, visible)
+        depths = views.depths(connection, call.now, visible)
         total: Counter[str] = Counter()
         for depth in depths.values():
             total.update(depth.states)
