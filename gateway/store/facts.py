@@ -241,7 +241,8 @@ class FactSource:
         )
 
     def _approved(self, connection: Connection, account_id: str, cache: dict[str, str]) -> str:
-        """A template of the account that could be sent now, or "": the operator's own, unless the platform says no."""
+        """A template of the account that could be sent now, or "": the operator's own, unless the platform says no, or
+        the operator does and the platform nothing."""
         if account_id not in cache:
             account = self._accounts.get(account_id)
             told = {
@@ -253,8 +254,12 @@ class FactSource:
                     .order_by(templates.c.name)
                 )
             }
-            configured = [str(entry.get("name", "")) for entry in (account.settings.templates if account else ())]
-            names = [name for name in configured if told.get(name, 1)] + [name for name, good in told.items() if good]
+            configured: dict[str, bool] = {}  # whether it is approved in any language
+            for entry in account.settings.templates if account else ():
+                name, good = str(entry.get("name", "")), str(entry.get("status", "approved")).lower() == "approved"
+                configured[name] = configured.get(name, False) or good
+            names = [name for name, good in configured.items() if told.get(name, good)]
+            names += [name for name, good in told.items() if good]
             cache[account_id] = (names or [""])[0]
         return cache[account_id]
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from gateway.accounts import Accounts
 from gateway.store import catalogue
 from gateway.store.engine import Database
+from gateway.store.facts import FactSource
 from gateway.store.schema import templates
 from normalizers.model import TemplateState
+from tests.pigeon import world
 
 T1, T2, T3 = 1_000, 2_000, 3_000
 
@@ -60,3 +65,20 @@ async def test_words_that_are_too_long_are_cut(database: Database) -> None:
     state = TemplateState("n" * 600, "l" * 20, "s" * 30, "c" * 30)
     await database.write(lambda connection: catalogue.replace_all(connection, "wa", [state], T1))
     assert await database.read(known) == {("wa", "n" * 512): ("s" * 24, "c" * 24, None)}
+
+
+async def test_a_template_that_cannot_be_sent_is_not_proposed(tmp_path: Path) -> None:
+    async with world(tmp_path) as loft:
+        (account,) = [account for account in loft.core.accounts if account.id == "loft"]
+
+        async def proposed(*entries: dict[str, Any]) -> str:
+            source = FactSource(Accounts([replace(account, settings=replace(account.settings, templates=entries))]))
+            return await loft.core.database.read(lambda connection: source._approved(connection, "loft", {}))
+
+        paused = {"name": "a", "language": "en", "status": "PAUSED"}
+        assert await proposed(paused) == ""
+        assert await proposed(paused, {"name": "b"}) == "b"
+        assert await proposed(paused, {"name": "a", "language": "de"}, {"name": "b"}) == "a"
+        row = told("a", T1, status="approved") | {"account": "loft"}
+        await loft.core.database.write(lambda connection: catalogue.learn(connection, [row]))
+        assert await proposed(paused, {"name": "b"}) == "a"  # the platform's word goes before the operator's
