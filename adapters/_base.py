@@ -174,10 +174,11 @@ class Lookups(Protocol):
 
 @runtime_checkable
 class ContentCheck(Protocol):
-    """Adapters that know of structured content whether their platform takes it in this form."""
+    """Adapters that know whether their platform takes structured content, and what fills a template, in this form."""
 
     def check_content(self, message: OutboundMessage) -> None:
-        """Pure; asked before the message is accepted. Raises `ContentRefused`, which names the field."""
+        """Pure; asked before a message with content, a quote or a template is accepted. A template's language and file
+        may still be found. Raises `ContentRefused`, which names the field."""
         ...
 
 

@@ -91,7 +91,8 @@ def _confirm(values: Values, text: str) -> list[Object]:
 
 
 def _carousel(values: Values, text: str) -> list[Object]:
-    """Cards alike: all with as many buttons, all or none with a title, all or none with a picture."""
+    """Cards alike: all with as many buttons, all or none with a title, all or none with a picture. A text stands in
+    front of them: the template shows none but the cards'."""
     found = cards(
         values, _ACTION, most=CARDS_MAX, title_max=TITLE_MAX, text_max=120, actions_max=_CARD_ACTIONS_MAX,
         actions_min=1, image_max=URL_MAX, image_https=True,
@@ -109,7 +110,7 @@ def _carousel(values: Values, text: str) -> list[Object]:
             raise ContentRefused("must have what the first card has: title, image, as many actions", place)
         columns.append(column)
     words = text or found[0].title or found[0].text
-    return [_template(words, {"type": "carousel", "columns": columns})]
+    return [*_words(text), _template(words, {"type": "carousel", "columns": columns})]
 
 
 def _link(values: Values, text: str) -> list[Object]:

@@ -536,6 +536,11 @@ OBJECTS: dict[str, tuple[OutboundMessage, list[dict[str, Any]]]] = {
         [{"type": "template", "altText": "Blue", "template": {"type": "carousel", "columns": [
             {"text": "24", "title": "Blue", "thumbnailImageUrl": URL, "actions": [postback("b", "Take")]}]}}],
     ),
+    "a text in front of cards": (
+        out(content=Interactive(values={"cards": [{"text": "24", "actions": [{"id": "b", "title": "Take"}]}]})),
+        [{"type": "text", "text": "Tomorrow."}, {"type": "template", "altText": "Tomorrow.", "template": {
+            "type": "carousel", "columns": [{"text": "24", "actions": [postback("b", "Take")]}]}}],
+    ),
     "a flex message": (
         out(content=Interactive(values={"flex": {"type": "bubble"}})),
         [{"type": "flex", "altText": "Tomorrow.", "contents": {"type": "bubble"}}],
