@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from imap_tools.errors import (
 )
 from imap_tools.utils import encode_folder
 
-from adapters._errors import MailboxTrouble
+from adapters._errors import MailboxTrouble, hide
 from adapters._mail_oauth2 import OAuth2
 from adapters._mailbox import Mailbox, Opened, Waiting
 from config.secret import Secret
@@ -129,7 +129,7 @@ class ImapMailbox:
             raise
         except (MailboxLoginError, imaplib.IMAP4.error) as error:
             busy = any(code in str(error) for code in _BUSY)
-            raise MailboxTrouble("network" if busy else "auth", _words(error)) from None
+            raise MailboxTrouble("network" if busy else "auth", _words(error, (password, self._access))) from None
 
     def after(self, last: int) -> list[int]:
         """The UIDs above `last`, rising. `n:*` always names the highest mail, were it below n: that one is left out."""
@@ -310,10 +310,12 @@ def _troubles() -> Iterator[None]:
         raise MailboxTrouble("protocol", _words(error)) from None
 
 
-def _words(error: BaseException) -> str:
+def _words(error: BaseException, secrets: Iterable[Secret | str | None] = ()) -> str:
+    """What went wrong, without the credentials where the server quotes them."""
+    words = f"{type(error).__name__}: {error}"
     if isinstance(error, UnexpectedCommandStatusError):
-        return f"the server answers {error.command_result!r}"[:300]
-    return f"{type(error).__name__}: {error}"[:300]
+        words = f"the server answers {error.command_result!r}"
+    return hide(words, secrets)[:300]
 
 
 _: type[Mailbox] = ImapMailbox

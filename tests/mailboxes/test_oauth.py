@@ -105,7 +105,8 @@ class Server:
                 else:
                     writer.write(b"+ " + base64.b64encode(b'{"status":"401"}') + b"\r\n")
                     self.heard.append((await reader.readline()).strip())
-                    writer.write(tag + b" NO [AUTHENTICATIONFAILED] no\r\n")
+                    token = self.heard[-2].partition(b"Bearer ")[2].strip(b"\x01")
+                    writer.write(tag + b" NO [AUTHENTICATIONFAILED] what is " + token + b"\r\n")
             elif name == b"CAPABILITY":
                 writer.write(b"* CAPABILITY IMAP4rev1 AUTH=XOAUTH2\r\n" + tag + b" OK done\r\n")
             elif name in (b"SELECT", b"EXAMINE"):
@@ -118,7 +119,7 @@ class Server:
         writer.close()
 
 
-@pytest.mark.parametrize("token", ["good", "bad"])
+@pytest.mark.parametrize("token", ["good", "a-token-of-old"])
 async def test_login_by_token(token: str) -> None:
     server = Server()
 
@@ -139,6 +140,8 @@ async def test_login_by_token(token: str) -> None:
                 with pytest.raises(MailboxTrouble) as raised:
                     await asyncio.to_thread(mailbox.open)
                 assert raised.value.kind == "auth"
+                assert "what is ***" in raised.value.detail
+                assert token not in str(raised.value)
                 assert server.heard[1] == b""  # an empty answer to the reason, then the server says no
         finally:
             await asyncio.to_thread(mailbox.close)

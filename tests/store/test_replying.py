@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, delete, event, update
 
-from gateway.ids import new_id
-from gateway.replies import ReplyRequest, RequestError, Submitted, submit
+from gateway.ids import micros, new_id
+from gateway.replies import MessageRequest, ReplyRequest, RequestError, Submitted, proactive, submit
 from gateway.store import schema, search_index
 from gateway.store import tickets as store
 from gateway.store.engine import Database
 from gateway.store.many import insert_many
 from gateway.store.places import Place, place_of
 from gateway.tickets import Actor, Entry, TicketClosed
+from outbox.policy import Policy
+from outbox.rules.settings import QuietHoursSettings
 from tests.pigeon import World, world
 from tests.store.conftest import STORES
 from tests.support.postgres import Postgres
@@ -29,13 +32,37 @@ STATEMENTS = {"sqlite": 8, "postgresql": 4}  # begin counts, the commit does not
 
 
 @pytest.fixture(params=STORES)
-async def loft(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    url = ""
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.empty().render_as_string(hide_password=False)
+def url(request: pytest.FixtureRequest) -> str:
+    if request.param != "postgresql":
+        return ""
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.empty().render_as_string(hide_password=False)
+
+
+@pytest.fixture
+async def loft(url: str, tmp_path: Path) -> AsyncIterator[World]:
     async with world(tmp_path, database_url=url) as made:
         yield made
+
+
+async def test_what_is_held_on_purpose_is_queued_from_when_it_is_due(url: str, tmp_path: Path) -> None:
+    """Both what is held from the start and what is held when it is about to leave, with all of its parts."""
+    nine = QuietHoursSettings(hours="09:00-18:00", default_zone="UTC")
+    async with world(tmp_path, database_url=url, policy=Policy(settings={QuietHoursSettings: nine})) as loft:
+        loft.clock.now = datetime(2026, 3, 2, 17, 59, tzinfo=UTC)
+        for ring in ("ring77", "ring78"):
+            sale = MessageRequest(channel="open", to=ring, text="Sale! " * 300, purpose="marketing")
+            assert isinstance(await proactive(loft.core, sale, AGENT), Submitted)
+            loft.clock.now = datetime(2026, 3, 2, 18, tzinfo=UTC)
+        await loft.run(loft.dispatcher())
+        rows = await loft.rows(schema.outbox)
+        morning = micros(datetime(2026, 3, 3, 9, tzinfo=UTC))
+        assert {(row.queued_at, row.fence) for row in rows} == {(morning, 0)}
+        assert {row.state for row in rows if row.part == 0} == {"held"}
+        assert all('"quiet_hours"' in row.error for row in rows if row.part == 0)
+        loft.clock.now = datetime(2026, 3, 3, 9, tzinfo=UTC)
+        await loft.run(loft.dispatcher())
+        assert {row.state for row in await loft.rows(schema.outbox)} == {"sent"}
 
 
 async def place(loft: World, ticket: str) -> Place:
