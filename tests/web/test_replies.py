@@ -139,7 +139,7 @@ async def test_a_dry_run_that_says_neither_yes_nor_no_sends_nothing(gateway: Gat
     ticket = await gateway.customer_writes()
     first = {"channel": "echo", "to": "+4917012345678", "text": "Hi"}
     inbound = {"direction": "inbound", "from": {"id": "a"}, "text": "Hi"}
-    asked = [
+    asked: list[tuple[str, dict[str, Any], str]] = [
         (f"{V1}/tickets/{ticket['id']}/replies", {"text": "Hi"}, query)
         for query in ("dry_run", "dry_run=", "dry_run=1")
     ]
