@@ -218,7 +218,8 @@ class Platform(ABC):
         site = web.TCPSite(runner, "127.0.0.1", self._port)
         await site.start()
         port = runner.addresses[0][1]
-        session = aiohttp.ClientSession(trust_env=False, timeout=aiohttp.ClientTimeout(total=20))
+        connector = aiohttp.TCPConnector(force_close=True)  # an idle connection may be closed at our side as we post
+        session = aiohttp.ClientSession(trust_env=False, timeout=aiohttp.ClientTimeout(total=20), connector=connector)
         self._state = _State(runner, session, f"http://127.0.0.1:{port}")
 
     async def stop(self) -> None:
