@@ -72,16 +72,16 @@ def _wait(
 ) -> Wait | None:  # fmt: skip
     if before:
         head = _first(before)
-        until = head.unknown_at + states.HOLDS if head.state == "unknown" and head.unknown_at else None
+        until = _holds_until(head)
         which = "an earlier" if head.id < part["id"] else "another"
         return Wait("order", "", f"{which} message of the conversation is {head.state}", until)
     if part["error"]:
         error = msgspec.json.decode(part["error"])
         words = f"{error.get('code', '')}: {error.get('detail', '')}".strip(": ")
         return Wait(error.get("code") or "retry", error.get("class", "retry"), words, part["not_before"])
-    for scope in ("", "breaker", f"channel:{part['channel']}"):
+    for scope in ("", BREAKER, f"channel:{part['channel']}"):
         if (pause := pauses.get((part["account"], scope))) is not None:
-            code = "breaker" if scope == "breaker" else "paused"
+            code = "breaker" if scope == BREAKER else "paused"
             return Wait(code, pause.error_class, pause.reason or "the account is paused", pause.paused_until)
     if spent > now:
         return Wait("pace", "throttle", "the platform's limit for this account is used up", spent)
@@ -127,7 +127,7 @@ def _ahead(connection: Connection, conversation_id: str, message: OutboundMessag
     if not before:
         return None
     head = _first(before)
-    until = head.unknown_at + states.HOLDS if head.state == "unknown" and head.unknown_at else head.not_before
+    until = _holds_until(head) or head.not_before
     if head.state == "sending" or (until is not None and until <= now):
         return None
     return Wait("order", "", f"an earlier message of the conversation is {head.state}", until)
@@ -152,3 +152,8 @@ def _heads(connection: Connection, conversation_ids: Sequence[str], now: int) ->
 def _first(heads: Sequence[Any]) -> Any:
     """The one that holds the others up."""
     return min(heads, key=lambda head: (not states.in_flight(head), head.priority, head.id))
+
+
+def _holds_until(head: Any) -> int | None:
+    """When an unknown one lets the others go; None for one that is not unknown."""
+    return head.unknown_at + states.HOLDS if head.state == "unknown" and head.unknown_at else None
