@@ -75,11 +75,13 @@ def may_write(conversation: Conversation, identity: Identity | None, address: st
 
 
 def admit(ctx: Context, conversation: Conversation, identity: Identity, event: InboundMessage) -> None:
-    """The writer and those who got a copy may write in this thread from now on; our own addresses never count."""
+    """The writer, those who got a copy, and where the writer wants his answers may write in this thread from now on;
+    our own addresses never count."""
     if conversation.kind != "mail":
         return
     known = set(conversation.participants)
-    for value in (identity.external_id, *(address.value for address in event.recipients)):
+    others = (*event.answer_to, *event.recipients)  # answers go to Reply-To: who reads them there may write back
+    for value in (identity.external_id, *(address.value for address in others)):
         folded = value.casefold()
         if folded not in known and not own_form(folded, ctx.rules.own_addresses) and len(known) < PARTICIPANTS_MAX:
             known.add(folded)
