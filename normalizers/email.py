@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC
 
 from normalizers import _bounces
+from normalizers._authentication import is_aligned
 from normalizers._bounces import Report
 from normalizers._fields import clean, digest
 from normalizers._mime import Headers
@@ -189,7 +190,7 @@ class _Mail:
         elif not trusted:
             evidence = "attested"
             flags.append("unchecked")
-        elif _bounces.is_aligned(self.headers, trusted, claimed[0].address):
+        elif is_aligned(self.headers, trusted, claimed[0].address):
             evidence = "attested"
         else:
             evidence = "claimed"

@@ -333,6 +333,28 @@ TRUST = {  # header lines -> evidence, flags
         ("Authentication-Results: mx.test; none (; dmarc=pass header.from=customer.test)",),
         "claimed",
     ),
+    "a result in the sender's quoted address": (
+        ('Authentication-Results: mx.test; spf=pass smtp.mailfrom="a; dmarc=pass header.from=customer.test "@e.test',),
+        "claimed",
+    ),
+    "a result in the sender's address in a comment": (
+        (
+            'Authentication-Results: mx.test; spf=pass (domain of "a); dmarc=pass header.from=customer.test ("@e.test)'
+            " smtp.mailfrom=e.test; dmarc=none header.from=customer.test",
+        ),
+        "claimed",
+    ),
+    "a strict domain's DMARC fails": (
+        ("Authentication-Results: mx.test; dkim=pass header.d=customer.test; dmarc=fail header.from=customer.test",),
+        "claimed",
+    ),
+    "quotes, nested and escaped comments": (
+        (
+            r'Authentication-Results: mx.test (a (b\) c)); dkim=pass header.d="customer.test" header.b="x\";"',
+        ),
+        "attested",
+    ),
+    "a quote never closed": (('Authentication-Results: mx.test "; dkim=pass header.d=customer.test',), "claimed"),
     "nothing": ((), "claimed"),
 }
 
