@@ -34,7 +34,7 @@ from normalizers._mime_text import (
     untagged,
 )
 from normalizers._mime_unpack import read_mail
-from normalizers._quotes import forwarded_from, is_forward, short_html_text, short_text
+from normalizers._quotes import bare_subject, forwarded_from, is_forward, short_html_text, short_text
 from normalizers.model import (
     Address,
     ConsentChange,
@@ -200,11 +200,11 @@ class _Mail:
     def message(self, sender: _Sender, *, report: bool = False) -> InboundMessage:
         received, headers = self.received, self.headers
         body = body_of(self.root)
-        text, full_text = self.texts(body)
+        thread = self.thread()
+        text, full_text = self.texts(body, answers=bool(thread.tokens or thread.references))
         seal = self.seal(body)
         ids = message_ids(headers.get("message-id"))
         message_id = ids[0] if ids else f"{seal}@no-message-id.invalid"
-        thread = self.thread()
         date = mail_date(headers.get("date"))
         reply_to = tuple(box for box in mailboxes(headers.get("reply-to")) if not self.is_own(box.address))
         named = (*mailboxes(", ".join(headers.all("to"))), *mailboxes(", ".join(headers.all("cc"))))
@@ -249,14 +249,15 @@ class _Mail:
             flags=(*sender.flags, *self.flags(sender, report=report), *body.flags),
         )
 
-    def texts(self, body: Body) -> tuple[str, str]:
+    def texts(self, body: Body, *, answers: bool) -> tuple[str, str]:
         """The short text and the full one. Structure in the HTML helps where the plain text shows no quotation."""
         full = body.text
         if is_forward(self.subject):
             return full, full
         delimiter = self.options.get("delimiter", "")
-        short = short_text(full, delimiter)
-        if body.raw_html and not _QUOTED_LINE.search(full) and (marked := short_html_text(body.raw_html)):
+        answers = answers or bare_subject(self.subject) != self.subject
+        short = short_text(full, delimiter, answers=answers)
+        if answers and body.raw_html and not _QUOTED_LINE.search(full) and (marked := short_html_text(body.raw_html)):
             marked = short_text(marked, delimiter)
             short = marked if len(marked) < len(short) else short
         return short, full

@@ -316,6 +316,14 @@ def test_a_bounce_without_the_returned_mail_is_known_by_its_token() -> None:
     assert [(e.target, e.tokens) for e in events if isinstance(e, DeliveryUpdate)] == [("", ("tok1", "tok2"))] * 2
 
 
+@pytest.mark.parametrize("answering", ["In-Reply-To: <a@x>", "References: <a@x>", "Subject: AW: Lamps", ""])
+def test_only_an_answer_is_cut(answering: str) -> None:
+    form = "Please deliver\r\n\r\nVon: Storage\r\nDatum: 12.5.2026\r\nAn: Main street 1\r\n\r\nRing twice."
+    event = one(f"From: ann@customer.test\r\n{answering or 'X-Nothing: here'}\r\n\r\n{form}".encode())
+    assert event.text == ("Please deliver" if answering else form.replace("\r\n", "\n"))
+    assert (event.full_text != "") == bool(answering)
+
+
 TRUST = {  # header lines -> evidence, flags
     "dmarc passes": (("Authentication-Results: mx.test; dmarc=pass (p=none) header.from=customer.test",), "attested"),
     "dkim of the parent domain": (("Authentication-Results: mx.test; dkim=pass header.d=test.test",), "claimed"),
@@ -349,9 +357,7 @@ TRUST = {  # header lines -> evidence, flags
         "claimed",
     ),
     "quotes, nested and escaped comments": (
-        (
-            r'Authentication-Results: mx.test (a (b\) c)); dkim=pass header.d="customer.test" header.b="x\";"',
-        ),
+        (r'Authentication-Results: mx.test (a (b\) c)); dkim=pass header.d="customer.test" header.b="x\";"',),
         "attested",
     ),
     "a quote never closed": (('Authentication-Results: mx.test "; dkim=pass header.d=customer.test',), "claimed"),
