@@ -207,7 +207,7 @@ class _Mail:
         message_id = ids[0] if ids else f"{seal}@no-message-id.invalid"
         date = mail_date(headers.get("date"))
         reply_to = tuple(box for box in mailboxes(headers.get("reply-to")) if not self.is_own(box.address))
-        named = (*mailboxes(", ".join(headers.all("to"))), *mailboxes(", ".join(headers.all("cc"))))
+        to, cc = (mailboxes(", ".join(headers.all(name)))[:RECIPIENTS_MAX] for name in ("to", "cc"))
         forwarded = is_forward(self.subject)
         return InboundMessage(
             id=f"{message_id}#{seal[:16]}",
@@ -235,14 +235,15 @@ class _Mail:
                     "message_id": message_id,
                     "reply_to": ", ".join(box.address for box in reply_to),
                     "date": date.astimezone(UTC).isoformat() if date is not None else "",
-                    "cc": [box.address for box in mailboxes(", ".join(headers.all("cc")))[:RECIPIENTS_MAX]],
+                    "to": [box.address for box in to if not self.is_own(box.address)],
+                    "cc": [box.address for box in cc],
                     "envelope_from": canonical(self.envelope_from.strip("<>")) if "@" in self.envelope_from else "",
                     "envelope_to": list(self.envelope_to),
                 }
                 | ({"loop_token": headers.get(_bounces.LOOP_HEADER)[:200]} if _bounces.LOOP_HEADER in headers else {}),
             ),
             thread=thread,
-            recipients=self.others(named, sender.box.address),
+            recipients=self.others((*to, *cc), sender.box.address),
             automatic=self.automatic(sender.box.address),
             own_address=self.own_address(),
             answer_to=tuple(_address(box.address) for box in reply_to[:10] if box.address != sender.box.address),

@@ -70,6 +70,7 @@ def message(message_id: str, seal: str, subject: str, text: str, **more: Any) ->
         "message_id": message_id,
         "reply_to": "",
         "date": "2026-05-12T10:00:00+00:00",
+        "to": [],
         "cc": [],
         "envelope_from": "ann@customer.test",
         "envelope_to": ["support@shop.test"],

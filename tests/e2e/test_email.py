@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import aiosmtplib
+import pytest
+
 from adapters.sandbox.smtp import Delivered
 from tests.support.world import SALES, SUPPORT, World, eventually, shown
 
@@ -188,6 +191,38 @@ async def test_copies_take_part(world: World) -> None:
     await world.mail.customer_writes(world.smtp_port, BOB, SUPPORT, text="Me too", reply_to=mail)
     thread = await world.api.messages(ticket, 3)
     assert shown(thread[2], "text", "visibility") == ("Me too", "private")
+    again = await reply_to(world, ticket, "So both of you", 2)
+    assert (again.headers.get("to"), again.headers.get("cc")) == (ANN, BOB)
+    carl = "carl@customer.test"
+    copies = [ANN, carl, "noreply@customer.test", SALES]
+    await world.mail.customer_writes(world.smtp_port, BOB, SUPPORT, text="Carl, too", reply_to=again, cc=copies)
+    await world.api.messages(ticket, 5)
+    assert (await reply_to(world, ticket, "All of you", 3)).recipients == (ANN, BOB, carl)
+
+
+async def test_who_answers_at_a_reply_to_address_gets_the_further_answers(world: World) -> None:
+    await world.mailed("form@blog.test", headers={"Reply-To": ANN})
+    ticket = await world.api.ticket()
+    mail = await reply_to(world, ticket, "Hello")
+    await world.mail.customer_writes(world.smtp_port, ANN, SUPPORT, text="Thanks", reply_to=mail)
+    thread = await world.api.messages(ticket, 3)
+    assert shown(thread[2], "text", "visibility", "flags") == ("Thanks", "private", ["unchecked"])
+    assert [mail.recipients, (await reply_to(world, ticket, "Bye", 2)).recipients] == [(ANN,), (ANN,)]
+
+
+TO_OTHERS = {  # head of a mail -> who gets the answer beside its sender
+    "written to all": (f"To: {SUPPORT}, {BOB}\r\nCc: {EVE}", (EVE, BOB)),
+    "a list": (f"To: {SUPPORT}, all@list.test\r\nCc: {EVE}\r\nList-Id: <all.list.test>", (EVE,)),
+    "we are in Bcc": (f"To: {BOB}", ()),
+}
+
+
+@pytest.mark.parametrize(("head", "others"), TO_OTHERS.values(), ids=TO_OTHERS)
+async def test_who_else_got_a_mail_gets_the_answer(world: World, head: str, others: tuple[str, ...]) -> None:
+    raw = f"From: {ANN}\r\n{head}\r\nSubject: x\r\nMessage-ID: <all@c.test>\r\n\r\nHi"
+    await world.mail.hand_over(world.smtp_port, ANN, [SUPPORT], raw.encode())
+    mail = await reply_to(world, await world.api.ticket(), "Hello")
+    assert sorted(mail.recipients) == sorted((ANN, *others))
 
 
 async def test_an_answer_to_a_closed_ticket_makes_a_follow_up(world: World) -> None:
@@ -213,8 +248,5 @@ async def test_html_is_shown_clean_and_pictures_within_it_are_ours(world: World)
 
 
 async def test_an_unknown_recipient_is_refused(world: World) -> None:
-    import aiosmtplib
-    import pytest
-
     with pytest.raises(aiosmtplib.SMTPRecipientsRefused):
         await world.mailed(ANN, to="nobody@shop.test")
