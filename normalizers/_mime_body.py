@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import unescape
 from urllib.parse import unquote
 
 from normalizers import _calendar, _html
@@ -76,7 +77,7 @@ def body_of(root: Part) -> Body:
         html = raw_html = ""  # only the frame of a page
     if not text and not raw_html:
         text = next((told for part in reader.files if (told := _invitation(part))), "")
-    shown = {unquote(match).lower() for match in _CID.findall(html)}
+    shown = {unquote(unescape(match)).lower() for match in _CID.findall(html)}
     files = [_attachment(part, shown) for part in reader.files if part.media_type not in _HIDDEN]
     flags: tuple[str, ...] = ("html_too_large",) if raw_html and not html else ()
     if any(p.media_type in _SEALED or p.media_type == "multipart/encrypted" for p in root.walk()):
