@@ -24,6 +24,10 @@ HEURISTIC_MAX = 64 * 1024  # bytes shown to the heuristics for bounces of no sta
 HEURISTIC_NESTING = 20
 
 _FAILED = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
+_CODE = re.compile(  # before the server's words; qmail puts it behind: "Sorry, no mailbox here by that name. (#5.1.1)"
+    rb"(?m:^)(?P<before>[^\r\n(]{0,300})[ ]\(\#(?P<last>[45]\.\d{1,3}\.\d{1,3})\)|"
+    rb"\b(?P<first>[45]\.\d{1,3}\.\d{1,3})[ \t](?P<behind>[^\r\n]{0,300})"
+)
 _BASIC = {"452": "4.2.2", "552": "5.2.2", "553": "5.1.3"}
 _NOBODY = re.compile(
     r"(?:user|recipient|mailbox|address|account)\b.{0,40}\b(?:unknown|not found|does ?n.t exist|unavailable)|"
@@ -156,8 +160,11 @@ def _original_id(root: Part, raw: bytes) -> str:
 
 
 def _status_in(raw: bytes) -> tuple[str, str]:
-    match = re.search(rb"\b([45]\.\d{1,3}\.\d{1,3})[ \t]([^\r\n]{0,300})", raw[:REPORT_MAX])
-    return (match[1].decode("ascii"), one_line(match[2].decode("utf-8", "replace"))) if match is not None else ("", "")
+    match = _CODE.search(raw[:REPORT_MAX])
+    if match is None:
+        return "", ""
+    code, words = match["first"] or match["last"], match["behind"] or match["before"] or b""
+    return code.decode("ascii"), one_line(words.decode("utf-8", "replace"))
 
 
 def _by_heuristics(root: Part, raw: bytes) -> Report | None:
@@ -167,6 +174,9 @@ def _by_heuristics(root: Part, raw: bytes) -> Report | None:
         return None
     try:
         message = email.message_from_bytes(sample, policy=email.policy.compat32)
+        if not mailboxes(root.headers.get("from")):  # one detector cannot do without, and takes the others with it
+            del message["from"]
+            message["From"] = "mailer-daemon@invalid"
         temporary, permanent = all_failures(message)
     except Exception:  # its parsers raise of every kind on strange mail; then it is no bounce we can read
         return None

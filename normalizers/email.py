@@ -346,7 +346,7 @@ class _Mail:
         if "incomplete" in self.received.headers:
             yield "incomplete"
         named = [box.address for name in ("to", "cc") for box in mailboxes(", ".join(self.headers.all(name)))]
-        if named and not any(map(self.is_own, named)):
+        if ("to" in self.headers or named) and not any(map(self.is_own, named)):
             yield "not_addressed"  # in Bcc, or over a list: no machine should answer (RFC 3834, 2)
         if _bounces.wants_no_answer(self.headers):
             yield "no_auto_answer"

@@ -325,6 +325,43 @@ def test_only_an_answer_is_cut(answering: str) -> None:
     assert (event.full_text != "") == bool(answering)
 
 
+QMAIL = """Hi. This is the qmail-send program at old.test.
+I'm afraid I wasn't able to deliver your message to the following addresses.
+This is a permanent error; I've given up. Sorry it didn't work out.
+
+<gone@old.test>:
+Sorry, no mailbox here by that name. (#5.1.1)
+
+--- Below this line is a copy of the message.
+
+Return-Path: <support@shop.test>
+Message-ID: <t.old@shop.test>
+
+Hello
+"""
+
+
+@pytest.mark.parametrize("sender", ["MAILER-DAEMON@old.test", "", "<>", "Mail System"])
+def test_a_bounce_of_no_standard_whoever_it_says_it_is_from(sender: str) -> None:
+    raw = mail(f"From: {sender}", "Subject: failure notice", body=QMAIL.replace("\n", "\r\n"))
+    assert one(raw, ENVELOPE | {"envelope-from": ""}) == failed(
+        "gone@old.test", "t.old@shop.test", "Sorry, no mailbox here by that name."
+    )
+
+
+ADDRESSED = {  # header lines -> whether the mail names us
+    "to us": ((), True),
+    "a copy": (("To:", "Cc: Support <SUPPORT+x@shop.test>"), True),
+    "undisclosed": (("To: undisclosed-recipients:;",), False),
+    "to another": (("To: bob@customer.test",), False),
+}
+
+
+@pytest.mark.parametrize(("headers", "named"), ADDRESSED.values(), ids=ADDRESSED)
+def test_mail_that_does_not_name_us_is_flagged(headers: tuple[str, ...], named: bool) -> None:
+    assert ("not_addressed" in one(mail(*headers)).flags) is not named
+
+
 TRUST = {  # header lines -> evidence, flags
     "dmarc passes": (("Authentication-Results: mx.test; dmarc=pass (p=none) header.from=customer.test",), "attested"),
     "dkim of the parent domain": (("Authentication-Results: mx.test; dkim=pass header.d=test.test",), "claimed"),
