@@ -227,7 +227,7 @@ def _recipients(
     if place.last is not None and place.last["identity_id"] != place.identity["id"]:
         answered = _context(last_words(connection, place))
     wanted = _reply_to(answered)
-    if not wanted:
+    if not wanted or not _takes_part(place, wanted):
         return place.addresses[:1]
     return (Address(place.ticket["channel"], "email", wanted, "everywhere", "claimed"),)
 
@@ -236,6 +236,12 @@ def _reply_to(answered: Context | None) -> str:
     """Where the writer of a mail wants answers; "" where he wrote from."""
     wanted = str(answered.metadata.get("reply_to", "")).partition(",")[0].strip() if answered is not None else ""
     return wanted if "@" in wanted else ""
+
+
+def _takes_part(place: Place, address: str) -> bool:
+    """Whether somebody may read the thread: who was brought into it by a forged mail may not."""
+    participants = msgspec.json.decode(place.conversation.get("participants") or "[]")
+    return not participants or address.casefold() in participants
 
 
 def _mail(
@@ -297,6 +303,6 @@ def _copies(connection: Connection, core: Core, place: Place, answered: Context 
     others = [
         written
         for folded, written in found.items()
-        if folded not in to and not own_form(folded, own) and not answers_nobody(folded)
+        if folded not in to and _takes_part(place, folded) and not own_form(folded, own) and not answers_nobody(folded)
     ]
     return tuple(others[:CC_MAX])

@@ -119,7 +119,7 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     actor = Actor("customer", identity.contact_id, identity.name or identity.handle)
     ticket, where = filing.ticket_for(ctx, event, conversation, identity, actor, quiet=quiet)
     if admitted:
-        filing.admit(ctx, conversation, identity, event)
+        filing.admit(ctx, conversation, identity, event, released=bool(row.released))
     if channel is not None:
         flags += standing.keywords(ctx, channel, identity, event)
     open_window(identity, at, opens=event.opens_window, private=channel is None or channel.private)

@@ -38,7 +38,7 @@ _TICKET = tuple(
         "channel_info",
     )
 )  # fmt: skip
-_CONVERSATION = tuple(conversations.c[name] for name in ("id", "kind", "key"))
+_CONVERSATION = tuple(conversations.c[name] for name in ("id", "kind", "key", "participants"))
 _IDENTITY = tuple(
     identities.c[name]
     for name in ("id", "name", "language", "state", "optouts", "opened_at", "window_used", "allowed_until")

@@ -183,6 +183,25 @@ async def test_a_stranger_in_a_thread_is_shown_flagged(world: World) -> None:
     assert again.recipients == (ANN,)
 
 
+async def test_a_forged_answer_leads_nobody_astray(world: World) -> None:
+    await world.stop()
+    text = world.file.read_text("utf-8").replace(f'address = "{SUPPORT}"', f'address = "{SUPPORT}"\nauthserv_id = "mx"')
+    world.file.write_text(text, "utf-8")
+    await world.start()
+    proof = {"Authentication-Results": "mx; dmarc=pass header.from=customer.test"}
+    await world.mailed(ANN, headers=proof)
+    ticket = await world.api.ticket()
+    mail = await reply_to(world, ticket, "Hello")
+    await world.mailed(ANN, to=mail.headers.get("reply-to"), headers={"Reply-To": EVE}, cc=["eve@more.test"])
+    thread = await world.api.messages(ticket, 3)
+    assert shown(thread[2], "visibility", "flags") == ("private", ["unaligned"])
+    assert (await reply_to(world, ticket, "Your data", 2)).recipients == (ANN,)
+    elsewhere = "ann@home.test"
+    await world.mailed(ANN, to=mail.headers.get("reply-to"), headers={**proof, "Reply-To": elsewhere}, cc=[BOB])
+    await world.api.messages(ticket, 5)
+    assert (await reply_to(world, ticket, "Both", 3)).recipients == (elsewhere, BOB)
+
+
 async def test_copies_take_part(world: World) -> None:
     await world.mailed(ANN, cc=[BOB])
     ticket = await world.api.ticket()

@@ -94,6 +94,19 @@ def test_who_wants_answers_elsewhere_may_write_from_there() -> None:
     assert conversation.participants == ["ann@x.test", "ann@home.test"]
 
 
+def test_who_forges_a_participant_brings_nobody_in() -> None:
+    memory = begin()
+    forged = mailbox("ann@x.test", "claimed")
+    way: dict[str, Any] = {"references": ["a@x"], "copies": [EVE], "answer_to": (mailbox("eve@y.test"),)}
+    memory.file(mailed("b@x", forged, **way))
+    (conversation,) = memory.snapshot.conversations_by_id.values()
+    assert conversation.participants == ["ann@x.test"]
+    memory.file(mailed("c@x", mailbox("bob@x.test", "claimed"), copies=[EVE]))  # a thread of his own is his
+    assert memory.snapshot.conversations_by_id[memory.tickets[1].conversation_id].participants == [
+        "bob@x.test", "eve@x.test",
+    ]  # fmt: skip
+
+
 def test_an_answer_is_no_older_than_what_it_answers() -> None:
     memory = begin()
     known = next(iter(memory.snapshot.messages.values()))
