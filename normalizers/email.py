@@ -85,6 +85,12 @@ class _Sender:
     flags: tuple[str, ...]
     evidence: Evidence
 
+    @property
+    def address(self) -> Address:
+        if "no_sender" in self.flags:
+            return Address(CHANNEL, "anonymous", self.box.address, evidence=self.evidence)
+        return _address(self.box.address, self.evidence)
+
 
 class _Mail:
     """One mail being read."""
@@ -215,7 +221,7 @@ class _Mail:
             channel=CHANNEL,
             path="$",
             sender=Person(
-                (_address(sender.box.address, sender.evidence),),
+                (sender.address,),
                 name=sender.box.name,
                 handle=sender.box.written if sender.box.written != sender.box.address else "",
                 language=self.language(),

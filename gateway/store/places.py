@@ -111,9 +111,9 @@ def last_words(connection: Connection, place: Place) -> RowMapping | None:
 
 
 def writes_from(connection: Connection, identity_id: str) -> str:
-    """The address an identity is known by."""
-    found = connection.execute(select(identities.c.external_id).where(identities.c.id == identity_id)).scalar()
-    return str(found or "")
+    """The address an identity wrote from last, "" where it is nobody's."""
+    known = connection.execute(_addresses.limit(1), {"b_id": identity_id}).mappings().first()
+    return str(known["value"]) if known is not None else ""
 
 
 def place_at(connection: Connection, ticket: Record, identity: RowMapping, channel: Channel) -> Place:

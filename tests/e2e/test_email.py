@@ -202,6 +202,17 @@ async def test_a_forged_answer_leads_nobody_astray(world: World) -> None:
     assert (await reply_to(world, ticket, "Both", 3)).recipients == (elsewhere, BOB)
 
 
+async def test_nobody_is_not_answered(world: World) -> None:
+    raw = f"From:\r\nTo: {SUPPORT}\r\nSubject: From nobody\r\n\r\nHi".encode()
+    await world.mail.hand_over(world.smtp_port, "", [SUPPORT], raw)
+    (held,) = await world.api.items("suspended", 1)
+    await world.api.call("POST", f"suspended/{held['id']}/release")
+    ticket = await world.api.ticket()
+    refused = await world.api.call("POST", f"tickets/{ticket['id']}/replies", json={"text": "Who are you?"})
+    assert (refused.status, refused.rules) == (422, ["recipient"])
+    assert (await world.api.get(f"contacts/{ticket['contact_id']}"))["attributes"] == {}
+
+
 async def test_copies_take_part(world: World) -> None:
     await world.mailed(ANN, cc=[BOB])
     ticket = await world.api.ticket()
