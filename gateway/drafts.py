@@ -226,16 +226,16 @@ def _recipients(
         return place.addresses[:1]  # an automatic answer goes to who wrote, not where he points us (RFC 3834, 4)
     if place.last is not None and place.last["identity_id"] != place.identity["id"]:
         answered = _context(last_words(connection, place))
-    wanted = _reply_to(answered)
-    if not wanted or not _takes_part(place, wanted):
+    wanted = [address for address in _reply_to(answered) if _takes_part(place, address)]
+    if not wanted:
         return place.addresses[:1]
-    return (Address(place.ticket["channel"], "email", wanted, "everywhere", "claimed"),)
+    return (Address(place.ticket["channel"], "email", wanted[0], "everywhere", "claimed"),)
 
 
-def _reply_to(answered: Context | None) -> str:
-    """Where the writer of a mail wants answers; "" where he wrote from."""
-    wanted = str(answered.metadata.get("reply_to", "")).partition(",")[0].strip() if answered is not None else ""
-    return wanted if "@" in wanted else ""
+def _reply_to(answered: Context | None) -> list[str]:
+    """Where the writer of a mail wants answers; nowhere else than where he wrote from, if empty."""
+    told = str(answered.metadata.get("reply_to", "")).split(",") if answered is not None else []
+    return [address.strip() for address in told if "@" in address]
 
 
 def _takes_part(place: Place, address: str) -> bool:
@@ -291,9 +291,9 @@ def _copies(connection: Connection, core: Core, place: Place, answered: Context 
     last = place.last
     if last is None or answered is None:
         return ()
-    told, wanted = answered.metadata, []
-    if last["identity_id"] != place.identity["id"]:  # somebody else of the thread
-        wanted.append(_reply_to(answered) or writes_from(connection, last["identity_id"]))
+    told, wanted = answered.metadata, _reply_to(answered)
+    if not wanted and last["identity_id"] != place.identity["id"]:  # somebody else of the thread
+        wanted = [writes_from(connection, last["identity_id"])]
     if last["automatic"] != "bulk" and "not_addressed" not in msgspec.json.decode(last["flags"]):
         wanted += told.get("to", ())
     wanted += told.get("cc", ())

@@ -243,6 +243,7 @@ async def test_who_answers_at_a_reply_to_address_gets_the_further_answers(world:
 TO_OTHERS = {  # head of a mail -> who gets the answer beside its sender
     "written to all": (f"To: {SUPPORT}, {BOB}\r\nCc: {EVE}", (EVE, BOB)),
     "a list": (f"To: {SUPPORT}, all@list.test\r\nCc: {EVE}\r\nList-Id: <all.list.test>", (EVE,)),
+    "answers wanted at two": (f"To: {SUPPORT}\r\nReply-To: {ANN}, {BOB}", (BOB,)),
     "we are in Bcc": (f"To: {BOB}", ()),
 }
 
