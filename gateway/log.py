@@ -59,3 +59,4 @@ def configure(level: str = "INFO") -> None:
     root.setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)  # writes of every mail that none of its readers likes

@@ -11,7 +11,7 @@ from gateway.automatic.manners import objection
 from gateway.ids import micros
 from gateway.intake import echoes, filing, people, standing
 from gateway.intake.context import Context, Rules
-from gateway.intake.messages import attachment_rows, echo_row, external_id, inbound_row, known_of
+from gateway.intake.messages import answered_at, attachment_rows, echo_row, external_id, inbound_row, known_of
 from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot, Ticket
 from gateway.intake.screening import put_aside
 from gateway.intake.standing import AHEAD_MAX, open_window
@@ -103,6 +103,8 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
         return held
     from_nobody = "null_sender" in event.flags  # bounces, and absence notes (RFC 3834)
     at = min(micros(event.at), row.received_at + AHEAD_MAX)
+    if event.thread.kind == "mail":  # dated by its sender's own clock
+        at = max(at, min(answered_at(ctx, account, event), row.received_at))
     identity = people.resolve(ctx, event.sender, event.channel, account, at)
     own_id = external_id(event)
     conversation = filing.conversation_for(ctx, identity, event.channel, account, event.thread, ctx.now, own_id)
@@ -117,7 +119,7 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     actor = Actor("customer", identity.contact_id, identity.name or identity.handle)
     ticket, where = filing.ticket_for(ctx, event, conversation, identity, actor, quiet=quiet)
     if admitted:
-        filing.admit(ctx, conversation, identity, event)
+        filing.admit(ctx, conversation, identity, event, released=bool(row.released))
     if channel is not None:
         flags += standing.keywords(ctx, channel, identity, event)
     open_window(identity, at, opens=event.opens_window, private=channel is None or channel.private)

@@ -295,6 +295,7 @@ def load_candidates(connection: Connection, snapshot: Snapshot, contact_ids: Ite
 _KNOWN_COLUMNS = (
     messages.c.id, messages.c.ticket_id, messages.c.conversation_id, messages.c.identity_id, messages.c.direction,
     messages.c.reactions, messages.c.delivery_id, messages.c.raw_path, messages.c.external_id,
+    messages.c.created_at,
 )  # fmt: skip
 
 

@@ -151,6 +151,7 @@ class Known:
     delivery_id: str = ""
     raw_path: str = ""
     external_id: str = ""
+    created_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

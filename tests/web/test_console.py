@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page, Route, async_playwright, expect
 from sqlalchemy import update
 
 from gateway.ids import micros
-from gateway.store.schema import identities
+from gateway.store.schema import identities, messages
 from tests.support.services import missing
 from tests.web.conftest import Gateway
 
@@ -99,6 +99,22 @@ async def test_a_name_known_only_later_stands_over_what_its_person_wrote(gateway
     await page.reload()
     await page.locator(f"[data-ticket='{ticket['id']}']").click()
     await expect(who).to_have_text("Ann Berg")
+
+
+async def test_what_was_cut_from_a_mail_and_who_is_not_to_be_believed_is_shown(gateway: Gateway, page: Page) -> None:
+    ticket = await gateway.customer_writes("Thanks")
+    whole, flags = "Thanks\n\n> Which size?", '["unchecked", "unknown_sender"]'
+    await gateway.core.database.write(
+        lambda connection: connection.execute(update(messages).values(full_text=whole, flags=flags))
+    )
+    await page.goto(f"{gateway.base}/#key={gateway.key}")
+    await page.locator(f"[data-ticket='{ticket['id']}']").click()
+    message = page.locator("#thread .inbound")
+    await expect(message.locator(".who")).to_contain_text("unknown sender")
+    await expect(message.locator(".who")).not_to_contain_text("unchecked")
+    await expect(message.get_by_text("Which size?")).to_be_hidden()
+    await message.get_by_text("Whole message").click()
+    await expect(message.get_by_text("Which size?")).to_be_visible()
 
 
 async def test_a_refusal_is_shown_with_its_reason(gateway: Gateway, page: Page) -> None:

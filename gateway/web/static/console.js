@@ -319,11 +319,15 @@ async function showThread(toEnd) {
   if (atEnd) thread.scrollTop = thread.scrollHeight;
 }
 
+// what an agent must know of a message before believing it
+const WARNINGS = ["unknown_sender", "unaligned", "several_senders", "sender_guessed", "incomplete", "encrypted", "html_too_large"];
+
 function bubble(message) {
   const kind = message.visibility === "note" ? "outbound note" : message.direction;
   const words = message.deleted_at ? "(deleted)" : message.text || (message.attachments.length ? "" : `[${message.kind}]`);
   const flags = [message.kind === "text" ? "" : message.kind, message.visibility === "private" ? "" : message.visibility,
-    message.edited_at ? "edited" : "", ...message.reactions.map((reaction) => reaction.emoji)].filter(Boolean);
+    message.edited_at ? "edited" : "", ...message.flags.filter((flag) => WARNINGS.includes(flag)).map((flag) => flag.replaceAll("_", " ")),
+    ...message.reactions.map((reaction) => reaction.emoji)].filter(Boolean);
   const status = message.direction === "outbound" ? message.status : "";
   // the contact's name, where it is the contact: many platforms tell it only after the first message
   const { author } = message;
@@ -331,6 +335,7 @@ function bubble(message) {
   return make("li", { class: `bubble ${kind}`, "data-message": message.id },
     make("div", { class: "who" }, [name || author.name || author.type, ...flags].join(" · ")),
     words ? make("p", {}, words) : null,
+    message.full_text ? make("details", {}, make("summary", {}, "Whole message"), make("p", {}, message.full_text)) : null,
     ...message.attachments.map(file),
     message.error ? make("div", { class: "error" }, `${message.error.class} ${message.error.code} ${message.error.detail}`.trim()) : null,
     make("footer", {}, [clock(message.sent_at || message.created_at), status].filter(Boolean).join(" · ")));
