@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from config.settings import ConfigError
-from gateway import cli, cli_contacts, cli_dead, cli_identities
+from gateway import cli, cli_check, cli_contacts, cli_dead, cli_identities
 from gateway.bounds import LISTED, PER_SECOND, SUPPRESSED_DAYS, argument
 from gateway.intake.suspension import CAUSES
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
     init = command("init", "write a commented starter gateway.toml", cli.init)
     init.add_argument("directory", nargs="?", default=".", type=Path, metavar="DIR")
-    command("check", "validate the configuration, the store and the connections", cli.check, config=True)
+    command("check", "validate the configuration, the store and the connections", cli_check.check, config=True)
     serve = command("serve", "run the gateway", lambda parsed: asyncio_run(cli.serve(parsed)), config=True)
     serve.add_argument("--listen", metavar="HOST:PORT", help="instead of gateway.listen; port 0 picks a free one")
     serve.add_argument("--roles", default="web,worker,sender", help="comma-separated: web, worker, sender")

@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from adapters import Closing, Http
 from adapters._http import new_session
@@ -63,11 +64,16 @@ log = logging.getLogger(__name__)
 ROLES = ("web", "worker", "sender")
 STOP_TIMEOUT_S = 60.0
 EMBEDDED_FILE = "gateway.db"
+NO_SINK = "no sink is built in yet: nothing is sent there"
 
 
 def store_url(settings: Settings) -> URL:
-    """The address of the store: the embedded one in `data_dir`, or the configured database."""
-    return dialect.url_of(settings.gateway.database.reveal(), str(settings.data_dir / EMBEDDED_FILE))
+    """The address of the store: the embedded one in `data_dir`, or the configured database. Raises `ConfigError`."""
+    try:
+        return dialect.url_of(settings.gateway.database.reveal(), str(settings.data_dir / EMBEDDED_FILE))
+    except (ValueError, ArgumentError):  # their words may quote a part of the password
+        words = "not a postgresql:// address; in a user's name or password write @ : / as %40 %3A %2F"
+        raise ConfigError(Fault("gateway.database", words)) from None
 
 
 def is_embedded(settings: Settings) -> bool:
@@ -84,8 +90,9 @@ def open_database(settings: Settings) -> Database:
     try:
         migrate.upgrade(engine)
     except Exception as error:
-        if dialect.unavailable(error):
-            raise dialect.StoreUnavailable(type(error).__name__) from None
+        refused = isinstance(error, DBAPIError) and error.statement is None  # the connection, for whatever reason
+        if refused or dialect.unavailable(error):
+            raise dialect.StoreUnavailable(f"the store cannot be opened: {migrate.trouble(error)}") from None
         raise
     finally:
         engine.dispose()
@@ -126,6 +133,10 @@ class Gateway:
         media = await self._open()
         if fault := dialect.wal_reset_fault() if is_embedded(self.settings) else "":
             log.warning("store.sqlite_fault", extra={"detail": fault})
+        if self.settings.sinks:
+            log.warning(
+                "sinks.unused", extra={"detail": NO_SINK, "sinks": [sink["id"] for sink in self.settings.sinks]}
+            )
         if HttpRequestParser is HttpRequestParserPy:
             log.warning("web.slow_parser", extra={"detail": "the compiled HTTP parser is not in use"})
         await self._work(media)

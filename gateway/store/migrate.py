@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqlalchemy import Engine, column, inspect, select, table
+from sqlalchemy.exc import DBAPIError
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 _VERSION = table("alembic_version", column("version_num"))
@@ -28,6 +29,12 @@ def current(engine: Engine) -> str:
         if not inspect(connection).has_table("alembic_version"):
             return ""
         return str(connection.execute(select(_VERSION.c.version_num)).scalar() or "")
+
+
+def trouble(error: BaseException) -> str:
+    """Why a store cannot be opened, in one line: the driver's own words, which quote no password."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return " ".join(str(cause).split())[:500] or type(error).__name__
 
 
 def upgrade(engine: Engine) -> None:

@@ -79,6 +79,39 @@ async def test_check_asks_the_platforms_whether_they_take_our_credentials(stage:
     assert [line for line in checked.err.splitlines() if line.startswith("accounts[0]")]
 
 
+async def test_check_warns_of_what_has_no_effect(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        '[gateway]\nmatching_attribute = ["phone", "loyal"]\n[[sinks]]\nid = "zd"\nkind = "zendesk"\n', "utf-8"
+    )
+    checked = await run("check", "--config", file)
+    assert (checked.code, checked.out) == (0, "ok\n")
+    assert checked.err.splitlines() == [
+        "warning: sinks[0]: no sink is built in yet: nothing is sent there",
+        "warning: gateway.matching_attribute: there is no attribute 'loyal' yet: until it is made, nothing links by it",
+    ]
+    async with serving(file) as served:
+        assert [line for line in served.err if '"event": "sinks.unused"' in line]
+
+
+STORES = {  # address -> what both commands say of it
+    "postgresql://gateway:hunter2@127.0.0.1:1/tickets": "connection refused",
+    "postgresql://gateway:hunter2@127.0.0.1/tickets?colour=red": 'invalid connection option "colour"',
+    "postgresql://gateway:hunter2@127.0.0.1:port/tickets": "not a postgresql:// address",
+}
+
+
+@pytest.mark.parametrize(("address", "words"), STORES.items(), ids=STORES.values())
+async def test_a_database_that_cannot_be_used_says_why(tmp_path: Path, address: str, words: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[gateway]\nsecret_key = "{"k" * 32}"\ndatabase = "{address}"\n', "utf-8")
+    for ran in (await run("check", "--config", file), await run("serve", "--config", file)):
+        assert ran.code in (1, 2)
+        assert words in ran.err.lower()
+        assert "Traceback" not in ran.err
+        assert "hunter2" not in ran.err
+
+
 @pytest.mark.parametrize("broken", ["", "not = [toml", "[gateway]\nlisten = 5\n"])
 async def test_a_file_that_cannot_be_read_is_a_fault_and_no_traceback(tmp_path: Path, broken: str) -> None:
     file = tmp_path / "gateway.toml"
