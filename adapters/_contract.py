@@ -193,6 +193,13 @@ async def _sends(bench: Bench) -> None:
     expect(bench.hosts == {bench.platform.url}, f"requests went to {bench.hosts}")
 
 
+async def _says_which_files(bench: Bench) -> None:
+    """Without a word on files every one passes the rules; an adapter that looks at none of them loses them."""
+    for channel in bench.adapter.channels if bench.case.outbound is not None else ():
+        words = f"{channel.name} says nothing of files: give Limits.media NO_FILES, or rules for those it takes"
+        expect(bool(channel.limits.media), words)
+
+
 async def _maps_refusals(bench: Bench) -> None:
     """429 surely waits, another 4xx is certain, and a 5xx without a key proves nothing."""
     if bench.case.outbound is None:
@@ -263,6 +270,7 @@ CHECKS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "keeps the rest of a batch": _keeps_the_rest_of_a_batch,
     "takes no echo for a message": _takes_no_echo_for_a_message,
     "sends": _sends,
+    "says which files": _says_which_files,
     "maps refusals": _maps_refusals,
     "hides echoed secrets": _hides_echoed_secrets,
     "maps lost answers": _maps_lost_answers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import logging
@@ -96,6 +97,14 @@ class _Optimistic(WhatsAppAdapter):
             raise SendError("retry", error.code) from None
 
 
+class _Silent(WhatsAppAdapter):
+    channels = (
+        dataclasses.replace(
+            WhatsAppAdapter.channels[0], limits=dataclasses.replace(WhatsAppAdapter.channels[0].limits, media=())
+        ),
+    )
+
+
 BREAKS: dict[str, tuple[type[WhatsAppAdapter], str]] = {
     "takes any signature": (_Credulous, "accepted a changed body"),
     "crashes on a header": (_Crashing, "verify raised UnicodeEncodeError"),
@@ -103,6 +112,7 @@ BREAKS: dict[str, tuple[type[WhatsAppAdapter], str]] = {
     "sends again by itself": (_Eager, "Sent|tried again"),
     "logs its token": (_Talkative, "a secret is shown"),
     "passes on what the platform quotes": (_Quoting, "a secret is shown"),
+    "says nothing of files": (_Silent, "whatsapp says nothing of files: give Limits.media NO_FILES"),
     "takes the unknown for certain": (_Optimistic, "without a key gave SendError"),
 }
 
