@@ -21,7 +21,7 @@ from gateway.crm import Crm, clients_of
 from gateway.crm import probe as probe_crm
 from gateway.ids import system_clock
 from gateway.loading import bind
-from gateway.lock import DataLock, Locked
+from gateway.lock import DataLock, Locked, make_data_dir
 from gateway.secret_key import secret_keys
 from gateway.store import dialect, migrate
 from gateway.store.schema import attributes
@@ -103,7 +103,7 @@ def _check_store(settings: Settings) -> list[Fault]:
     """Whether the store can be opened and brought to the newest schema."""
     if runtime.is_embedded(settings):
         try:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            make_data_dir(settings.data_dir)
             with DataLock(settings.data_dir):
                 return _open(settings, "gateway.data_dir")
         except Locked:

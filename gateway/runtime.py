@@ -38,7 +38,7 @@ from gateway.errands import ErrandWorker
 from gateway.fallback import take_over
 from gateway.ids import Clock, system_clock
 from gateway.intake import IntakeWorker
-from gateway.lock import DataLock
+from gateway.lock import DataLock, make_data_dir
 from gateway.lookups import LookupWorker
 from gateway.mailboxes import MailCollector
 from gateway.mailroom import Mailroom
@@ -84,7 +84,7 @@ def is_embedded(settings: Settings) -> bool:
 def open_database(settings: Settings) -> Database:
     """The store at its newest schema, started. Raises `StoreUnavailable` or `StoreTooNew`."""
     if is_embedded(settings):
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        make_data_dir(settings.data_dir)
     url = store_url(settings)
     engine = dialect.write_engine(url)
     try:
