@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for fault in error.faults:
             print(fault, file=sys.stderr)
         code = 2
+    except BrokenPipeError:  # who reads has seen enough: `gateway channels | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except (cli.CommandFailed, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         code = 1

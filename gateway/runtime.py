@@ -139,12 +139,14 @@ class Gateway:
             )
         if HttpRequestParser is HttpRequestParserPy:
             log.warning("web.slow_parser", extra={"detail": "the compiled HTTP parser is not in use"})
-        await self._work(media)
+        self._health = Health(self.core)
+        self._health.warn(self.core.bus.warnings)
         await self._listen()
         if is_embedded(self.settings):
             control = Control(self.core)
             await control.start()
             self._exit.push_async_callback(control.stop)
+        self._work(media)  # last, as nothing can fail any more: a start that fails must not have begun to send
         log.info("gateway.started", extra={"address": self.address, "roles": ",".join(self.roles)})
 
     async def _open(self) -> MediaClient:
@@ -198,10 +200,8 @@ class Gateway:
             await self._open()
             yield self.core
 
-    async def _work(self, media: MediaClient) -> None:
+    def _work(self, media: MediaClient) -> None:
         core, settings = self.core, self.settings
-        self._health = Health(core)
-        self._health.warn(core.bus.warnings)
         if "worker" in self.roles:
             self.worker = IntakeWorker(
                 core,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from gateway import cli
+from gateway.runtime import Gateway
 from tests.support.api import Api
-from tests.support.process import Served, run, serving
+from tests.support.process import ROOT, Served, run, serving
 from tests.support.world import World
 
 
@@ -92,6 +98,25 @@ async def test_check_warns_of_what_has_no_effect(tmp_path: Path) -> None:
     ]
     async with serving(file) as served:
         assert [line for line in served.err if '"event": "sinks.unused"' in line]
+
+
+async def test_a_start_that_fails_has_begun_nothing(stage: World) -> None:
+    """Another program has the port: no message may be on its way when this one gives up."""
+    settings, _ = cli.load(stage.file)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        gateway = Gateway(dataclasses.replace(settings, gateway=dataclasses.replace(settings.gateway, listen=listen)))
+        with pytest.raises(OSError, match="already in use"):
+            await gateway.start()
+    assert (gateway.worker, gateway.dispatcher) == (None, None)
+
+
+async def test_who_reads_the_output_may_stop_reading(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m gateway channels --json | head -n 1"
+    process = await asyncio.create_subprocess_shell(
+        command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert await process.communicate() == (b"{\n", b"")
 
 
 STORES = {  # address -> what both commands say of it
