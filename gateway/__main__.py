@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from config.settings import ConfigError
-from gateway import cli, cli_contacts, cli_dead, cli_identities
+from gateway import cli, cli_check, cli_contacts, cli_dead, cli_identities
 from gateway.bounds import LISTED, PER_SECOND, SUPPRESSED_DAYS, argument
 from gateway.intake.suspension import CAUSES
 
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for fault in error.faults:
             print(fault, file=sys.stderr)
         code = 2
+    except BrokenPipeError:  # who reads has seen enough: `gateway channels | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except (cli.CommandFailed, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         code = 1
@@ -47,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
     init = command("init", "write a commented starter gateway.toml", cli.init)
     init.add_argument("directory", nargs="?", default=".", type=Path, metavar="DIR")
-    command("check", "validate the configuration, the store and the connections", cli.check, config=True)
+    command("check", "validate the configuration, the store and the connections", cli_check.check, config=True)
     serve = command("serve", "run the gateway", lambda parsed: asyncio_run(cli.serve(parsed)), config=True)
     serve.add_argument("--listen", metavar="HOST:PORT", help="instead of gateway.listen; port 0 picks a free one")
     serve.add_argument("--roles", default="web,worker,sender", help="comma-separated: web, worker, sender")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from config.secret import Secret
 from config.settings import ConfigError, Fault, Settings
+from gateway.lock import make_data_dir
 
 
 def secret_keys(settings: Settings) -> tuple[Secret, ...]:
@@ -27,7 +28,7 @@ def secret_keys(settings: Settings) -> tuple[Secret, ...]:
 
 
 def _make(path: Path) -> Secret:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_data_dir(path.parent)
     key = secrets.token_urlsafe(32)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import logging
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -96,6 +98,19 @@ class _Optimistic(WhatsAppAdapter):
             raise SendError("retry", error.code) from None
 
 
+class _Silent(WhatsAppAdapter):
+    channels = (
+        dataclasses.replace(
+            WhatsAppAdapter.channels[0], limits=dataclasses.replace(WhatsAppAdapter.channels[0].limits, media=())
+        ),
+    )
+
+
+class _Forgetful(WhatsAppAdapter):
+    async def send(self, message: OutboundMessage) -> Sent:
+        return await super().send(msgspec.structs.replace(message, file=None, text=message.text or "a file"))
+
+
 BREAKS: dict[str, tuple[type[WhatsAppAdapter], str]] = {
     "takes any signature": (_Credulous, "accepted a changed body"),
     "crashes on a header": (_Crashing, "verify raised UnicodeEncodeError"),
@@ -103,6 +118,8 @@ BREAKS: dict[str, tuple[type[WhatsAppAdapter], str]] = {
     "sends again by itself": (_Eager, "Sent|tried again"),
     "logs its token": (_Talkative, "a secret is shown"),
     "passes on what the platform quotes": (_Quoting, "a secret is shown"),
+    "says nothing of files": (_Silent, "whatsapp says nothing of files: give Limits.media NO_FILES"),
+    "loses files": (_Forgetful, r"a file of kind image \(OutboundMessage.file\) was lost"),
     "takes the unknown for certain": (_Optimistic, "without a key gave SendError"),
 }
 
