@@ -84,7 +84,7 @@ async def submit(
         place = _place(connection, core, ticket_id)
         ticket = place.ticket
         words = _words(core, ticket, request, actor, automatic)
-        chain = _chain(core, ticket, request, words, accounts)
+        chain = _chain(connection, core, ticket, request, words, accounts)
         author, found = _author(request.author, actor), judged_at(connection, core, place, words)
         answer, events = file(
             connection, core, ticket, words, request.status, author, actor, chain, accounts=accounts, found=found
@@ -105,7 +105,7 @@ async def dry_run(
         place = _place(connection, core, ticket_id)
         ticket = place.ticket
         words = _words(core, ticket, request, actor, "")
-        chain = _chain(core, ticket, request, words, accounts)
+        chain = _chain(connection, core, ticket, request, words, accounts)
         return ticket, words, chain, *judged_at(connection, core, place, words)
 
     def look(connection: Connection) -> tuple[Judged, bool]:
@@ -183,7 +183,7 @@ def _open(
     the person stays, so that a chain can be followed."""
     now = micros(core.clock())
     account, channel = first_messages.whence(core, request)
-    chain = chain_of(core, account, channel.name, request.fallback, accounts)
+    chain = chain_of(connection, core, account, channel.name, request.fallback, accounts)
     identity = first_messages.recipient(connection, core, request, account, channel, now)
     try:
         with connection.begin_nested():
@@ -327,9 +327,12 @@ def _first_words(opened: first_messages.Opened, request: MessageRequest, actor: 
     )  # fmt: skip
 
 
-def _chain(core: Core, ticket: Record, request: ReplyRequest, words: Words, accounts: Collection[str] | None) -> Chain:
+def _chain(
+    connection: Connection, core: Core, ticket: Record, request: ReplyRequest, words: Words,
+    accounts: Collection[str] | None,
+) -> Chain:  # fmt: skip
     """The chain of a reply. Raises `RequestError`, also for words that neither the reply nor its chain would say."""
-    chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
+    chain = chain_of(connection, core, ticket["account"], ticket["channel"], request.fallback, accounts)
     contents.check_text(words, later=says_text(chain))
     return chain
 
