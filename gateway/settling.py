@@ -214,7 +214,7 @@ def _again(
 def _counted(core: Core, found: _Again) -> Submitted | Denied:
     answer, channel = found
     if isinstance(answer, Denied):
-        core.metrics.refusals.labels(channel, answer.verdicts[0].rule).inc()
+        core.metrics.count_refusals([(channel, answer.verdicts[0].rule)])
     return answer
 
 

@@ -65,8 +65,7 @@ class OutboxStore:
                 ),
                 alone=True,
             )
-            for channel, rule in claimed.refused:
-                self._core.metrics.refusals.labels(channel, rule).inc()
+            self._core.metrics.count_refusals(claimed.refused)
             self._tell(claimed.changed)
             self._lead(claimed.detours)
             if claimed.dead:
