@@ -24,6 +24,7 @@ from gateway.control import COMMANDS, CommandError
 from gateway.control_socket import ask_running
 from gateway.crm import Crm, clients_of
 from gateway.crm import probe as probe_crm
+from gateway.failures import store_words
 from gateway.ids import rfc3339, system_clock
 from gateway.loading import bind, settings_types
 from gateway.lock import DataLock, Locked
@@ -73,7 +74,7 @@ async def serve(parsed: argparse.Namespace) -> int:
     roles = [role.strip() for role in parsed.roles.split(",") if role.strip()]
     try:
         return await runtime.serve(settings, roles, found)
-    except (Locked, dialect.StoreUnavailable, migrate.StoreTooNew) as error:
+    except (Locked, migrate.StoreTooNew) as error:
         raise CommandFailed(str(error)) from None
 
 
@@ -98,6 +99,8 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
         secret_keys(settings)
     except ConfigError as error:
         return list(error.faults), []
+    except OSError as error:
+        return [Fault("gateway.data_dir", f"cannot be used: {error}")], []
     faults = _check_store(settings)
     warnings: list[Fault] = []
     session = new_session()
@@ -150,7 +153,7 @@ def _open(settings: Settings, key: str) -> list[Fault]:
     try:
         migrate.upgrade(engine)
     except Exception as error:
-        return [Fault(key, f"the store cannot be opened: {type(error).__name__}")]
+        return [Fault(key, f"the store cannot be opened: {store_words(error)}")]
     finally:
         engine.dispose()
     return []
@@ -380,7 +383,7 @@ async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str,
         gateway = runtime.Gateway(settings, found=found)
         async with gateway.resting() as core:
             return await COMMANDS[name](core, arguments)
-    except (CommandError, Locked, dialect.StoreUnavailable, migrate.StoreTooNew) as error:
+    except (CommandError, Locked, migrate.StoreTooNew) as error:
         raise CommandFailed(str(error)) from None
 
 

@@ -85,7 +85,7 @@ def open_database(settings: Settings) -> Database:
         migrate.upgrade(engine)
     except Exception as error:
         if dialect.unavailable(error):
-            raise dialect.StoreUnavailable(type(error).__name__) from None
+            raise dialect.StoreUnavailable(type(error).__name__) from error
         raise
     finally:
         engine.dispose()
