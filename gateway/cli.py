@@ -19,6 +19,7 @@ from adapters._media import MediaClient
 from config import settings as configuration
 from config.settings import ConfigError, Fault, Settings
 from gateway import log, runtime
+from gateway.advice import about_matching
 from gateway.bus.check import trouble_of_redis
 from gateway.control import COMMANDS, CommandError
 from gateway.control_socket import ask_running
@@ -102,7 +103,7 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
     except OSError as error:
         return [Fault("gateway.data_dir", f"cannot be used: {error}")], []
     faults = _check_store(settings)
-    warnings: list[Fault] = []
+    warnings: list[Fault] = [] if faults else about_matching(settings)
     session = new_session()
     media = MediaClient(allow_private=False, max_bytes=1)
     try:
