@@ -125,7 +125,8 @@ async def replay_dead(core: Core, dead_id: str, actor: Actor) -> Submitted | Den
         failed = _parts(connection, message["id"], ("failed",))
         own = next((part for part in failed if part["id"] == letter["ref"]), None)
         if letter["replayed_at"] is not None or own is None:
-            states.letters_answered(connection, [letter["ref"]], micros(core.clock()))
+            if own is None:  # else it has failed again since: what tells of that stays open
+                states.letters_answered(connection, [letter["ref"]], micros(core.clock()))
             return (Submitted(message["id"], message["ticket_id"], message["status"]), message["channel"]), []
         rest = [part for part in failed if part["part"] > own["part"] and is_rest(part["error"])]
         return _again(connection, core, message, [own, *rest], actor)

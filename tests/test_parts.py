@@ -95,6 +95,20 @@ async def test_it_is_sent_again_with_the_refused_part(loft: World, way: str) -> 
     assert texts == [part.id for part in await parts_of(loft, message)]
 
 
+async def test_a_letter_replayed_twice_leaves_the_one_of_the_next_failure_open(loft: World) -> None:
+    message = await say(loft, await loft.ticket(), "Hello")
+    for _ in range(2):
+        loft.platform.refuse_next(400, "gone")
+        await loft.run(loft.dispatcher())
+        letters = await loft.rows(schema.dead_letters)
+        await deadletters.replay(loft.core, letters[0].id, AGENT)
+    old, new = await loft.rows(schema.dead_letters)
+    assert (await loft.status(message), old.replayed_at is None, new.replayed_at) == ("failed", False, None)
+    await deadletters.replay(loft.core, new.id, AGENT)
+    await loft.run(loft.dispatcher())
+    assert await loft.status(message) == "sent"
+
+
 async def test_what_the_rules_stop_half_way_keeps_the_rest_as_well(loft: World) -> None:
     ticket = await loft.ticket()
     message = await say(loft, ticket)
