@@ -23,7 +23,7 @@ from gateway.loading import settings_types
 from gateway.lock import Locked
 from gateway.policies import described
 from gateway.scaffold import ScaffoldError, new_adapter
-from gateway.store import dialect, migrate
+from gateway.store import migrate
 from outbox.rules import Rule, Spec, load_rules, specs
 
 EXAMPLE = Path(configuration.__file__).with_name("gateway.example.toml")
@@ -65,7 +65,7 @@ async def serve(parsed: argparse.Namespace) -> int:
     roles = [role.strip() for role in parsed.roles.split(",") if role.strip()]
     try:
         return await runtime.serve(settings, roles, found)
-    except (Locked, dialect.StoreUnavailable, migrate.StoreTooNew) as error:
+    except (Locked, migrate.StoreTooNew) as error:
         raise CommandFailed(str(error)) from None
 
 
@@ -266,7 +266,7 @@ async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str,
         gateway = runtime.Gateway(settings, found=found)
         async with gateway.resting() as core:
             return await COMMANDS[name](core, arguments)
-    except (CommandError, Locked, dialect.StoreUnavailable, migrate.StoreTooNew) as error:
+    except (CommandError, Locked, migrate.StoreTooNew) as error:
         raise CommandFailed(str(error)) from None
 
 

@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from adapters import Adviser, Closing, Probe, SendError
 from adapters._http import new_session
 from adapters._media import MediaClient
 from config.settings import ConfigError, Fault, Settings
 from gateway import runtime
+from gateway.advice import about_matching
 from gateway.bus.check import trouble_of_redis
 from gateway.cli import load
 from gateway.crm import Crm, clients_of
@@ -24,10 +23,8 @@ from gateway.loading import bind
 from gateway.lock import DataLock, Locked, make_data_dir
 from gateway.secret_key import secret_keys
 from gateway.store import dialect, migrate
-from gateway.store.schema import attributes
 
 PROBE_TIMEOUT_S = 10.0
-ALWAYS_THERE = frozenset({"email", "phone"})  # attributes nobody has to make
 
 
 def check(parsed: argparse.Namespace) -> int:
@@ -48,6 +45,8 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
         secret_keys(settings)
     except ConfigError as error:
         return list(error.faults), []
+    except OSError as error:
+        return [Fault("gateway.data_dir", f"cannot be used: {error}")], []
     faults = _check_store(settings)
     warnings: list[Fault] = []
     session = new_session()
@@ -86,17 +85,7 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
 def _without_effect(settings: Settings) -> list[Fault]:
     """What is written well, and yet nothing comes of it."""
     found = [Fault(f"sinks[{index}]", runtime.NO_SINK) for index in range(len(settings.sinks))]
-    known = ALWAYS_THERE | {name for crm in settings.crm for name in crm.attributes}
-    if strange := [name for name in settings.gateway.matching_attribute if name not in known]:
-        engine = dialect.read_engine(runtime.store_url(settings), 1)
-        try:
-            with engine.connect() as connection:
-                known |= set(connection.execute(select(attributes.c.name)).scalars())
-        finally:
-            engine.dispose()
-        words = "there is no attribute {!r} yet: until it is made, nothing links by it"
-        found += [Fault("gateway.matching_attribute", words.format(name)) for name in strange if name not in known]
-    return found
+    return found + about_matching(settings)
 
 
 def _check_store(settings: Settings) -> list[Fault]:

@@ -105,7 +105,7 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         text=text,
         html=html if takes_html else "",
         files=tuple(file for _, file in files),
-        template=_template(words.template),
+        template=None if words.template is None else as_template(words.template),
         content=contents.of(words, channel),
         context=Context(
             reply_to=place.last["external_id"] if public and place.last is not None else quoted,
@@ -180,9 +180,8 @@ def dressed(core: Core, part: OutboundMessage, fields: dict[str, dict[str, str]]
     return account.adapter.dress(part, fields)
 
 
-def _template(request: TemplateRequest | None) -> Template | None:
-    if request is None:
-        return None
+def as_template(request: TemplateRequest) -> Template:
+    """A template as it is asked for."""
     given = request.parameters
     return Template(request.name, request.language, tuple(given) if isinstance(given, list) else given)
 

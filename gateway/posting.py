@@ -148,6 +148,17 @@ def refusal(author: Actor, verdicts: Sequence[Verdict], tried: Sequence[Any] = (
     return Entry("reply.refused", author, data | ({"tried": msgspec.to_builtins(tried)} if tried else {}))
 
 
+Stopped = tuple[str, str]
+"""A message that was refused or is held, as it is counted: its channel and the rule's name."""
+
+
+def stopped(ticket: Record, judgment: Judgment) -> tuple[Stopped, ...]:
+    """By which rule a message was refused or is held, if it was."""
+    if judgment.decision not in ("deny", "defer"):
+        return ()
+    return ((ticket["channel"], judgment.decisive.rule),)
+
+
 def live(kind: str, ticket: Record, message_id: str = "", status: str = "") -> LiveEvent:
     """A live event of a ticket, or of a message on it."""
     data: dict[str, Any] = {"ticket_id": ticket["id"]}

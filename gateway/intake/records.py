@@ -235,5 +235,6 @@ class Changes:
     suppressions: list[Suppression] = field(default_factory=list)
     notices: list[tuple[str, str]] = field(default_factory=list)  # event, ticket id: customers to be told
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (state, reason)
+    stopped: list[tuple[str, str]] = field(default_factory=list)  # automatic messages refused or held: channel, rule
     live: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)  # type, data, account
     asked: list[str] = field(default_factory=list)  # CRMs that are to be asked about people of new tickets

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
 from adapters import Channel
 from config.settings import AccountSettings
 from gateway import errands
+from gateway.automatic import Told
 from gateway.automatic.texts import switched_on
 from gateway.bus import LiveEvent
 from gateway.core import Core
@@ -92,7 +93,7 @@ def screen_of(account: AccountSettings, channel: Channel) -> Screen:
     )
 
 
-Notify = Callable[[Connection, Sequence[tuple[str, str]]], Sequence[LiveEvent]]
+Notify = Callable[[Connection, Sequence[tuple[str, str]]], Told]
 """Writes the automatic messages for (event, ticket id) inside a batch's transaction (`gateway.automatic.notify`)."""
 
 
@@ -222,7 +223,8 @@ class IntakeWorker:
         changes.live += aliases.join(connection, self._rules, changes.aliases, now)
         if changes.notices and self._notify is not None:
             told = self._notify(connection, changes.notices)
-            changes.live += [(event.type, event.data, event.account) for event in told]
+            changes.live += [(event.type, event.data, event.account) for event in told.events]
+            changes.stopped += told.stopped
         for merge in changes.merges:
             if merge.loser:
                 vip.merged(connection, merge.winner, self._rules.vip, now)
@@ -262,6 +264,7 @@ class IntakeWorker:
             if changes.outcomes[row.id][0] == "dead":
                 log.error("intake.dead_letter", extra={"event_id": row.id, "account": row.account})
         core.metrics.conflicts.inc(len(changes.conflicts))
+        core.metrics.count_refusals(changes.stopped)
         core.bus.publish(LiveEvent(kind, data, account) for kind, data, account in changes.live)
         for crm in changes.asked:
             core.bus.wake(f"{errands.TOPIC}.{crm}")

@@ -94,7 +94,8 @@ async def test_check_warns_of_what_has_no_effect(tmp_path: Path) -> None:
     assert (checked.code, checked.out) == (0, "ok\n")
     assert checked.err.splitlines() == [
         "warning: sinks[0]: no sink is built in yet: nothing is sent there",
-        "warning: gateway.matching_attribute: there is no attribute 'loyal' yet: until it is made, nothing links by it",
+        "warning: gateway.matching_attribute: 'loyal' is no attribute yet, and no CRM fills it: it links nobody until "
+        "it is made (POST /api/v1/attributes)",
     ]
     async with serving(file) as served:
         assert [line for line in served.err if '"event": "sinks.unused"' in line]
