@@ -180,6 +180,18 @@ async def test_a_role_of_ones_own_may_what_it_says(gateway: Gateway) -> None:
     assert (used.status, used.json["code"]) == (409, "role_in_use")
 
 
+async def test_what_concerns_oneself_needs_no_permission(gateway: Gateway) -> None:
+    await gateway.ok("POST", "/api/v1/roles", 201, json={"name": "clerk", "permissions": ["tickets.*"]})
+    await make_user(gateway, role="clerk")
+    async with Browser(gateway) as browser:
+        await browser.sign_in()
+        assert (await browser.call("GET", "/api/v1/me")).json["role"] == "clerk"
+        weak = await browser.call("POST", "/api/v1/me/password", json={"current": PASSWORD, "new": "x"})
+        assert weak.json["code"] == "invalid_value"
+        assert (await browser.call("DELETE", "/api/v1/sessions")).status == 204
+        assert (await browser.call("GET", "/api/v1/me")).status == 401
+
+
 async def test_nobody_hands_out_more_than_he_has(gateway: Gateway) -> None:
     await gateway.ok(
         "POST", "/api/v1/roles", 201, json={"name": "hr", "permissions": ["users.*", "access.*", "*.read"]}

@@ -147,11 +147,11 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/api/v1/sessions", sign_in, "Sign in", _TAG, scope="", body=asks.SignIn, answers={201: types.Me},
         errors=("wrong_password", "rate_limited"),
     ),
-    Route("DELETE", "/api/v1/sessions", sign_out, "Sign out", _TAG, answers={204: None}),
-    Route("GET", "/api/v1/me", get_me, "Who I am", _TAG, answers={200: types.Me}),
+    Route("DELETE", "/api/v1/sessions", sign_out, "Sign out", _TAG, personal=True, answers={204: None}),
+    Route("GET", "/api/v1/me", get_me, "Who I am", _TAG, personal=True, answers={200: types.Me}),
     Route(
         "POST", "/api/v1/me/password", change_own_password, "A new password of one's own", _TAG,
-        body=asks.PasswordRequest, answers={204: None}, errors=("wrong_password", "invalid_value"),
+        personal=True, body=asks.PasswordRequest, answers={204: None}, errors=("wrong_password", "invalid_value"),
     ),
     Route(
         "GET", "/api/v1/keys", list_keys, "API keys", _TAG, **_ADMIN, answers={200: types.Items[types.KeyView]},
