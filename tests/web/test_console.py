@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from playwright.async_api import Browser, Page, Route, async_playwright, expect
+from playwright.async_api import Page, Route, expect
 from sqlalchemy import update
 
 from gateway.ids import micros
 from gateway.store.schema import identities
-from tests.support.services import missing
 from tests.web.conftest import Gateway
 
 pytestmark = pytest.mark.browser
 V1 = "/api/v1"
-
-
-def chromium() -> str:
-    """Where the browser is. Skips the test where there is none, unless services are required."""
-    named = os.environ.get("CHROMIUM", "")
-    path = named or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not path:
-        missing("no chromium on this machine: the console is not tested in a browser")
-    return path
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """A browser without a window."""
-    path = chromium()
-    async with async_playwright() as playwright:
-        found = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        await found.close()
-
-
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A page that must not have a single error on it, a refusal by the Content-Security-Policy among them."""
-    found = await browser.new_page()
-    faults: list[str] = []
-    found.on("pageerror", lambda error: faults.append(str(error)))
-    found.on("console", lambda line: faults.append(line.text) if "Content Security Policy" in line.text else None)
-    yield found
-    assert faults == []
 
 
 async def test_the_page_asks_for_a_key_and_keeps_it_in_the_tab(gateway: Gateway, page: Page) -> None:
