@@ -141,13 +141,14 @@ async def test_properties_are_edited_and_a_lost_race_is_told(gateway: Gateway, p
     await page.goto(f"{gateway.base}/#key={gateway.key}")
     await page.locator(f"[data-ticket='{ticket['id']}']").click()
     path = f"{V1}/tickets/{ticket['id']}"
+    properties = page.locator("#properties")
     await page.locator("#properties [name=status]").select_option("pending")
     await expect(page.locator("#thread")).to_contain_text("new → pending")
-    await page.get_by_label("Priority").select_option("urgent")
+    await properties.get_by_label("Priority").select_option("urgent")
     await expect(page.locator("#facts")).to_contain_text("urgent")
     for label, value in (("Assignee", "mia"), ("Group", "second"), ("Tags", "late gold")):
-        await page.get_by_label(label).fill(value)
-        await page.get_by_label(label).press("Enter")
+        await properties.get_by_label(label).fill(value)
+        await properties.get_by_label(label).press("Enter")
         await expect(page.locator("#thread")).to_contain_text(value.split()[0])
     shown = await gateway.ok("GET", path)
     expected = {"status": "pending", "priority": "urgent", "assignee": "mia", "group": "second"}
@@ -160,9 +161,9 @@ async def test_properties_are_edited_and_a_lost_race_is_told(gateway: Gateway, p
         await route.continue_()
 
     await page.route(f"**/tickets/{ticket['id']}", overtaken)
-    await page.get_by_label("Priority").select_option("low")
-    await expect(page.get_by_role("alert").last).to_contain_text("Somebody else changed it")
-    await expect(page.get_by_label("Priority")).to_have_value("urgent")
+    await properties.get_by_label("Priority").select_option("low")
+    await expect(properties.get_by_role("alert")).to_contain_text("Somebody else changed it")
+    await expect(properties.get_by_label("Priority")).to_have_value("urgent")
     assert (await gateway.ok("GET", path))["priority"] == "urgent"
 
 

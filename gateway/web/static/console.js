@@ -9,6 +9,9 @@ const state = {
   view: "open", views: [], counts: new Map(), fresh: false, people: new Map(), full: false,
   drafts: new Map(), files: [],
 };
+const hearers = []; // what the other scripts do at an event, when the desk opens, and when the views were shown
+const openers = [];
+const viewers = [];
 const NOTIFIER = ["mine", "unassigned"]; // the two lists that are kept short: 20 rows, then the full view
 const SHORT = 20;
 
@@ -118,6 +121,8 @@ function forget(why = "") {
   state.people = new Map();
   listing += 1;
   closeTicket();
+  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
+  $("decide").hidden = true;
   state.drafts = new Map();
   arrange($("tickets"), []);
   $("views").replaceChildren();
@@ -172,6 +177,7 @@ async function open() {
   $("door").hidden = true;
   $("desk").hidden = false;
   $("leave").hidden = false;
+  openers.forEach((opener) => opener());
   if (!matchMedia("(pointer: coarse)").matches) $("q").focus(); // there it would open a keyboard over the list
   listen();
 }
@@ -208,6 +214,7 @@ async function showViews() {
     }, make("span", { class: fresh ? "dot" : "", title: fresh ? "Something new" : null }, view.title),
       make("span", { class: "count" }, `${count}${exact ? "" : "+"}`)))];
   }));
+  viewers.forEach((viewer) => viewer());
 }
 
 function chooseView(id, full = false) {
@@ -624,6 +631,7 @@ const refreshList = later(150, async () => {
 const refreshSoon = later(100, refreshTicket);
 
 function heard(type, data) {
+  hearers.forEach((hearer) => hearer(type, data));
   if (type === "reset" || type.startsWith("ticket.") || type.startsWith("message.received") || type.startsWith("contact.")) refreshList();
   if (type === "reset" || (state.ticket && (data.ticket_id === state.ticket.id || data.contact_id === state.ticket.contact_id))) refreshSoon();
 }
@@ -732,8 +740,10 @@ $("text").addEventListener("keydown", (pressed) => {
   if (pressed.key === "Enter" && (pressed.ctrlKey || pressed.metaKey)) $("reply").requestSubmit();
 });
 
-const given = new URLSearchParams(location.hash.slice(1)).get("key");
-if (given) history.replaceState(null, "", location.pathname);
-remember(given || sessionStorage.getItem("gateway-key") || "");
-if (state.key) open();
-else resume();
+document.addEventListener("DOMContentLoaded", () => { // the other scripts are there by then
+  const given = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (given) history.replaceState(null, "", location.pathname);
+  remember(given || sessionStorage.getItem("gateway-key") || "");
+  if (state.key) open();
+  else resume();
+});
