@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from playwright.async_api import FilePayload, Page, Route, expect
+from sqlalchemy import Connection, update
 
+from gateway.bus import LiveEvent
+from gateway.store.schema import messages, outbox
 from tests.web.conftest import Gateway
 
 pytestmark = pytest.mark.browser
@@ -182,6 +185,37 @@ async def test_a_keyboard_is_enough_and_keeps_its_place(gateway: Gateway, page: 
     assert [entry["to"] for entry in changes] == ["pending"]
     await page.keyboard.press("Escape")
     await expect(row).to_be_focused()
+
+
+async def test_what_did_not_arrive_is_sent_again_or_left(gateway: Gateway, page: Page) -> None:
+    ticket = await gateway.customer_writes("Is it blue?", name="Ann")
+    message = await gateway.ok("POST", f"{V1}/tickets/{ticket['id']}/replies", 202, json={"text": "It is."})
+    await page.goto(f"{gateway.base}/#key={gateway.key}")
+    await choose(page, ticket)
+    bubble = page.locator(f"[data-message='{message['id']}']")
+
+    async def become(state: str) -> None:
+        def job(connection: Connection) -> None:
+            connection.execute(update(messages).where(messages.c.id == message["id"]).values(status=state))
+            connection.execute(update(outbox).values(state=state, settled=False))
+
+        await gateway.core.database.write(job)
+        gateway.core.bus.publish([LiveEvent("message.updated", {"ticket_id": ticket["id"]}, "echo-a")])
+
+    await become("unknown")
+    await bubble.get_by_role("button", name="Leave it").click()
+    await expect(page.locator("#thread")).to_contain_text("reply left")
+    await become("failed")
+    await bubble.get_by_role("button", name="Send again").click()
+    await expect(bubble.locator("footer")).to_contain_text("queued")
+    await become("sent")
+    await expect(bubble.get_by_role("button")).to_have_count(0)
+    await become("queued")
+    await expect(bubble.get_by_role("button", name="Take back")).to_be_visible()
+    await page.route(f"**{V1}/tickets/{ticket['id']}**", lambda route: route.abort())  # the page is behind
+    await become("sent")
+    await bubble.get_by_role("button", name="Take back").click()
+    await expect(bubble.get_by_role("alert")).to_contain_text("can be cancelled")
 
 
 async def test_what_stays_as_it_is_is_not_put_on_the_page_again(gateway: Gateway, page: Page) -> None:

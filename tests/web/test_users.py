@@ -7,6 +7,7 @@ import pytest
 
 from gateway.ids import micros
 from gateway.store import users as store
+from gateway.web.ratelimit import SIGN_INS_PER_MINUTE
 from tests.web.conftest import Answered, Gateway, running
 
 PASSWORD = "correct horse battery"
@@ -99,6 +100,16 @@ async def test_tries_to_sign_in_are_few(gateway: Gateway) -> None:
         assert [answer.status for answer in answers][-1] == 429
         assert int(answers[-1].headers["Retry-After"]) > 0
         assert (await browser.sign_in()).status == 429  # the right one too
+
+
+async def test_tries_of_the_own_password_are_few_too(gateway: Gateway) -> None:
+    await make_user(gateway)
+    async with Browser(gateway) as browser:
+        await browser.sign_in()
+        guess = {"current": "a guess", "new": "another horse battery"}
+        found = [await browser.call("POST", "/api/v1/me/password", json=guess) for _ in range(SIGN_INS_PER_MINUTE)]
+    assert [answer.status for answer in found] == [401] * (SIGN_INS_PER_MINUTE - 1) + [429]
+    assert int(found[-1].headers["Retry-After"]) > 0
 
 
 async def test_who_is_deactivated_is_out_at_once(gateway: Gateway) -> None:

@@ -440,7 +440,35 @@ function bubble(message) {
     words ? make("p", {}, words) : null,
     ...message.attachments.map(file),
     message.error ? make("div", { class: "error" }, `${message.error.class} ${message.error.code} ${message.error.detail}`.trim()) : null,
-    make("footer", {}, [clock(message.sent_at || message.created_at), status].filter(Boolean).join(" · ")));
+    make("footer", {}, [clock(message.sent_at || message.created_at), status].filter(Boolean).join(" · ")),
+    actions(message));
+}
+
+// What a person can do about a message of ours, by its status.
+const ACTIONS = {
+  queued: [["cancel", "Take back"]], held: [["cancel", "Take back"]], failed: [["retry", "Send again"]],
+  unknown: [["retry", "Send again, perhaps twice"], ["leave", "Leave it"]],
+};
+
+function actions(message) {
+  const known = message.direction === "outbound" && message.visibility !== "note" && ACTIONS[message.status];
+  if (!known || !state.self?.permissions.includes("messages.write")) return null;
+  const problem = make("span", { class: "error", role: "alert" });
+  return make("div", { class: "actions" }, ...known.map(([action, title]) => make("button", {
+    type: "button", class: "plain", onclick: async (clicked) => {
+      clicked.target.disabled = true; // one decision, however often it is clicked
+      problem.textContent = "";
+      try {
+        await call(`/messages/${message.id}/${action}`, { method: "POST" });
+        await refreshTicket();
+      } catch (error) {
+        const remedy = error.problem?.verdicts?.[0]?.remedy;
+        problem.textContent = [error instanceof Refused ? error.message : "no answer", remedy].filter(Boolean).join(" · ");
+      } finally {
+        clicked.target.disabled = false;
+      }
+    },
+  }, title)), problem);
 }
 
 const PICTURES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
