@@ -20,7 +20,17 @@ from gateway.core import Core
 from gateway.drafts import Draft, Words
 from gateway.fallback import NO_CHAIN, Chain, Origin, Went, chain_of, count_answered, follow, kept, says_text
 from gateway.ids import micros
-from gateway.posting import judge_draft, judged, judged_at, live, refusal, set_status, wanted_status, write
+from gateway.posting import (
+    check_status,
+    judge_draft,
+    judged,
+    judged_at,
+    live,
+    refusal,
+    set_status,
+    wanted_status,
+    write,
+)
 from gateway.preview import detoured, preview
 from gateway.reach import alternatives, window
 from gateway.requests import (
@@ -110,6 +120,8 @@ async def dry_run(
 
     def look(connection: Connection) -> tuple[Judged, bool]:
         ticket, words, chain, made, judgment = begin(connection)
+        if judgment.decision != "deny":
+            check_status(connection, ticket, request.status)
         goes_on = judgment.decision == "deny" and bool(chain.steps) and words.visibility != "note"
         return preview(connection, core, ticket, words, made, judgment, accounts), goes_on
 
