@@ -230,6 +230,21 @@ async def test_what_stays_as_it_is_is_not_put_on_the_page_again(gateway: Gateway
     await expect(first).to_have_attribute("data-same", "yes")
 
 
+async def test_an_open_ticket_follows_its_contact(gateway: Gateway, page: Page) -> None:
+    """Into the one it is merged with; and it goes when the contact is deleted, with all that was said."""
+    ann, bob = await two(gateway)
+    await page.goto(f"{gateway.base}/#key={gateway.key}")
+    await choose(page, ann)
+    await page.locator("#text").fill("Dear Ann")
+    await gateway.ok("POST", f"{V1}/contacts/{ann['contact_id']}/merge", json={"into": bob["contact_id"]})
+    await expect(page.locator("#facts")).to_contain_text("Bob")
+    await expect(page.locator("#text")).to_have_value("Dear Ann")
+    await gateway.ok("DELETE", f"{V1}/contacts/{bob['contact_id']}", 204)
+    await expect(page.get_by_text("This ticket is no longer there.")).to_be_visible()
+    await expect(page.locator("#tickets [data-ticket]")).to_have_count(0)
+    assert "Is it blue?" not in await page.content()
+
+
 async def test_who_signs_out_leaves_nothing_on_the_page(gateway: Gateway, page: Page) -> None:
     ann, _ = await two(gateway)
     body = {"email": "mia@shop.test", "name": "Mia", "password": PASSWORD, "accounts": ["echo-b"]}

@@ -661,7 +661,9 @@ const refreshSoon = later(100, refreshTicket);
 function heard(type, data) {
   hearers.forEach((hearer) => hearer(type, data));
   if (type === "reset" || type.startsWith("ticket.") || type.startsWith("message.received") || type.startsWith("contact.")) refreshList();
-  if (type === "reset" || (state.ticket && (data.ticket_id === state.ticket.id || data.contact_id === state.ticket.contact_id))) refreshSoon();
+  const contact = state.ticket?.contact_id;
+  const concerned = contact && (data.ticket_id === state.ticket.id || data.contact_id === contact || data.merged_id === contact);
+  if (type === "reset" || concerned) refreshSoon();
 }
 
 function block(text) {
