@@ -125,6 +125,15 @@ def set_status(
             ticket_store.change(connection, ticket["id"], Patch(status=wanted), actor, now)
 
 
+def check_status(connection: Connection, ticket: Record, status: Status | None) -> None:
+    """Raise `RequestError` where `set_status` would, and change nothing."""
+    if status is not None:
+        with _refusals():
+            if ticket["status"] == "closed":
+                raise TicketClosed(ticket["id"])
+            _check(connection, ticket, status)
+
+
 def _check(connection: Connection, ticket: Record, status: Status) -> None:
     if status == "solved":  # nothing else asks for fields
         check(ticket_fields.all_fields(connection), msgspec.json.decode(ticket["fields"]), Patch(status=status))

@@ -22,6 +22,7 @@ from gateway.fallback import NO_CHAIN, Chain, Origin, Went, chain_of, count_answ
 from gateway.ids import micros
 from gateway.posting import (
     Stopped,
+    check_status,
     judge_draft,
     judged,
     judged_at,
@@ -121,6 +122,8 @@ async def dry_run(
 
     def look(connection: Connection) -> tuple[Judged, bool]:
         ticket, words, chain, made, judgment = begin(connection)
+        if judgment.decision != "deny":
+            check_status(connection, ticket, request.status)
         goes_on = judgment.decision == "deny" and bool(chain.steps) and words.visibility != "note"
         return preview(connection, core, ticket, words, made, judgment, accounts), goes_on
 
