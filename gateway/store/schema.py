@@ -203,6 +203,7 @@ identities = Table(
     _json("profile"),
     Column("state", String(12), nullable=False, server_default="active"),  # active, opted_out, blocked
     _json("optouts", "[]"),  # further scopes: marketing, automatic
+    _json("heard"),  # moments of the last word on consent, by its matter: a late one changes nothing
     _moment("opened_at"),  # the platform's moment of what last opened the window
     Column(
         "window_used", Integer, nullable=False, server_default="0"

@@ -456,6 +456,7 @@ def upgrade() -> None:
         sa.Column("profile", sa.Text(), server_default="{}", nullable=False),
         sa.Column("state", sa.String(length=12), server_default="active", nullable=False),
         sa.Column("optouts", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("heard", sa.Text(), server_default="{}", nullable=False),
         sa.Column("opened_at", sa.BigInteger(), nullable=True),
         sa.Column("window_used", sa.Integer(), server_default="0", nullable=False),
         sa.Column("allowed_until", sa.BigInteger(), nullable=True),
