@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import filetype
@@ -29,42 +29,70 @@ UPLOAD = "upload:"
 
 
 class MediaWorker:
-    """Fetches pending files through the account's adapter or the guarded client. `run` until cancelled."""
+    """Fetches pending files through the account's adapter or the guarded client. `run` until cancelled.
+
+    Some at a time, each by itself: one that trickles or fails holds up no other.
+    """
 
     def __init__(self, core: Core, client: MediaClient) -> None:
         self._core, self._client = core, client
+        self._running: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            try:
-                worked = await self.step()
-            except StoreUnavailable:
-                await asyncio.sleep(2.0)
-                continue
-            except Exception:
-                log.exception("media.failed")
-                await asyncio.sleep(2.0)
-                continue
-            if not worked:
+        try:
+            while True:
+                try:
+                    await self._start_due()
+                except StoreUnavailable:
+                    await asyncio.sleep(2.0)
+                    continue
+                except Exception:
+                    log.exception("media.failed")
+                    await asyncio.sleep(2.0)
+                    continue
                 await self._core.bus.wait(TOPIC, 5.0)
+        finally:
+            left = list(self._running.values())
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
-    async def step(self) -> int:
-        """Fetch what is due now; how many files that were."""
+    async def _start_due(self) -> None:
+        """Begin to fetch what is due, where there is room."""
+        room, busy = AT_ONCE - len(self._running), list(self._running)
+        if room <= 0:
+            return
         now = micros(self._core.clock())
-        rows = await self._core.database.read(lambda connection: _due(connection, now))
-        await asyncio.gather(*(self._fetch(row) for row in rows))
-        return len(rows)
+        for row in await self._core.database.read(lambda connection: _due(connection, now, room, busy)):
+            self._running[row["id"]] = asyncio.create_task(self._work(row))
+
+    async def _work(self, row: RowMapping) -> None:
+        try:
+            await self._fetch(row)
+        except StoreUnavailable:
+            await asyncio.sleep(2.0)  # it is pending still
+        except Exception:
+            log.exception("media.failed", extra={"attachment": row["id"]})
+            await asyncio.sleep(2.0)
+        finally:
+            self._running.pop(row["id"], None)
+            self._core.bus.wake(TOPIC)
 
     async def _fetch(self, row: RowMapping) -> None:
         try:
             values = await self._store(row)
+        except StoreUnavailable:
+            raise
         except MediaError as error:
             values = self._later(row, error.reason, retryable=error.retryable)
         except TooLarge as error:
             values = {"state": "failed", "reason": str(error)}
         except OSError as error:
             values = self._later(row, f"cannot be stored: {error.strerror}", retryable=True)
+        except Exception as error:  # an adapter's own fault: this file's trouble, and no other's
+            log.exception("media.adapter_failed", extra={"account": row["account"], "attachment": row["id"]})
+            values = self._later(row, f"the adapter failed: {type(error).__name__}", retryable=True)
         changed = update(attachments).where(attachments.c.id == row["id"], attachments.c.state == "pending")
         kept = await self._core.database.write(lambda connection: connection.execute(changed.values(**values)).rowcount)
         if not kept:  # erased or unsent while it was fetched
@@ -133,16 +161,17 @@ def media_type_of(stored: Stored, declared: str) -> str:
     return str(found.mime) if found is not None else declared or "application/octet-stream"
 
 
-def _due(connection: Connection, now: int) -> list[RowMapping]:
+def _due(connection: Connection, now: int, room: int, busy: Sequence[str]) -> list[RowMapping]:
     statement = (
         select(attachments, messages.c.account, messages.c.delivery_id, messages.c.ticket_id)
         .join(messages, messages.c.id == attachments.c.message_id)
         .where(
             text("attachments.state = 'pending'"),  # word for word the condition of its index
             or_(attachments.c.not_before.is_(None), attachments.c.not_before <= now),
+            attachments.c.id.not_in(busy),
         )
         .order_by(attachments.c.id)
-        .limit(AT_ONCE)
+        .limit(room)
     )
     return list(connection.execute(statement).mappings())
 
