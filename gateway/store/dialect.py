@@ -294,6 +294,8 @@ def identity(connection: Connection) -> str:
 
 def unavailable(error: BaseException) -> bool:
     """Whether the error is the store's own trouble and no fault of the statement."""
+    if isinstance(error, OperationalError) and (getattr(error.orig, "sqlstate", None) or "").startswith("54"):
+        return False  # a limit of the program's is exceeded: it will be the next time, too
     if isinstance(error, OperationalError | InterfaceError | StoreUnavailable | OSError):
         return True
     return isinstance(error, DBAPIError) and error.connection_invalidated
