@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import filetype
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 TOPIC = "media"
 AT_ONCE = 8
+GONE_AT_ONCE = 100
 RETRY_S = (5, 60, 600, 3600)
 UPLOAD = "upload:"
 
@@ -44,6 +46,7 @@ class MediaWorker:
             while True:
                 try:
                     await self._start_due()
+                    await self._remove_gone()
                 except StoreUnavailable:
                     await asyncio.sleep(2.0)
                     continue
@@ -66,6 +69,14 @@ class MediaWorker:
         now = micros(self._core.clock())
         for row in await self._core.database.read(lambda connection: _due(connection, now, room, busy)):
             self._running[row["id"]] = asyncio.create_task(self._work(row))
+
+    async def _remove_gone(self) -> None:
+        """Remove the files of messages that were taken back, but one that something else shows, too."""
+        for attachment_id, path, shared in await self._core.database.read(_gone):
+            if not shared:
+                await asyncio.to_thread(self._core.blobs.remove, path)
+            done = update(attachments).where(attachments.c.id == attachment_id).values(path="")
+            await self._core.database.write(partial(Connection.execute, statement=done))
 
     async def _work(self, row: RowMapping) -> None:
         try:
@@ -174,6 +185,25 @@ def _due(connection: Connection, now: int, room: int, busy: Sequence[str]) -> li
         .limit(room)
     )
     return list(connection.execute(statement).mappings())
+
+
+def _gone(connection: Connection) -> list[tuple[str, str, bool]]:
+    """Files of deleted attachments: whose, where, and whether something that stands shows them, too."""
+    statement = (
+        select(attachments.c.id, attachments.c.path)
+        .where(text("attachments.state = 'deleted' AND attachments.path <> ''"))  # word for word, as above
+        .limit(GONE_AT_ONCE)
+    )
+    return [(row.id, row.path, _shared(connection, row.id, row.path)) for row in connection.execute(statement).all()]
+
+
+def _shared(connection: Connection, attachment_id: str, path: str) -> bool:
+    """Whether an upload, or a message that stands, has the file: one may be in several replies."""
+    upload = select(uploads.c.id).where(uploads.c.path == path)
+    other = select(attachments.c.id).where(
+        attachments.c.path == path, attachments.c.id != attachment_id, attachments.c.state != "deleted"
+    )
+    return any(connection.execute(statement.limit(1)).first() is not None for statement in (upload, other))
 
 
 def _raw(connection: Connection, delivery_id: str | None) -> bytes:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert, update
 
 from adapters import MediaError
 from adapters._media import MediaClient
 from gateway.ids import micros, new_id
+from gateway.intake.records import Known
 from gateway.media import AT_ONCE, MediaWorker
-from gateway.store.schema import attachments, messages, tickets
+from gateway.store.redact import redact
+from gateway.store.schema import attachments, messages, tickets, uploads
 from normalizers.model import Attachment
 from tests import pigeon
 from tests.pigeon import PigeonAdapter, World
@@ -93,6 +95,35 @@ async def test_a_file_that_trickles_holds_up_no_other(world: World) -> None:
         await asyncio.gather(task, return_exceptions=True)
     assert (await _states(world))["slow"] == ["pending"] * (AT_ONCE - 1)
     assert list((world.core.settings.data_dir / "media").rglob("*.part")) == []
+
+
+async def test_the_file_of_a_message_that_was_taken_back_is_removed(world: World) -> None:
+    await _message(world, "quick", "quick", "quick")
+    blobs = world.core.blobs
+    with _working(world):
+        async with asyncio.timeout(20):
+            while (await _states(world)).get("quick") != ["stored"] * 3:  # noqa: ASYNC110 - of another task
+                await asyncio.sleep(0.02)
+        first, second, third = await world.rows(attachments)
+        await _message(world, "quick")  # shows the second file, too
+        (other,) = [row for row in await world.rows(attachments) if row.id not in (first.id, second.id, third.id)]
+        shown = update(attachments).where(attachments.c.id == other.id).values(state="stored", path=second.path)
+        kept = {"id": new_id(), "path": third.path, "size": 1, "created_at": 0}  # and the third is an upload
+        known = Known(first.message_id, "t", "c", "i", "inbound", [])
+
+        def job(connection: Connection) -> None:
+            connection.execute(shown)
+            connection.execute(insert(uploads).values(**kept))
+            redact(connection, known, 1)
+
+        await world.core.database.write(job)
+        world.core.bus.wake("media")
+        await eventually(lambda: not blobs.locate(first.path).exists())
+        async with asyncio.timeout(20):
+            while [row.path for row in await world.rows(attachments)] != ["", "", "", second.path]:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    assert blobs.locate(second.path).exists()
+    assert blobs.locate(third.path).exists()
 
 
 async def test_an_adapters_own_fault_is_its_files_trouble(world: World) -> None:

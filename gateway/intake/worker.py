@@ -283,7 +283,7 @@ class IntakeWorker:
         core.bus.publish(LiveEvent(kind, data, account) for kind, data, account in changes.live)
         for crm in changes.asked:
             core.bus.wake(f"{errands.TOPIC}.{crm}")
-        if changes.attachments:
+        if changes.attachments or changes.deletions:
             core.bus.wake("media")
         if changes.lookups:
             core.bus.wake("lookups")

@@ -567,7 +567,7 @@ attachments = Table(
     _text("filename"),
     Column("size", BigInteger),
     _text("sha256", 64),
-    Column("state", String(8), nullable=False, server_default="pending"),  # pending, stored, failed, linked
+    Column("state", String(8), nullable=False, server_default="pending"),  # pending, stored, failed, linked, deleted
     _text("reason"),
     _text("ref"),
     _text("url"),
@@ -581,6 +581,12 @@ attachments = Table(
         "id",
         sqlite_where=text("state = 'pending'"),
         postgresql_where=text("state = 'pending'"),
+    ),
+    Index(
+        "ix_attachments_gone",
+        "id",
+        sqlite_where=text("state = 'deleted' AND path <> ''"),
+        postgresql_where=text("state = 'deleted' AND path <> ''"),
     ),
 )
 

@@ -125,6 +125,14 @@ def upgrade() -> None:
         sa.Column("not_before", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attachments")),
     )
+    op.create_index(
+        "ix_attachments_gone",
+        "attachments",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'deleted' AND path <> ''"),
+        postgresql_where=sa.text("state = 'deleted' AND path <> ''"),
+    )
     op.create_index("ix_attachments_message_id", "attachments", ["message_id"], unique=False)
     op.create_index(
         "ix_attachments_pending",
