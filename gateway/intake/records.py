@@ -48,6 +48,7 @@ class Identity:
     created_at: int
     allowed_until: int | None = None
     private_reply_ticket: str | None = None
+    heard: dict[str, int] = field(default_factory=dict)  # matter of consent -> moment of the last word on it
     new: bool = False
     dirty: bool = False
     told: bool = False  # its name, handle or profile changed: it is found by other words now
@@ -152,6 +153,7 @@ class Known:
     raw_path: str = ""
     external_id: str = ""
     created_at: int = 0
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
