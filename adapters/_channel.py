@@ -78,6 +78,7 @@ class Limits:
     total_bytes: int | None = None  # all files of one message together
     html: bool = False  # takes HTML beside the text
     links: bool = False  # files beyond `total_bytes` may leave as addresses in the text
+    fetches: Literal["", "http", "https"] = ""  # the platform gets files by their address only; "https": of that kind
     link_max_bytes: int | None = None  # of a file's address in UTF-8, where the platform fetches files by it
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
+from msgspec.structs import replace as replace_struct
 
 from adapters._base import Callback
-from adapters._channel import Channel
+from adapters._channel import Channel, MediaRule
 from adapters._contract_bench import (
     Bench,
     bench_for,
@@ -25,7 +29,7 @@ from adapters._load import class_for
 from adapters._media import MediaClient
 from adapters.sandbox._base import Fault
 from adapters.testing import AdapterCase
-from normalizers.model import Event, Ignored, InboundMessage, Unreadable
+from normalizers.model import Event, Ignored, InboundMessage, OutboundFile, Unreadable
 
 _NOT_ASCII = ("ü" * 64, "sha256=" + "٣" * 64, "\udc80\udcff", "\x00", "=" * 10_000)
 _STRANGE = (b"", b"null", b"[]", b"{}", b"[" * 100_000, b"1" * 5000, b"<a/>", b"a=%ff&a=b")
@@ -193,6 +197,51 @@ async def _sends(bench: Bench) -> None:
     expect(bench.hosts == {bench.platform.url}, f"requests went to {bench.hosts}")
 
 
+async def _carries_files(bench: Bench) -> None:
+    """A channel says which files it takes, and none of them counts as sent that the platform got neither bytes nor
+    address of."""
+    if (message := bench.case.outbound) is None:
+        return
+    for channel in bench.adapter.channels:
+        words = f"{channel.name} says nothing of files: give Limits.media NO_FILES, or rules for those it takes"
+        expect(bool(channel.limits.media), words)
+    limits = _channel(bench).limits
+    with tempfile.TemporaryDirectory() as folder:
+        for rule in (rule for rule in limits.media if rule.media_types):
+            file = _file(Path(folder), rule)
+            bare = replace_struct(message, text="", file=file, content=None, template=None)
+            if limits.files_per_message > 1:
+                bare = replace_struct(bare, file=None, files=(file,))
+            bench.platform.heard.clear()
+            outcome = await bench.send(bare)
+            heard = "\n".join(bench.platform.heard)
+            carried = any(
+                word in heard for word in (_CANARY, quote(_CANARY, safe=""), file.url, quote(file.url, safe=""))
+            )
+            where = "files" if bare.files else "file"
+            words = f"a file of kind {rule.kind} (OutboundMessage.{where}) was lost: it counts as sent, and was not"
+            expect(carried or isinstance(outcome, SendError), words)
+
+
+_CANARY = "canary-of-the-contract"
+
+
+def _file(folder: Path, rule: MediaRule) -> OutboundFile:
+    """A small file of a type the rule takes, on disk and under an address."""
+    media_type = rule.media_types[0].replace("/*", "/plain")
+    path = folder / "file"
+    path.write_bytes(_CANARY.encode())
+    url = "https://gateway.example/media/file-of-the-contract"
+    return OutboundFile(
+        kind=rule.kind,
+        media_type=media_type,
+        filename="file.bin",
+        size=path.stat().st_size,
+        open_path=str(path),
+        url=url,
+    )
+
+
 async def _maps_refusals(bench: Bench) -> None:
     """429 surely waits, another 4xx is certain, and a 5xx without a key proves nothing."""
     if bench.case.outbound is None:
@@ -263,6 +312,7 @@ CHECKS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "keeps the rest of a batch": _keeps_the_rest_of_a_batch,
     "takes no echo for a message": _takes_no_echo_for_a_message,
     "sends": _sends,
+    "carries files": _carries_files,
     "maps refusals": _maps_refusals,
     "hides echoed secrets": _hides_echoed_secrets,
     "maps lost answers": _maps_lost_answers,

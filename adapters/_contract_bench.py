@@ -25,7 +25,7 @@ from adapters.sandbox._base import Platform
 from adapters.testing import AdapterCase
 from config.secret import Secret
 from config.settings import parse
-from normalizers.model import Account, Event, Received
+from normalizers.model import Account, Event, OutboundMessage, Received
 
 RECEIVED_AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 BRIEF_S = 1.0  # for an answer that never comes
@@ -40,6 +40,7 @@ class _Faulty(Platform):
         self.status, self.body = 200, b"{}"
         self.quotable: frozenset[str] = frozenset()  # what it quotes in its answer where a request holds it
         self.quoted: set[str] = set()
+        self.heard: list[str] = []  # the requests since somebody looked
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         return (web.route("*", "/{path:.*}", self._any),)
@@ -53,6 +54,7 @@ class _Faulty(Platform):
         heard = "\n".join((request.path_qs, body, *request.headers.values()))
         if (authorization := request.headers.get("Authorization", "")).startswith("Basic "):
             heard += base64.b64decode(authorization.removeprefix("Basic ")).decode()
+        self.heard.append(heard)
         self.quoted = {word for word in self.quotable if word in heard or quote(word, safe="") in heard}
 
     async def _accept(self) -> web.Response:
@@ -109,11 +111,12 @@ class Bench:
         expect(bool(events), f"normalize gave no event for {body[:200]!r}")
         return events
 
-    async def send(self, *, hasty: bool = False) -> Any:
-        """What became of a send: `Sent` or the error."""
-        assert self.case.outbound is not None
+    async def send(self, message: OutboundMessage | None = None, *, hasty: bool = False) -> Any:
+        """What became of a send, by itself that of the case's own message: `Sent` or the error."""
+        message = message or self.case.outbound
+        assert message is not None
         try:
-            return await (self.hasty if hasty else self.adapter).send(self.case.outbound)
+            return await (self.hasty if hasty else self.adapter).send(message)
         except Exception as error:
             self.seen += traceback.format_exception(error)
             return error

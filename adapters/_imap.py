@@ -39,6 +39,7 @@ SLICE_S = 0.5  # how soon a wait notices that it is to end
 PARTIAL = 256 * 1024  # bytes read of a mail that is too large to be taken whole
 _PORTS = {"tls": 993, "starttls": 143, "none": 143}
 _SIZE = re.compile(rb"UID (\d+)[^)]*?RFC822\.SIZE (\d+)|RFC822\.SIZE (\d+)[^)]*?UID (\d+)")
+_NO_BODY = re.compile(rb"BODY\[[^\]]*\](?:<\d+>)? NIL", re.IGNORECASE)  # of a mail that is there
 _BUSY = ("[UNAVAILABLE]", "[INUSE]", "[LIMIT]", "[SERVERBUG]")  # RFC 5530: no fault of the credentials
 
 
@@ -168,6 +169,8 @@ class ImapMailbox:
         for item in self._fetch(str(uid), f"(UID {wanted})"):
             if isinstance(item, tuple) and b"BODY[" in item[0]:
                 return bytes(item[1])
+            if isinstance(item, bytes) and _NO_BODY.search(item) is not None:
+                raise MailboxTrouble("mail", "the server has no body of it")
         return None
 
     def _fetch(self, uids: str, wanted: str) -> list[Any]:

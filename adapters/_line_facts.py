@@ -101,6 +101,7 @@ CHANNEL = Channel(
         caption_max=5000,
         files_per_message=OBJECTS_MAX - 1,  # beside the text
         media=MEDIA,
+        fetches="https",
         link_max_bytes=URL_MAX,
         source="LINE, Character counting in a text; Messaging API reference, Message objects, 2026-07",
     ),

@@ -54,7 +54,7 @@ class Smtp:
             raise ValueError("connections: must be between 1 and 100")
         try:
             self.tls()
-        except ssl.SSLError:
+        except (ssl.SSLError, TypeError, UnicodeError):  # or not even ASCII
             raise ValueError("ca: no certificates in PEM form") from None
 
     def tls(self) -> ssl.SSLContext | None:

@@ -36,6 +36,7 @@ CHANNEL: Final[Channel] = replace(
         text_max=1600,
         text_unit="utf16",  # (assumed: as SMS are counted)
         caption_max=1024,
+        fetches="http",
         media=tuple(replace(rule, max_bytes=min(rule.max_bytes, _MEDIA_BYTES)) for rule in MEDIA),
         source="Twilio, Message resource; WhatsApp API, 2026-09",
     ),

@@ -29,6 +29,7 @@ from adapters._base import (
     TemplateCatalogue,
 )
 from adapters._channel import (
+    NO_FILES,
     Allowance,
     AnswerRule,
     Channel,
@@ -104,7 +105,8 @@ from normalizers.model import (
 )
 
 __all__ = [
-    "OK", "Account", "Adapter", "Address", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Attachment", "Broken",
+    "NO_FILES", "OK",
+    "Account", "Adapter", "Address", "Allowance", "Ambiguous", "Answer", "AnswerRule", "Attachment", "Broken",
     "Callback", "Channel", "Closing", "ConsentChange", "ContentCheck", "ContentRefused", "Context", "DeliveryUpdate",
     "Echo", "Engagement", "ErrorRule", "Event", "Handshake", "HandshakeRefused", "Http", "HttpAnswer", "Ignored",
     "InProcessTokens", "InboundMessage", "Interactive", "JsonAdapter", "Keywords", "Limits", "Location", "Lookups",

@@ -60,6 +60,7 @@ CHANNEL: Final = Channel(
         caption_max=1600,
         segment_max=10,
         files_per_message=10,
+        fetches="http",
         media=(
             MediaRule("image", ("image/jpeg", "image/png", "image/gif"), 5 * _MB),
             MediaRule("image", ("image/*",), 500 * _KB),

@@ -19,7 +19,7 @@ from config.outbox import FallbackSettings, RuleTables
 from config.people import CrmSettings, VipSettings, read_crms
 from config.secret import Secret
 from config.templates import read_templates
-from config.values import MANY, TERABYTE, ConfigError, Fault, Values, check_numbers, number_problem
+from config.values import MANY, TERABYTE, ConfigError, Fault, Values, check_numbers, number_problem, unknown
 
 __all__ = [
     "AccountSettings", "AutomaticSettings", "AutomaticText", "ConfigError", "Fault", "GatewaySettings", "LimitSettings",
@@ -191,7 +191,7 @@ _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 def load(path: Path, adapters: Mapping[str, type[Any]], environ: Mapping[str, str] | None = None) -> Settings:
     """Read and check the file. `adapters` maps each adapter's name to its settings type. Raises `ConfigError`."""
     try:
-        tree = tomllib.loads(path.read_text("utf-8"))
+        tree = tomllib.loads(path.read_text("utf-8-sig"))  # some editors put a byte order mark before it
     except FileNotFoundError:
         raise ConfigError(Fault("", f"{path}: no such file")) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -211,7 +211,7 @@ def parse(
     known = {*_SECTIONS, "accounts", "sinks", "rules", "channels", "fallback", "crm"}
     for name in tree:
         if name not in known:
-            reader.fault(name, f"unknown section; known are {', '.join(sorted(known))}")
+            reader.fault(name, unknown("unknown section", name, known))
     sections: dict[str, Any] = {
         name: reader.build(kind, tree[name], name) for name, kind in _SECTIONS.items() if name in tree
     }
@@ -276,7 +276,7 @@ class _Reader(Values):
                     self.fault(f"{where}.adapter", "missing")
                 continue
             if name not in adapters:
-                self.fault(f"{where}.adapter", f"no adapter named {name!r}; found are {', '.join(sorted(adapters))}")
+                self.fault(f"{where}.adapter", unknown(f"no adapter named {name!r}", name, adapters, "found are"))
                 continue
             rate = self.build_value(float, block["rate"], f"{where}.rate") if "rate" in block else None
             if problem := number_problem(rate, *_RATE):
@@ -293,7 +293,7 @@ class _Reader(Values):
             automatic = self.build(AutomaticSettings, switches, f"{where}.automatic") if switches != {} else None
             own = {key: value for key, value in block.items() if key not in _COMMON}
             before = len(self.faults)
-            options = self.build(adapters[name], own, where)
+            options = self.build(adapters[name], own, where, _COMMON)
             if len(self.faults) == before:
                 found.append(
                     AccountSettings(

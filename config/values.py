@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -54,6 +55,13 @@ def check_numbers(settings: object, **bounds: tuple[float, float]) -> None:
         raise ValueError("\n".join(lines))
 
 
+def unknown(problem: str, name: str, known: Iterable[str], there: str = "known are") -> str:
+    """What is said of a name nobody knows: the one that was probably meant, and all there are."""
+    names = sorted(known)
+    near = "".join(f"did you mean {found}? " for found in difflib.get_close_matches(name, names, 1, 0.7))
+    return f"{problem}; {near}{there} {', '.join(names)}"
+
+
 def _plain(number: float) -> str:
     return str(int(number)) if number == int(number) else str(number)
 
@@ -68,15 +76,15 @@ class Values:
     def fault(self, key: str, problem: str) -> None:
         self.faults.append(Fault(key, problem))
 
-    def build(self, kind: type[Any], table: Any, where: str) -> Any:
-        """An instance of the dataclass `kind` from a table, or None after a fault."""
+    def build(self, kind: type[Any], table: Any, where: str, beside: Iterable[str] = ()) -> Any:
+        """An instance of the dataclass `kind` from a table, or None after a fault. `beside`: keys others read there."""
         if not isinstance(table, dict):
             self.fault(where, "must be a table")
             return None
         hints = typing.get_type_hints(kind)
         fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
         for key in (key for key in table if key not in fields):
-            self.fault(f"{where}.{key}", f"unknown setting; known are {', '.join(sorted(fields))}")
+            self.fault(f"{where}.{key}", unknown("unknown setting", key, {*fields, *beside}))
         needed = frozenset(kind.needed(table)) if hasattr(kind, "needed") else frozenset[str]()  # by its other settings
         optional = {
             name
@@ -158,7 +166,7 @@ class Values:
             return self.environ[name]
         if value.startswith("file:"):
             try:
-                return (self.base_dir / value[5:]).read_text("utf-8").rstrip("\r\n")
+                return (self.base_dir / value[5:]).read_text("utf-8-sig").rstrip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
                 self.fault(
                     where,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from config.settings import ConfigError
-from gateway import cli, cli_contacts, cli_dead, cli_identities
+from gateway import cli, cli_check, cli_contacts, cli_dead, cli_identities, failures
 from gateway.bounds import LISTED, PER_SECOND, SUPPRESSED_DAYS, argument
 from gateway.intake.suspension import CAUSES
+
+TRACEBACK = "GATEWAY_TRACEBACK"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,12 +28,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for fault in error.faults:
             print(fault, file=sys.stderr)
         code = 2
-    except (cli.CommandFailed, OSError) as error:
+    except cli.CommandFailed as error:
         print(f"gateway: {error}", file=sys.stderr)
+        code = 1
+    except BrokenPipeError:  # whoever reads us has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter stumbles at its end
         code = 1
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:
+        code = _failed(error)
     sys.exit(code)
+
+
+def _failed(error: Exception) -> int:
+    """One line; all of it only when asked for."""
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    hint = "" if failures.is_known(error) else f" ({TRACEBACK}=1 shows where)"
+    print(f"gateway: {failures.sentence(error)}{hint}", file=sys.stderr)
+    return 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
     init = command("init", "write a commented starter gateway.toml", cli.init)
     init.add_argument("directory", nargs="?", default=".", type=Path, metavar="DIR")
-    command("check", "validate the configuration, the store and the connections", cli.check, config=True)
+    command("check", "validate the configuration, the store and the connections", cli_check.check, config=True)
     serve = command("serve", "run the gateway", lambda parsed: asyncio_run(cli.serve(parsed)), config=True)
     serve.add_argument("--listen", metavar="HOST:PORT", help="instead of gateway.listen; port 0 picks a free one")
     serve.add_argument("--roles", default="web,worker,sender", help="comma-separated: web, worker, sender")

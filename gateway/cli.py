@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import dataclasses
 import json
 import sys
@@ -12,29 +11,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from adapters import Adviser, Channel, Closing, Probe, SendError
-from adapters._http import new_session
+from adapters import Channel
 from adapters._load import AdapterLoadError, FoundAdapter, find
-from adapters._media import MediaClient
 from config import settings as configuration
 from config.settings import ConfigError, Fault, Settings
 from gateway import log, runtime
-from gateway.bus.check import trouble_of_redis
 from gateway.control import COMMANDS, CommandError
 from gateway.control_socket import ask_running
-from gateway.crm import Crm, clients_of
-from gateway.crm import probe as probe_crm
-from gateway.ids import rfc3339, system_clock
-from gateway.loading import bind, settings_types
-from gateway.lock import DataLock, Locked
+from gateway.ids import rfc3339
+from gateway.loading import settings_types
+from gateway.lock import Locked
 from gateway.policies import described
 from gateway.scaffold import ScaffoldError, new_adapter
-from gateway.secret_key import secret_keys
-from gateway.store import dialect, migrate
+from gateway.store import migrate
 from outbox.rules import Rule, Spec, load_rules, specs
 
 EXAMPLE = Path(configuration.__file__).with_name("gateway.example.toml")
-PROBE_TIMEOUT_S = 10.0
 
 
 class CommandFailed(Exception):
@@ -73,114 +65,8 @@ async def serve(parsed: argparse.Namespace) -> int:
     roles = [role.strip() for role in parsed.roles.split(",") if role.strip()]
     try:
         return await runtime.serve(settings, roles, found)
-    except (Locked, dialect.StoreUnavailable, migrate.StoreTooNew) as error:
+    except (Locked, migrate.StoreTooNew) as error:
         raise CommandFailed(str(error)) from None
-
-
-# --- check ---
-
-
-def check(parsed: argparse.Namespace) -> int:
-    """Every fault on a line of its own; what only may be wrong is a warning."""
-    faults, warnings = asyncio.run(_check(parsed.config))
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    if not faults:
-        print("ok")
-    return 2 if faults else 0
-
-
-async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
-    try:
-        settings, found = load(path)
-        secret_keys(settings)
-    except ConfigError as error:
-        return list(error.faults), []
-    faults = _check_store(settings)
-    warnings: list[Fault] = []
-    session = new_session()
-    media = MediaClient(allow_private=False, max_bytes=1)
-    try:
-        accounts = bind(settings, found, runtime.http_maker(session, media))
-        checks = [_probe(f"accounts[{account.settings.index}]", account.adapter) for account in accounts]
-        crms = clients_of(settings.crm, session, media, system_clock)
-        checks += [_probe_crm(f"crm[{index}]", crms[crm.id]) for index, crm in enumerate(settings.crm)]
-        for fault, fatal in filter(None, await asyncio.gather(*checks)):
-            (faults if fatal else warnings).append(fault)
-        for account in accounts:
-            if isinstance(account.adapter, Closing):
-                await account.adapter.aclose()
-            if isinstance(account.adapter, Adviser):
-                where = f"accounts[{account.settings.index}]"
-                warnings += [Fault(f"{where}.{key}", words) for key, words in account.adapter.advice()]
-    except ConfigError as error:
-        faults += error.faults
-    finally:
-        await media.aclose()
-        await session.close()
-    if redis := settings.gateway.redis.reveal():
-        for words, fatal in await trouble_of_redis(redis, alone=runtime.is_embedded(settings)):
-            (faults if fatal else warnings).append(Fault("gateway.redis", words))
-    signed = any(found[account.adapter].adapter.signature_headers for account in settings.accounts)
-    if signed and not settings.gateway.public_url:
-        warnings.append(
-            Fault("gateway.public_url", "missing: signatures over the address cannot be checked behind a proxy")
-        )
-    return faults, warnings
-
-
-def _check_store(settings: Settings) -> list[Fault]:
-    """Whether the store can be opened and brought to the newest schema."""
-    if runtime.is_embedded(settings):
-        try:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
-            with DataLock(settings.data_dir):
-                return _open(settings, "gateway.data_dir")
-        except Locked:
-            return []  # a gateway runs on it: it works
-        except OSError as error:
-            return [Fault("gateway.data_dir", f"cannot be written: {error.strerror}")]
-    return _open(settings, "gateway.database")
-
-
-def _open(settings: Settings, key: str) -> list[Fault]:
-    engine = dialect.write_engine(runtime.store_url(settings))
-    try:
-        migrate.upgrade(engine)
-    except Exception as error:
-        return [Fault(key, f"the store cannot be opened: {type(error).__name__}")]
-    finally:
-        engine.dispose()
-    return []
-
-
-async def _probe(where: str, adapter: Any) -> tuple[Fault, bool] | None:
-    """Whether the platform takes our credentials. That it cannot be reached now is no fault of the configuration."""
-    if not isinstance(adapter, Probe):
-        return None
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
-            await adapter.probe()
-    except SendError as error:
-        fatal = error.error_class == "auth"
-        words = "the platform refuses the credentials" if fatal else "the platform cannot be reached"
-        return Fault(where, f"{words}: {error.code}"), fatal
-    except TimeoutError:
-        return Fault(where, "the platform does not answer"), False
-    return None
-
-
-async def _probe_crm(where: str, client: Crm) -> tuple[Fault, bool] | None:
-    """Whether a CRM lets us in and answers as it should."""
-    error = await probe_crm(client, PROBE_TIMEOUT_S)
-    if error is None:
-        return None
-    if error.error_class == "auth":
-        return Fault(where, f"the CRM refuses the credentials: {error.code}"), True
-    words = "does not answer as it should" if error.error_class == "permanent" else "cannot be reached"
-    return Fault(where, f"the CRM {words}: {error.code} {error.detail}".rstrip()), False
 
 
 # --- channels ---
@@ -380,7 +266,7 @@ async def command(path: Path, name: str, arguments: dict[str, Any]) -> dict[str,
         gateway = runtime.Gateway(settings, found=found)
         async with gateway.resting() as core:
             return await COMMANDS[name](core, arguments)
-    except (CommandError, Locked, dialect.StoreUnavailable, migrate.StoreTooNew) as error:
+    except (CommandError, Locked, migrate.StoreTooNew) as error:
         raise CommandFailed(str(error)) from None
 
 

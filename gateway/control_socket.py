@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,17 @@ class Control:
         return web.json_response(result)
 
 
+@contextlib.contextmanager
+def _hung_up() -> Iterator[None]:
+    try:
+        yield
+    except aiohttp.ClientConnectorError:
+        raise  # nobody listens
+    except aiohttp.ClientError as error:
+        words = f"the running gateway went away before it answered ({type(error).__name__}): see what it has done"
+        raise CommandError(words) from None
+
+
 async def ask_running(data_dir: Path, command: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     """Have the running gateway carry a command out; None when none runs. Raises `CommandError`."""
     path = data_dir / SOCKET
@@ -80,7 +91,7 @@ async def ask_running(data_dir: Path, command: str, arguments: Mapping[str, Any]
     connector = aiohttp.UnixConnector(str(path))
     patient = aiohttp.ClientTimeout(total=None)  # a large import, or a rule applied to a large store, takes its time
     async with aiohttp.ClientSession(connector=connector, timeout=patient) as session:
-        with contextlib.suppress(aiohttp.ClientConnectorError):
+        with contextlib.suppress(aiohttp.ClientConnectorError), _hung_up():
             async with session.post(f"http://gateway/{command}", data=msgspec.json.encode(dict(arguments))) as answer:
                 try:
                     result: dict[str, Any] = await answer.json()

@@ -17,8 +17,9 @@ from gateway.core import Core
 from gateway.ids import new_id
 from gateway.outgoing_files import outgoing_files
 from gateway.requests import AttachmentRequest, ContentRequest, RequestError, TemplateRequest
-from gateway.store.places import Place, Record
+from gateway.store.places import Place, Record, last_words, writes_from
 from gateway.store.schema import messages
+from normalizers._bounces import answers_nobody
 from normalizers._html import sanitise, to_text
 from normalizers._mime_text import own_form
 from normalizers.model import (
@@ -100,11 +101,11 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         key=str(UUID(hex=message_id)),
         account=account,
         channel=place.ticket["channel"],
-        to=_recipients(place, answered, automatic=bool(words.automatic)),
+        to=_recipients(connection, place, answered, automatic=bool(words.automatic)),
         text=text,
         html=html if takes_html else "",
         files=tuple(file for _, file in files),
-        template=_template(words.template),
+        template=None if words.template is None else as_template(words.template),
         content=contents.of(words, channel),
         context=Context(
             reply_to=place.last["external_id"] if public and place.last is not None else quoted,
@@ -179,9 +180,8 @@ def dressed(core: Core, part: OutboundMessage, fields: dict[str, dict[str, str]]
     return account.adapter.dress(part, fields)
 
 
-def _template(request: TemplateRequest | None) -> Template | None:
-    if request is None:
-        return None
+def as_template(request: TemplateRequest) -> Template:
+    """A template as it is asked for."""
     given = request.parameters
     return Template(request.name, request.language, tuple(given) if isinstance(given, list) else given)
 
@@ -215,17 +215,32 @@ def _is_mail(place: Place, channel: Channel | None) -> bool:
     return place.conversation["kind"] == "mail" or (channel is not None and channel.key == "message_id")
 
 
-def _recipients(place: Place, answered: Context | None, *, automatic: bool = False) -> tuple[Address, ...]:
+def _recipients(
+    connection: Connection, place: Place, answered: Context | None, *, automatic: bool = False
+) -> tuple[Address, ...]:
     """The identity's addresses; for mail the one its owner wants answers at comes instead."""
-    last = place.last
-    if automatic and place.conversation["kind"] == "mail":
-        return place.addresses[:1]  # an automatic answer goes to who wrote, not where he points us (RFC 3834, 4)
-    if place.conversation["kind"] != "mail" or answered is None or last is None:
+    if place.conversation["kind"] != "mail":
         return place.addresses
-    wanted = str(answered.metadata.get("reply_to", "")).partition(",")[0].strip()
-    if not wanted or last["identity_id"] != place.identity["id"] or "@" not in wanted:
+    if automatic:
+        return place.addresses[:1]  # an automatic answer goes to who wrote, not where he points us (RFC 3834, 4)
+    if place.last is not None and place.last["identity_id"] != place.identity["id"]:
+        answered = _context(last_words(connection, place))
+    wanted = [address for address in _reply_to(answered) if _takes_part(place, address)]
+    if not wanted:
         return place.addresses[:1]
-    return (Address(place.ticket["channel"], "email", wanted, "everywhere", "claimed"),)
+    return (Address(place.ticket["channel"], "email", wanted[0], "everywhere", "claimed"),)
+
+
+def _reply_to(answered: Context | None) -> list[str]:
+    """Where the writer of a mail wants answers; nowhere else than where he wrote from, if empty."""
+    told = str(answered.metadata.get("reply_to", "")).split(",") if answered is not None else []
+    return [address.strip() for address in told if "@" in address]
+
+
+def _takes_part(place: Place, address: str) -> bool:
+    """Whether somebody may read the thread: who was brought into it by a forged mail may not."""
+    participants = msgspec.json.decode(place.conversation.get("participants") or "[]")
+    return not participants or address.casefold() in participants
 
 
 def _mail(
@@ -244,7 +259,7 @@ def _mail(
         in_reply_to=answers or (references[-1] if references else ""),
         references=references,
         reply_to=f"{local.partition('+')[0]}+t{token}@{domain}" if local and token else "",
-        cc=() if words.automatic else _copies(core, place, answered),
+        cc=() if words.automatic else _copies(connection, core, place, answered),
         sender_name=getattr(account.settings.options, "name", "") if account is not None else "",
         automatic=bool(words.automatic),
         loop_token=core.tokens.loop_token() if words.automatic else "",
@@ -269,16 +284,24 @@ def _references(connection: Connection, place: Place) -> tuple[str, ...]:
     return tuple(dict.fromkeys(latest))
 
 
-def _copies(core: Core, place: Place, answered: Context | None) -> tuple[str, ...]:
-    """Who got a copy of the customer's last mail gets one of the answer: never we ourselves, nobody twice."""
-    last, identity = place.last, place.identity
+def _copies(connection: Connection, core: Core, place: Place, answered: Context | None) -> tuple[str, ...]:
+    """Who else the answer goes to: whoever wrote last, and whoever got that mail beside us; never we ourselves, nobody
+    twice, no machine. To whom a list or a mail with us in Bcc went does not learn of the answer."""
+    last = place.last
     if last is None or answered is None:
         return ()
-    wanted = [str(address) for address in answered.metadata.get("cc", ())]
-    if last["identity_id"] != identity["id"]:  # somebody else of the thread wrote
-        wanted.insert(0, str(answered.metadata.get("reply_to", "")).partition(",")[0].strip())
+    told, wanted = answered.metadata, _reply_to(answered)
+    if not wanted and last["identity_id"] != place.identity["id"]:  # somebody else of the thread
+        wanted = [writes_from(connection, last["identity_id"])]
+    if last["automatic"] != "bulk" and "not_addressed" not in msgspec.json.decode(last["flags"]):
+        wanted += told.get("to", ())
+    wanted += told.get("cc", ())
     own = {address.casefold() for account in core.accounts for address in account.adapter.account.own_addresses}
-    to = {address.value.casefold() for address in _recipients(place, answered)}
-    found = {address.casefold(): address for address in wanted if "@" in address}
-    others = [written for folded, written in found.items() if folded not in to and not own_form(folded, own)]
+    to = {address.value.casefold() for address in _recipients(connection, place, answered)}
+    found = {address.casefold(): address for address in map(str, wanted) if "@" in address}
+    others = [
+        written
+        for folded, written in found.items()
+        if folded not in to and _takes_part(place, folded) and not own_form(folded, own) and not answers_nobody(folded)
+    ]
     return tuple(others[:CC_MAX])

@@ -20,11 +20,11 @@ from gateway import proactive as first_messages
 from gateway import reach
 from gateway.bus import LiveEvent
 from gateway.core import Core
-from gateway.drafts import Words
+from gateway.drafts import Words, as_template
 from gateway.ids import micros
 from gateway.posting import judged, live, set_status, write
 from gateway.requests import Detour, FallbackRequest, MessageRequest, RequestError, Submitted, TemplateRequest, Tried
-from gateway.store import detours, dialect
+from gateway.store import detours, dialect, template_facts
 from gateway.store import tickets as ticket_store
 from gateway.store.detours import Detours
 from gateway.store.places import Record
@@ -33,6 +33,7 @@ from gateway.store.tickets import to_json
 from gateway.tickets import SYSTEM, Actor, Entry
 from outbox.detours import Refusal
 from outbox.judge import Judgment
+from outbox.rules.permission import misshapen
 from outbox.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -98,8 +99,9 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 def chain_of(
-    core: Core, account: str, channel: str, asked: Sequence[FallbackRequest] | None, accounts: Collection[str] | None
-) -> Chain:
+    connection: Connection, core: Core, account: str, channel: str, asked: Sequence[FallbackRequest] | None,
+    accounts: Collection[str] | None,
+) -> Chain:  # fmt: skip
     """The chain of a message: what the request asks for, else the first configured one that fits; maybe empty.
 
     Raises `RequestError` for a step nobody can take.
@@ -107,6 +109,7 @@ def chain_of(
     allowed = None if accounts is None else tuple(sorted(accounts))
     if asked is not None:
         _check(core, asked, accounts)
+        _check_templates(connection, core, account, channel, asked)
         return Chain(tuple(asked), allowed)
     for block in core.settings.fallback:
         if block.account in ("", account) and block.channel in ("", channel):
@@ -134,6 +137,23 @@ def _check(core: Core, asked: Sequence[FallbackRequest], accounts: Collection[st
         serving = [one for one in core.accounts.serving(step.channel) if not _hidden(one.id, accounts)]
         if step.channel and not any(step.account in ("", one.id) for one in serving):
             raise RequestError(422, "unknown_channel", f"no account serves {step.channel!r}", f"{field}.channel")
+
+
+def _check_templates(
+    connection: Connection, core: Core, account: str, name: str, asked: Sequence[FallbackRequest]
+) -> None:
+    """A template that can fit at no time is told at once, where the catalogue knows it. Its status may be another when
+    the step is taken, and is looked at then."""
+    channel = core.accounts.channel(account, name)
+    steps = [(index, as_template(step.template)) for index, step in enumerate(asked) if step.template is not None]
+    if channel is None or not steps:
+        return
+    told = template_facts.told(connection, [(account, wanted) for _, wanted in steps])
+    for index, wanted in steps:
+        wrong = misshapen(wanted, channel, *template_facts.known(core.accounts, account, wanted, told))
+        if wrong is not None:
+            field, word = wrong
+            raise RequestError(422, "invalid", f"{word.reason}: {word.remedy}", f"fallback[{index}].template.{field}")
 
 
 def says_text(chain: Chain) -> bool:

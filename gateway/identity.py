@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import phonenumbers
 
@@ -91,6 +91,20 @@ def contradiction(ours: Iterable[Key], theirs: Iterable[Key]) -> str:
             channel, account, kind = place
             return f"two values of {kind}" + (f" of {channel} on {account}" if channel else "")
     return ""
+
+
+def overtaken(heard: Mapping[str, int], change: str, scope: str, at: int) -> bool:
+    """Whether a later word on the same matter was heard already: platforms deliver late and in any order.
+
+    `heard`: matter to the moment of the last word on it; a word on everything covers the narrower scopes.
+    """
+    matter = matter_of(change, scope)
+    return at < max(heard.get(matter, at), heard.get("all", at) if matter != "reach" else at)
+
+
+def matter_of(change: str, scope: str) -> str:
+    """What a change of consent is about: whether the person can be reached at all ("reach"), or a scope."""
+    return "reach" if change in ("blocked", "unblocked") else scope
 
 
 def consent(state: str, optouts: Sequence[str], change: str, scope: str) -> tuple[str, list[str]]:

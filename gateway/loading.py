@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
+import phonenumbers
 
 from adapters import Adapter, Http, SettingsError, SharedKeys, TokenCache, TokenHolder
 from adapters._load import FoundAdapter, class_for
@@ -50,7 +53,10 @@ def bind(settings: Settings, found: Mapping[str, FoundAdapter], make_http: MakeH
             faults.append(Fault(f"accounts[{account.index}].{error.key}", error.problem))
         except (ValueError, OverflowError) as error:
             faults.append(Fault(f"accounts[{account.index}]", str(error)))
-    faults += [fault for account in settings.accounts for fault in _screen_faults(account)]
+    faults += _region_faults("gateway", settings.gateway.region)
+    for account in settings.accounts:
+        faults += _region_faults(f"accounts[{account.index}]", account.region)
+        faults += [*_host_faults(account), *_screen_faults(account)]
     taken = [account for account in settings.accounts if account.id in BUILT_IN_ACCOUNTS]
     faults += [Fault(f"accounts[{account.index}].id", f"{account.id!r} is built in") for account in taken]
     faults += _clashes(bound)
@@ -72,6 +78,30 @@ def _bind(
     own = {channel.name: policies.of(account, channel.name) for channel in adapter.channels}
     channels = {channel.name: own[channel.name].on(channel) for channel in adapter.channels}
     return BoundAccount(account.id, adapter, account, channels, own)
+
+
+def _region_faults(where: str, region: str) -> list[Fault]:
+    if not region or region in phonenumbers.SUPPORTED_REGIONS:
+        return []
+    return [Fault(f"{where}.region", f"{region!r} is no ISO 3166 code in capitals, such as 'DE'")]
+
+
+def _host_faults(account: AccountSettings) -> Iterator[Fault]:
+    """Platforms are called at whole addresses; one without its `https://` would only fail with the first message."""
+    for spec in dataclasses.fields(account.options) if account.options is not None else ():
+        value = getattr(account.options, spec.name) if spec.name in _HOSTS else None
+        if value == "" and spec.default:  # where the default is "", the adapter chooses
+            yield Fault(f"accounts[{account.index}].{spec.name}", "is empty")
+        elif value and not _is_address(value):
+            yield Fault(f"accounts[{account.index}].{spec.name}", "not an http or https address")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _screen_faults(account: AccountSettings) -> list[Fault]:

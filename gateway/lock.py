@@ -12,6 +12,11 @@ class Locked(Exception):
     """Another gateway is running on this data directory."""
 
 
+def make_data_dir(path: Path) -> None:
+    """Make the folder for nobody else: it holds what customers wrote. One that is there keeps its mode."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 class DataLock:
     """Holds the data directory while the process lives; the system frees it even after a kill."""
 
@@ -21,7 +26,7 @@ class DataLock:
 
     def acquire(self) -> None:
         """Raises `Locked` when somebody else holds it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_data_dir(self._path.parent)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,6 +8,8 @@ import re
 import sys
 from datetime import UTC, datetime
 
+from aiohttp.http_exceptions import BadHttpMessage
+
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _SECRET = re.compile(
     r"(?i)(bearer\s+|basic\s+|access_token=|appsecret_proof=|secret=|token=|password=|sha(?:1|256)=|gw_)[^\s\"'&,;]+"
@@ -50,6 +52,19 @@ class JsonFormatter(logging.Formatter):
         return " > ".join(frames[-12:]) + (f" > {kind.__name__}" if kind else "")
 
 
+class CallersFault(logging.Filter):
+    """A request that is no HTTP is no error of ours: anybody can send one, as often as they like."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, BadHttpMessage):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg, record.args, record.exc_info = "web.no_http", (), None
+            record.error = type(error).__name__
+            return logging.getLogger().isEnabledFor(logging.INFO)
+        return True
+
+
 def configure(level: str = "INFO") -> None:
     """Send all logs to standard error as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
@@ -59,3 +74,5 @@ def configure(level: str = "INFO") -> None:
     root.setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)  # writes of every mail that none of its readers likes
+    logging.getLogger("aiohttp.server").addFilter(CallersFault())

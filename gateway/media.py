@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import filetype
@@ -24,47 +25,85 @@ log = logging.getLogger(__name__)
 
 TOPIC = "media"
 AT_ONCE = 8
+GONE_AT_ONCE = 100
 RETRY_S = (5, 60, 600, 3600)
 UPLOAD = "upload:"
 
 
 class MediaWorker:
-    """Fetches pending files through the account's adapter or the guarded client. `run` until cancelled."""
+    """Fetches pending files through the account's adapter or the guarded client. `run` until cancelled.
+
+    Some at a time, each by itself: one that trickles or fails holds up no other.
+    """
 
     def __init__(self, core: Core, client: MediaClient) -> None:
         self._core, self._client = core, client
+        self._running: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            try:
-                worked = await self.step()
-            except StoreUnavailable:
-                await asyncio.sleep(2.0)
-                continue
-            except Exception:
-                log.exception("media.failed")
-                await asyncio.sleep(2.0)
-                continue
-            if not worked:
+        try:
+            while True:
+                try:
+                    await self._start_due()
+                    await self._remove_gone()
+                except StoreUnavailable:
+                    await asyncio.sleep(2.0)
+                    continue
+                except Exception:
+                    log.exception("media.failed")
+                    await asyncio.sleep(2.0)
+                    continue
                 await self._core.bus.wait(TOPIC, 5.0)
+        finally:
+            left = list(self._running.values())
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
-    async def step(self) -> int:
-        """Fetch what is due now; how many files that were."""
+    async def _start_due(self) -> None:
+        """Begin to fetch what is due, where there is room."""
+        room, busy = AT_ONCE - len(self._running), list(self._running)
+        if room <= 0:
+            return
         now = micros(self._core.clock())
-        rows = await self._core.database.read(lambda connection: _due(connection, now))
-        await asyncio.gather(*(self._fetch(row) for row in rows))
-        return len(rows)
+        for row in await self._core.database.read(lambda connection: _due(connection, now, room, busy)):
+            self._running[row["id"]] = asyncio.create_task(self._work(row))
+
+    async def _remove_gone(self) -> None:
+        """Remove the files of messages that were taken back, but one that something else shows, too."""
+        for attachment_id, path, shared in await self._core.database.read(_gone):
+            if not shared:
+                await asyncio.to_thread(self._core.blobs.remove, path)
+            done = update(attachments).where(attachments.c.id == attachment_id).values(path="")
+            await self._core.database.write(partial(Connection.execute, statement=done))
+
+    async def _work(self, row: RowMapping) -> None:
+        try:
+            await self._fetch(row)
+        except StoreUnavailable:
+            await asyncio.sleep(2.0)  # it is pending still
+        except Exception:
+            log.exception("media.failed", extra={"attachment": row["id"]})
+            await asyncio.sleep(2.0)
+        finally:
+            self._running.pop(row["id"], None)
+            self._core.bus.wake(TOPIC)
 
     async def _fetch(self, row: RowMapping) -> None:
         try:
             values = await self._store(row)
+        except StoreUnavailable:
+            raise
         except MediaError as error:
             values = self._later(row, error.reason, retryable=error.retryable)
         except TooLarge as error:
             values = {"state": "failed", "reason": str(error)}
         except OSError as error:
             values = self._later(row, f"cannot be stored: {error.strerror}", retryable=True)
+        except Exception as error:  # an adapter's own fault: this file's trouble, and no other's
+            log.exception("media.adapter_failed", extra={"account": row["account"], "attachment": row["id"]})
+            values = self._later(row, f"the adapter failed: {type(error).__name__}", retryable=True)
         changed = update(attachments).where(attachments.c.id == row["id"], attachments.c.state == "pending")
         kept = await self._core.database.write(lambda connection: connection.execute(changed.values(**values)).rowcount)
         if not kept:  # erased or unsent while it was fetched
@@ -133,18 +172,38 @@ def media_type_of(stored: Stored, declared: str) -> str:
     return str(found.mime) if found is not None else declared or "application/octet-stream"
 
 
-def _due(connection: Connection, now: int) -> list[RowMapping]:
+def _due(connection: Connection, now: int, room: int, busy: Sequence[str]) -> list[RowMapping]:
     statement = (
         select(attachments, messages.c.account, messages.c.delivery_id, messages.c.ticket_id)
         .join(messages, messages.c.id == attachments.c.message_id)
         .where(
             text("attachments.state = 'pending'"),  # word for word the condition of its index
             or_(attachments.c.not_before.is_(None), attachments.c.not_before <= now),
+            attachments.c.id.not_in(busy),
         )
         .order_by(attachments.c.id)
-        .limit(AT_ONCE)
+        .limit(room)
     )
     return list(connection.execute(statement).mappings())
+
+
+def _gone(connection: Connection) -> list[tuple[str, str, bool]]:
+    """Files of deleted attachments: whose, where, and whether something that stands shows them, too."""
+    statement = (
+        select(attachments.c.id, attachments.c.path)
+        .where(text("attachments.state = 'deleted' AND attachments.path <> ''"))  # word for word, as above
+        .limit(GONE_AT_ONCE)
+    )
+    return [(row.id, row.path, _shared(connection, row.id, row.path)) for row in connection.execute(statement).all()]
+
+
+def _shared(connection: Connection, attachment_id: str, path: str) -> bool:
+    """Whether an upload, or a message that stands, has the file: one may be in several replies."""
+    upload = select(uploads.c.id).where(uploads.c.path == path)
+    other = select(attachments.c.id).where(
+        attachments.c.path == path, attachments.c.id != attachment_id, attachments.c.state != "deleted"
+    )
+    return any(connection.execute(statement.limit(1)).first() is not None for statement in (upload, other))
 
 
 def _raw(connection: Connection, delivery_id: str | None) -> bytes:

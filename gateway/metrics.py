@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -94,6 +95,11 @@ class Metrics:
             "gateway_bus_dropped_total", "Live events that other processes were never told", registry=registry
         )
         self.wal_bytes = Gauge("gateway_wal_bytes", "Size of the embedded store's write-ahead log", registry=registry)
+
+    def count_refusals(self, stopped: Iterable[tuple[str, str]]) -> None:
+        """Messages refused or held: the channel and the rule of each."""
+        for channel, rule in stopped:
+            self.refusals.labels(channel, rule).inc()
 
     def count_send(self, account: str, outcome: str) -> None:
         """One try to send has ended."""

@@ -125,6 +125,15 @@ def set_status(
             ticket_store.change(connection, ticket["id"], Patch(status=wanted), actor, now)
 
 
+def check_status(connection: Connection, ticket: Record, status: Status | None) -> None:
+    """Raise `RequestError` where `set_status` would, and change nothing."""
+    if status is not None:
+        with _refusals():
+            if ticket["status"] == "closed":
+                raise TicketClosed(ticket["id"])
+            _check(connection, ticket, status)
+
+
 def _check(connection: Connection, ticket: Record, status: Status) -> None:
     if status == "solved":  # nothing else asks for fields
         check(ticket_fields.all_fields(connection), msgspec.json.decode(ticket["fields"]), Patch(status=status))
@@ -146,6 +155,17 @@ def refusal(author: Actor, verdicts: Sequence[Verdict], tried: Sequence[Any] = (
     data = {"rule": strongest.rule, "reason": strongest.reason, "remedy": strongest.remedy,
             "verdicts": msgspec.to_builtins(verdicts)}  # fmt: skip
     return Entry("reply.refused", author, data | ({"tried": msgspec.to_builtins(tried)} if tried else {}))
+
+
+Stopped = tuple[str, str]
+"""A message that was refused or is held, as it is counted: its channel and the rule's name."""
+
+
+def stopped(ticket: Record, judgment: Judgment) -> tuple[Stopped, ...]:
+    """By which rule a message was refused or is held, if it was."""
+    if judgment.decision not in ("deny", "defer"):
+        return ()
+    return ((ticket["channel"], judgment.decisive.rule),)
 
 
 def live(kind: str, ticket: Record, message_id: str = "", status: str = "") -> LiveEvent:

@@ -20,7 +20,19 @@ from gateway.core import Core
 from gateway.drafts import Draft, Words
 from gateway.fallback import NO_CHAIN, Chain, Origin, Went, chain_of, count_answered, follow, kept, says_text
 from gateway.ids import micros
-from gateway.posting import judge_draft, judged, judged_at, live, refusal, set_status, wanted_status, write
+from gateway.posting import (
+    Stopped,
+    check_status,
+    judge_draft,
+    judged,
+    judged_at,
+    live,
+    refusal,
+    set_status,
+    stopped,
+    wanted_status,
+    write,
+)
 from gateway.preview import detoured, preview
 from gateway.reach import alternatives, window
 from gateway.requests import (
@@ -84,14 +96,14 @@ async def submit(
         place = _place(connection, core, ticket_id)
         ticket = place.ticket
         words = _words(core, ticket, request, actor, automatic)
-        chain = _chain(core, ticket, request, words, accounts)
+        chain = _chain(connection, core, ticket, request, words, accounts)
         author, found = _author(request.author, actor), judged_at(connection, core, place, words)
         answer, events = file(
             connection, core, ticket, words, request.status, author, actor, chain, accounts=accounts, found=found
         )
-        events += automatic_messages.told_of(connection, core, file, ticket, told=words.visibility != "note")
+        told = automatic_messages.told_of(connection, core, file, ticket, told=words.visibility != "note")
         remember(connection, api_key_id, idempotency_key, print_, answer, now)
-        return _Done(answer, events, _stopped(ticket, found[1]))
+        return _Done(answer, events + told.events, (*stopped(ticket, found[1]), *told.stopped))
 
     return await _carry_out(core, job)
 
@@ -105,11 +117,13 @@ async def dry_run(
         place = _place(connection, core, ticket_id)
         ticket = place.ticket
         words = _words(core, ticket, request, actor, "")
-        chain = _chain(core, ticket, request, words, accounts)
+        chain = _chain(connection, core, ticket, request, words, accounts)
         return ticket, words, chain, *judged_at(connection, core, place, words)
 
     def look(connection: Connection) -> tuple[Judged, bool]:
         ticket, words, chain, made, judgment = begin(connection)
+        if judgment.decision != "deny":
+            check_status(connection, ticket, request.status)
         goes_on = judgment.decision == "deny" and bool(chain.steps) and words.visibility != "note"
         return preview(connection, core, ticket, words, made, judgment, accounts), goes_on
 
@@ -149,7 +163,7 @@ async def proactive(
     try:
         return await _carry_out(core, job)
     except _Refused as refused:
-        _count(core, refused.stopped)
+        core.metrics.count_refusals(refused.stopped)
         return refused.denied
 
 
@@ -162,9 +176,9 @@ def _first(
         went, _ = follow(connection, core, first.origin(author, actor), by_rules(first.judgment), chain)
         if went is None:
             denied = Denied(first.judgment.verdicts, alternatives=first.alternatives)
-            raise _Refused(denied, _stopped(first.placed, first.judgment))
+            raise _Refused(denied, stopped(first.placed, first.judgment))
         set_status(connection, went.ticket, request.status, author, actor, now, note=False)
-        return _Done(went.answer, went.events, _stopped(first.placed, first.judgment))
+        return _Done(went.answer, went.events, stopped(first.placed, first.judgment))
     opened, words, made, judgment = first
     answer, events = file(
         connection, core, opened.ticket, words, request.status, author, actor, chain, accounts=accounts,
@@ -173,7 +187,7 @@ def _first(
     if opened.new:
         data = {"ticket_id": opened.ticket["id"], "number": opened.ticket["number"]}
         events.insert(0, LiveEvent("ticket.created", data, opened.ticket["account"]))
-    return _Done(answer, events, _stopped(opened.ticket, judgment))
+    return _Done(answer, events, stopped(opened.ticket, judgment))
 
 
 def _open(
@@ -183,7 +197,7 @@ def _open(
     the person stays, so that a chain can be followed."""
     now = micros(core.clock())
     account, channel = first_messages.whence(core, request)
-    chain = chain_of(core, account, channel.name, request.fallback, accounts)
+    chain = chain_of(connection, core, account, channel.name, request.fallback, accounts)
     identity = first_messages.recipient(connection, core, request, account, channel, now)
     try:
         with connection.begin_nested():
@@ -244,7 +258,7 @@ class _Undone(Exception):
 class _Refused(Exception):
     """Undoes a first message that was refused, and all that was made for it."""
 
-    def __init__(self, denied: Denied, stopped: tuple[str, str] | None) -> None:
+    def __init__(self, denied: Denied, stopped: Sequence[Stopped]) -> None:
         super().__init__("refused")
         self.denied, self.stopped = denied, stopped
 
@@ -260,18 +274,12 @@ async def _undo(core: Core, job: Callable[[Connection], NoReturn]) -> Judged:
 
 
 class _Done(NamedTuple):
-    """An answer, what to tell of it once it is durable, and by which rule the message was refused or is held: its
-    channel and the rule's name."""
+    """An answer, what to tell of it once it is durable, and what was refused or is held: it, or an automatic message
+    that it led to."""
 
     answer: Submitted | Denied
     events: Sequence[LiveEvent] = ()
-    stopped: tuple[str, str] | None = None
-
-
-def _stopped(ticket: Record, judgment: Judgment) -> tuple[str, str] | None:
-    if judgment.decision not in ("deny", "defer"):
-        return None
-    return ticket["channel"], judgment.decisive.rule
+    stopped: Sequence[Stopped] = ()
 
 
 async def _carry_out(core: Core, job: Callable[[Connection], _Done]) -> Submitted | Denied:
@@ -281,20 +289,15 @@ async def _carry_out(core: Core, job: Callable[[Connection], _Done]) -> Submitte
         return done
 
     try:
-        answer, events, stopped = await core.database.write(work)
+        answer, events, counted = await core.database.write(work)
     except IntegrityError:  # the same Idempotency-Key at the same moment: the other one has written its answer
-        answer, events, stopped = await core.database.write(work)
+        answer, events, counted = await core.database.write(work)
     reach("enqueue.committed")
     core.bus.publish(events)
     if events and isinstance(answer, Submitted):
         core.bus.wake("outbox")
-    _count(core, stopped)
+    core.metrics.count_refusals(counted)
     return answer
-
-
-def _count(core: Core, stopped: tuple[str, str] | None) -> None:
-    if stopped is not None:
-        core.metrics.refusals.labels(*stopped).inc()
 
 
 def _place(connection: Connection, core: Core, ticket_id: str) -> Place:
@@ -327,9 +330,12 @@ def _first_words(opened: first_messages.Opened, request: MessageRequest, actor: 
     )  # fmt: skip
 
 
-def _chain(core: Core, ticket: Record, request: ReplyRequest, words: Words, accounts: Collection[str] | None) -> Chain:
+def _chain(
+    connection: Connection, core: Core, ticket: Record, request: ReplyRequest, words: Words,
+    accounts: Collection[str] | None,
+) -> Chain:  # fmt: skip
     """The chain of a reply. Raises `RequestError`, also for words that neither the reply nor its chain would say."""
-    chain = chain_of(core, ticket["account"], ticket["channel"], request.fallback, accounts)
+    chain = chain_of(connection, core, ticket["account"], ticket["channel"], request.fallback, accounts)
     contents.check_text(words, later=says_text(chain))
     return chain
 

@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from adapters import Closing, Http
 from adapters._http import new_session
@@ -37,7 +38,7 @@ from gateway.errands import ErrandWorker
 from gateway.fallback import take_over
 from gateway.ids import Clock, system_clock
 from gateway.intake import IntakeWorker
-from gateway.lock import DataLock
+from gateway.lock import DataLock, make_data_dir
 from gateway.lookups import LookupWorker
 from gateway.mailboxes import MailCollector
 from gateway.mailroom import Mailroom
@@ -63,11 +64,16 @@ log = logging.getLogger(__name__)
 ROLES = ("web", "worker", "sender")
 STOP_TIMEOUT_S = 60.0
 EMBEDDED_FILE = "gateway.db"
+NO_SINK = "no sink is built in yet: nothing is sent there"
 
 
 def store_url(settings: Settings) -> URL:
-    """The address of the store: the embedded one in `data_dir`, or the configured database."""
-    return dialect.url_of(settings.gateway.database.reveal(), str(settings.data_dir / EMBEDDED_FILE))
+    """The address of the store: the embedded one in `data_dir`, or the configured database. Raises `ConfigError`."""
+    try:
+        return dialect.url_of(settings.gateway.database.reveal(), str(settings.data_dir / EMBEDDED_FILE))
+    except (ValueError, ArgumentError):  # their words may quote a part of the password
+        words = "not a postgresql:// address; in a user's name or password write @ : / as %40 %3A %2F"
+        raise ConfigError(Fault("gateway.database", words)) from None
 
 
 def is_embedded(settings: Settings) -> bool:
@@ -78,14 +84,15 @@ def is_embedded(settings: Settings) -> bool:
 def open_database(settings: Settings) -> Database:
     """The store at its newest schema, started. Raises `StoreUnavailable` or `StoreTooNew`."""
     if is_embedded(settings):
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        make_data_dir(settings.data_dir)
     url = store_url(settings)
     engine = dialect.write_engine(url)
     try:
         migrate.upgrade(engine)
     except Exception as error:
-        if dialect.unavailable(error):
-            raise dialect.StoreUnavailable(type(error).__name__) from None
+        refused = isinstance(error, DBAPIError) and error.statement is None  # the connection, for whatever reason
+        if refused or dialect.unavailable(error):
+            raise dialect.StoreUnavailable(f"the store cannot be opened: {migrate.trouble(error)}") from None
         raise
     finally:
         engine.dispose()
@@ -126,14 +133,20 @@ class Gateway:
         media = await self._open()
         if fault := dialect.wal_reset_fault() if is_embedded(self.settings) else "":
             log.warning("store.sqlite_fault", extra={"detail": fault})
+        if self.settings.sinks:
+            log.warning(
+                "sinks.unused", extra={"detail": NO_SINK, "sinks": [sink["id"] for sink in self.settings.sinks]}
+            )
         if HttpRequestParser is HttpRequestParserPy:
             log.warning("web.slow_parser", extra={"detail": "the compiled HTTP parser is not in use"})
-        await self._work(media)
+        self._health = Health(self.core)
+        self._health.warn(self.core.bus.warnings)
         await self._listen()
         if is_embedded(self.settings):
             control = Control(self.core)
             await control.start()
             self._exit.push_async_callback(control.stop)
+        self._work(media)  # last, as nothing can fail any more: a start that fails must not have begun to send
         log.info("gateway.started", extra={"address": self.address, "roles": ",".join(self.roles)})
 
     async def _open(self) -> MediaClient:
@@ -187,10 +200,8 @@ class Gateway:
             await self._open()
             yield self.core
 
-    async def _work(self, media: MediaClient) -> None:
+    def _work(self, media: MediaClient) -> None:
         core, settings = self.core, self.settings
-        self._health = Health(core)
-        self._health.warn(core.bus.warnings)
         if "worker" in self.roles:
             self.worker = IntakeWorker(
                 core,

@@ -16,6 +16,8 @@ from gateway.requests import Denied, RequestError, Submitted, not_found
 from gateway.store import states
 from gateway.store import tickets as ticket_store
 from gateway.store.facts import FactSource, about, subject_of
+from gateway.store.payloads import readable
+from gateway.store.rest import is_rest
 from gateway.store.schema import attempts, dead_letters, messages, outbox
 from gateway.tickets import Actor, Entry
 from normalizers.model import OutboundMessage
@@ -108,9 +110,11 @@ async def cancel(core: Core, message_id: str, actor: Actor) -> Submitted:
 
 
 async def replay_dead(core: Core, dead_id: str, actor: Actor) -> Submitted | Denied:
-    """Send the part behind an outbound dead letter again, after the rules have passed it. Replaying twice is harmless.
+    """Send the part behind an outbound dead letter again, and what stayed back of its text, after the rules have passed
+    it. Replaying twice is harmless.
 
-    Raises `RequestError`: not_found (also for inbound letters and dropped ones).
+    Raises `RequestError`: not_found (also for inbound letters and dropped ones); not_retryable (409) when it cannot be
+    read.
     """
 
     def job(connection: Connection) -> tuple[_Again, _Events]:
@@ -118,11 +122,14 @@ async def replay_dead(core: Core, dead_id: str, actor: Actor) -> Submitted | Den
         if letter is None or letter["direction"] != "outbound" or letter["dropped_at"] is not None:
             raise not_found("dead letter of an outbound message")
         message = _message(connection, letter["message_id"])
-        parts = [part for part in _parts(connection, message["id"], ("failed",)) if part["id"] == letter["ref"]]
-        if letter["replayed_at"] is not None or not parts:
-            states.letters_answered(connection, [letter["ref"]], micros(core.clock()))
+        failed = _parts(connection, message["id"], ("failed",))
+        own = next((part for part in failed if part["id"] == letter["ref"]), None)
+        if letter["replayed_at"] is not None or own is None:
+            if own is None:  # else it has failed again since: what tells of that stays open
+                states.letters_answered(connection, [letter["ref"]], micros(core.clock()))
             return (Submitted(message["id"], message["ticket_id"], message["status"]), message["channel"]), []
-        return _again(connection, core, message, parts, actor)
+        rest = [part for part in failed if part["part"] > own["part"] and is_rest(part["error"])]
+        return _again(connection, core, message, [own, *rest], actor)
 
     return _counted(core, await _carry_out(core, job))
 
@@ -173,8 +180,13 @@ def _all_parts(connection: Connection, message_id: str) -> list[RowMapping]:
 def _again(
     connection: Connection, core: Core, message: RowMapping, parts: Sequence[RowMapping], actor: Actor
 ) -> tuple[_Again, _Events]:
-    """Queue parts again under their own ids and, as long as the platform knows it, their own key."""
+    """Queue parts again under their own ids and, as long as the platform knows it, their own key.
+
+    Raises `RequestError`: not_retryable when one cannot be read.
+    """
     now = micros(core.clock())
+    if any(readable(part["payload"]) is None for part in parts):
+        raise RequestError(409, "not_retryable", "what is stored of this message cannot be read; write it anew")
     verdicts = _objections(connection, core, message, parts)
     if verdicts and verdicts[0].decision == "deny":
         data = {"message_id": message["id"], "rule": verdicts[0].rule, "reason": verdicts[0].reason,
@@ -203,7 +215,7 @@ def _again(
 def _counted(core: Core, found: _Again) -> Submitted | Denied:
     answer, channel = found
     if isinstance(answer, Denied):
-        core.metrics.refusals.labels(channel, answer.verdicts[0].rule).inc()
+        core.metrics.count_refusals([(channel, answer.verdicts[0].rule)])
     return answer
 
 

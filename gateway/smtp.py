@@ -1,7 +1,8 @@
 """The SMTP receiver: mail from the edge server is answered 250 only once it is durable.
 
 Every fault of ours is 451, so that the sender keeps the mail and tries again: a 5xx would bounce it. Runs on the
-gateway's own loop. Sources: RFC 5321, 1870 (SIZE), 6531 (SMTPUTF8), 3463 (codes); aiosmtpd 1.4.6.
+gateway's own loop. Who greets with LHLO speaks LMTP, on the same port: each recipient gets an answer of its own after
+the mail. Sources: RFC 5321, 1870 (SIZE), 2033 (LMTP), 6531 (SMTPUTF8), 3463 (codes); aiosmtpd 1.4.6.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ IDLE_TIMEOUT_S = 120.0
 KEEP_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 20.0
 READ_AHEAD = 256 * 1024  # bytes read at once; no limit of a line
-COMMANDS_MAX = {"*": 100_000, "NOOP": 200, "VRFY": 20, "HELP": 20, "EHLO": 50, "HELO": 50, "STARTTLS": 5}
+COMMANDS_MAX = {"*": 100_000, "NOOP": 200, "VRFY": 20, "HELP": 20, "EHLO": 50, "HELO": 50, "LHLO": 50, "STARTTLS": 5}
 _END = b".\r\n"
 
 log = logging.getLogger(__name__)
@@ -93,14 +94,14 @@ class SmtpReceiver:
     # --- what the SMTP library calls ----------------------------------------------------------------------------------
 
     async def handle_RCPT(
-        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+        self, server: _Session, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         """Whether an address is one of ours. All go into the envelope: the first decides the account."""
         if not _printable(address):
             return "553 5.1.3 bad address syntax"
         if self.resolve(address) is None:
             return "550 5.1.1 no such mailbox"
-        if address in envelope.rcpt_tos:
+        if address in envelope.rcpt_tos and not server.lmtp:  # by LMTP each one accepted is answered once more
             return "250 2.1.5 ok"
         if len(envelope.rcpt_tos) >= self.settings.max_recipients:
             return "452 4.5.3 too many recipients"
@@ -114,7 +115,7 @@ class SmtpReceiver:
             return "451 4.3.0 temporary failure, try again"
         headers = {
             "envelope-from": _clean((envelope.mail_from or "").removeprefix("<>")),  # empty for bounces
-            "envelope-to": " ".join(envelope.rcpt_tos),
+            "envelope-to": " ".join(dict.fromkeys(envelope.rcpt_tos)),
             "peer": str(session.peer[0]) if session.peer else "",
             "helo": _clean(session.host_name or "")[:255],
         }
@@ -154,6 +155,7 @@ class _Session(SMTP):
 
     def __init__(self, receiver: SmtpReceiver) -> None:
         self._receiver = receiver
+        self.lmtp = False
         self._busy = False
         self._held = 0  # bytes of the mail being received or kept
         settings = receiver.settings
@@ -190,6 +192,11 @@ class _Session(SMTP):
         if task is not None:
             await asyncio.wait([task], timeout=1.0)
 
+    async def smtp_LHLO(self, arg: str) -> None:
+        """The greeting of LMTP; the library's own server for it sends one answer for all recipients."""
+        self.lmtp = bool(arg) or self.lmtp
+        await self.smtp_EHLO(arg)
+
     async def smtp_DATA(self, arg: str) -> None:
         """The library's own DATA keeps a list of lines and refuses long ones for good; this one does neither."""
         if await self.check_helo_needed():
@@ -218,8 +225,10 @@ class _Session(SMTP):
             self._release()
             self._busy = False
             envelope.content = envelope.original_content = None
+        answers = len(envelope.rcpt_tos) if self.lmtp else 1
         self._set_post_data_state()  # type: ignore[no-untyped-call]
-        await self.push(status)
+        for _ in range(answers):
+            await self.push(status)
         if self._receiver.stopping:
             self.dismiss()
 

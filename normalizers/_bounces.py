@@ -10,13 +10,13 @@ from __future__ import annotations
 import email
 import email.policy
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from flufl.bounce import all_failures
 
 from normalizers._mime import Headers, Part, read_headers
-from normalizers._mime_text import canonical, domain_of, mailboxes, message_ids, one_line, own_form
+from normalizers._mime_text import canonical, mailboxes, message_ids, one_line, own_form
 
 REPORT_MAX = 256 * 1024  # bytes of a report part
 RECIPIENTS_MAX = 200
@@ -24,6 +24,10 @@ HEURISTIC_MAX = 64 * 1024  # bytes shown to the heuristics for bounces of no sta
 HEURISTIC_NESTING = 20
 
 _FAILED = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
+_CODE = re.compile(  # before the server's words; qmail puts it behind: "Sorry, no mailbox here by that name. (#5.1.1)"
+    rb"(?m:^)(?P<before>[^\r\n(]{0,300})[ ]\(\#(?P<last>[45]\.\d{1,3}\.\d{1,3})\)|"
+    rb"\b(?P<first>[45]\.\d{1,3}\.\d{1,3})[ \t](?P<behind>[^\r\n]{0,300})"
+)
 _BASIC = {"452": "4.2.2", "552": "5.2.2", "553": "5.1.3"}
 _NOBODY = re.compile(
     r"(?:user|recipient|mailbox|address|account)\b.{0,40}\b(?:unknown|not found|does ?n.t exist|unavailable)|"
@@ -156,8 +160,11 @@ def _original_id(root: Part, raw: bytes) -> str:
 
 
 def _status_in(raw: bytes) -> tuple[str, str]:
-    match = re.search(rb"\b([45]\.\d{1,3}\.\d{1,3})[ \t]([^\r\n]{0,300})", raw[:REPORT_MAX])
-    return (match[1].decode("ascii"), one_line(match[2].decode("utf-8", "replace"))) if match is not None else ("", "")
+    match = _CODE.search(raw[:REPORT_MAX])
+    if match is None:
+        return "", ""
+    code, words = match["first"] or match["last"], match["behind"] or match["before"] or b""
+    return code.decode("ascii"), one_line(words.decode("utf-8", "replace"))
 
 
 def _by_heuristics(root: Part, raw: bytes) -> Report | None:
@@ -167,6 +174,9 @@ def _by_heuristics(root: Part, raw: bytes) -> Report | None:
         return None
     try:
         message = email.message_from_bytes(sample, policy=email.policy.compat32)
+        if not mailboxes(root.headers.get("from")):  # one detector cannot do without, and takes the others with it
+            del message["from"]
+            message["From"] = "mailer-daemon@invalid"
         temporary, permanent = all_failures(message)
     except Exception:  # its parsers raise of every kind on strange mail; then it is no bounce we can read
         return None
@@ -255,44 +265,3 @@ def wants_no_answer(headers: Headers) -> bool:
     """Whether the sender asks not to be answered by machines (Exchange's X-Auto-Response-Suppress)."""
     words = {word.strip() for word in headers.get("x-auto-response-suppress").lower().split(",")}
     return bool(words & {"all", "autoreply", "oof"})
-
-
-# --- alignment --------------------------------------------------------------------------------------------------------
-
-_COMMENT = re.compile(r"\([^()]*\)")
-
-
-def is_aligned(headers: Headers, trusted: Iterable[str], from_address: str) -> bool:
-    """Whether our own edge vouches for the From domain (RFC 8601).
-
-    Only the topmost Authentication-Results of a trusted server counts: what stands below may have come with the mail.
-    DMARC passed for the domain; or DKIM or SPF passed for it or for a domain above it. A subdomain does not vouch for
-    its parent here: without the public suffix list that would let anybody's subdomain speak for a shared one.
-    """
-    names = {name.lower() for name in trusted}
-    for value in headers.all("authentication-results"):
-        value = _COMMENT.sub(" ", value[:16_384].lower())
-        server, *results = value.split(";")
-        if server.split()[:1] and server.split()[0] in names:
-            return any(_vouches(result.split(), domain_of(from_address)) for result in results)
-    return False
-
-
-_PROVES = {
-    "dmarc": ("header.from",),
-    "dkim": ("header.d", "header.i"),
-    "spf": ("smtp.mailfrom", "smtp.mail"),
-}
-
-
-def _vouches(words: list[str], domain: str) -> bool:
-    method, _, result = words[0].partition("=") if words else ("", "", "")
-    method = method.partition("/")[0]
-    if result != "pass" or method not in _PROVES:
-        return False
-    for word in words[1:]:
-        name, _, value = word.partition("=")
-        proven = domain_of(value.strip('"<>,')) if name in _PROVES[method] else ""
-        if proven and (domain == proven or (method != "dmarc" and "." in proven and domain.endswith(f".{proven}"))):
-            return True
-    return False

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import unescape
 from urllib.parse import unquote
 
 from normalizers import _calendar, _html
@@ -28,7 +29,17 @@ _HIDDEN = {
 }
 _SEALED = {"application/pkcs7-mime", "application/x-pkcs7-mime", "application/pgp-encrypted"}
 _KINDS: dict[str, MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
-_EXTENSIONS = {"message/rfc822": ".eml", "text/calendar": ".ics", "text/html": ".html", "text/plain": ".txt"}
+_EXTENSIONS = {
+    "message/rfc822": ".eml", "text/calendar": ".ics", "text/html": ".html", "text/plain": ".txt", "text/csv": ".csv",
+    "text/vcard": ".vcf", "text/x-vcard": ".vcf", "application/pdf": ".pdf", "application/zip": ".zip",
+    "application/msword": ".doc", "application/vnd.ms-excel": ".xls", "application/json": ".json",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": ".xlsx",
+    "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp", "image/heic": ".heic",
+    "image/tiff": ".tif", "image/bmp": ".bmp", "audio/mpeg": ".mp3", "audio/wav": ".wav", "audio/x-wav": ".wav",
+    "audio/amr": ".amr", "audio/mp4": ".m4a", "audio/ogg": ".ogg", "video/mp4": ".mp4", "video/quicktime": ".mov",
+    "video/3gpp": ".3gp",
+}  # fmt: skip
 _CID = re.compile(r"""cid:([^"'\s>)]{1,998})""", re.IGNORECASE)
 
 
@@ -61,12 +72,12 @@ def body_of(root: Part) -> Body:
     marked = any(passage.html for passage in reader.passages)
     raw_html = "\n".join(p.html or _html.from_text(p.plain) for p in reader.passages)[:HTML_MAX] if marked else ""
     text = "\n\n".join(_texts(reader.passages)).strip()[:TEXT_MAX]
+    html = _html.sanitise(raw_html) if raw_html else ""
+    if not _html.has_content(html) and (html or _html.tame(raw_html)):
+        html = raw_html = ""  # only the frame of a page
     if not text and not raw_html:
         text = next((told for part in reader.files if (told := _invitation(part))), "")
-    html = _html.sanitise(raw_html) if raw_html else ""
-    if html and not _html.has_content(html):
-        html = raw_html = ""
-    shown = {unquote(match).lower() for match in _CID.findall(html)}
+    shown = {unquote(unescape(match)).lower() for match in _CID.findall(html)}
     files = [_attachment(part, shown) for part in reader.files if part.media_type not in _HIDDEN]
     flags: tuple[str, ...] = ("html_too_large",) if raw_html and not html else ()
     if any(p.media_type in _SEALED or p.media_type == "multipart/encrypted" for p in root.walk()):

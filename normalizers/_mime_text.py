@@ -21,6 +21,7 @@ from urllib.parse import unquote_to_bytes
 from charset_normalizer import from_bytes
 
 from normalizers._fields import clean
+from normalizers._iso2022 import windows_japanese
 
 HEADER_MAX = 64 * 1024  # characters of one header that are looked at
 ADDRESSES_MAX = 500
@@ -46,7 +47,6 @@ _NO_TEXT = {
     "undefined", "idna", "punycode", "unicode_escape", "raw_unicode_escape",
 }  # fmt: skip
 _KNOWN = (frozenset(_python_names.values()) | {"utf_8", "cp874", "cp949", "cp1252", "mac_roman"}) - _NO_TEXT
-_ASCII_ONLY = {"us_ascii", "ascii", "ansi_x3.4_1968"}
 
 
 def codec(charset: str) -> str:
@@ -67,16 +67,21 @@ def decode_bytes(raw: bytes, charset: str = "", *, guess: bool = True) -> str:
     if raw.isascii() and b"\x1b" not in raw and codec(charset) in ("", "utf_8", "cp1252"):
         return clean(raw.decode("ascii"))
     declared = codec(charset)
-    if b"\x1b$" in raw[:SAMPLE] and raw.isascii() and (text := _strict(raw, "iso2022_jp_ext")) is not None:
-        return clean(text)  # Japanese, whatever it is called: nothing else writes this escape
-    first = ("utf_8", declared) if normalize_encoding(charset.lower()) in _ASCII_ONLY else (declared, "utf_8")
-    for name in first:
+    if raw.isascii() and (b"\x1b$" in raw[:SAMPLE] or (declared.startswith("iso2022_jp") and b"\x1b$" in raw)):
+        text = _strict(raw, "iso2022_jp_ext")  # Japanese, whatever it is called: nothing else writes this escape
+        if text is not None or (text := windows_japanese(raw)) is not None:
+            return clean(text)
+    # Nobody writes Latin letters that happen to be valid UTF-8; programs that name the wrong charset are many.
+    for name in ("utf_8", declared) if declared == "cp1252" else (declared, "utf_8"):
         if name and (text := _strict(raw, name)) is not None:
             return clean(text)
     if not declared and guess:
         best = from_bytes(raw[:SAMPLE]).best()
         declared = codec(best.encoding) if best is not None else ""
-    return clean(raw.decode(declared or "cp1252", "replace"))
+    text = raw.decode(declared or "cp1252", "replace")
+    if declared == "utf_8" and all(char.isascii() or char == "\ufffd" for char in text):  # not one valid letter
+        text = _strict(raw, "cp1252") or text
+    return clean(text)
 
 
 def _strict(raw: bytes, name: str) -> str | None:

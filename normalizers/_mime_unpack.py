@@ -1,4 +1,5 @@
-"""Parts that hide others, opened: winmail.dat, opaque S/MIME signatures, uuencoded files written into a text.
+"""Parts that hide others, opened: winmail.dat, opaque S/MIME signatures, uuencoded files written into a text, pictures
+written into HTML.
 
 What is opened becomes a multipart whose children are found by their paths like any others; what cannot be opened stays.
 """
@@ -9,15 +10,21 @@ import re
 
 from normalizers._cms import signed_content
 from normalizers._mime import Headers, Part, parse, uudecoded
-from normalizers._mime_text import safe_filename
+from normalizers._mime_text import base64_bytes, safe_filename
 from normalizers._tnef import unwrap
 
 OPENED_MAX = 20  # parts of one mail
 UU_FILES_MAX = 50
+PICTURES_MAX = 50  # of one HTML
 _TNEF = {"application/ms-tnef", "application/vnd.ms-tnef"}
 _CMS = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
 _UU_BEGIN = re.compile(rb"begin [0-7]{3,4} (\S[^\r\n]{0,200})\r?\Z")
 _UU_LINE = re.compile(rb"[ -`]{1,90}\r?\Z")
+_PICTURE = re.compile(
+    rb"""\bsrc\s{0,9}=\s{0,9}(["'])data:(image/[a-z]{2,10})(?:;[a-z-]{1,20}=[^;,"'<>]{0,200}){0,3};base64,"""
+    rb"""([A-Za-z0-9+/=\s]+)\1""",
+    re.IGNORECASE,
+)
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,100}")
 
 
@@ -39,6 +46,8 @@ def _open(part: Part, *, speaks: bool) -> bool:
         return _open_signed(part)
     if part.media_type == "text/plain" and b"begin " in part.body and b"end" in part.body:
         return _open_uuencoded(part)
+    if part.media_type == "text/html" and part.disposition != "attachment" and not part.filename:
+        return _open_pictures(part)
     return False
 
 
@@ -99,6 +108,33 @@ def _open_uuencoded(part: Part) -> bool:
     text = Part("", Headers(), b"\n".join([*rest, *block]), "text/plain", part.params)
     _number(part, [text, *files])
     _become(part, "multipart/mixed", [text, *files])
+    return True
+
+
+def _open_pictures(part: Part) -> bool:
+    """What was pasted into the text (`<img src="data:...">`): files which the HTML shows by their ids."""
+    html = part.decoded()
+    if b"base64," not in html:
+        return False
+    pictures: list[Part] = []
+
+    def named(match: re.Match[bytes]) -> bytes:
+        content = base64_bytes(match[3])
+        if not content or len(pictures) >= PICTURES_MAX:
+            return match[0]
+        number, media_type = len(pictures) + 1, match[2].decode("ascii").lower()
+        content_id = f"picture-{number}.{part.path}@mail.invalid"
+        name = f"picture-{number}.{media_type.partition('/')[2].replace('jpeg', 'jpg')}"
+        headers = Headers((("content-id", f"<{content_id}>"),))
+        pictures.append(Part("", headers, content, media_type, {}, "inline", name))
+        return b'src="cid:%s"' % content_id.encode()
+
+    html = _PICTURE.sub(named, html)
+    if not pictures:
+        return False
+    children = [Part("", Headers(), html, "text/html", part.params), *pictures]
+    _number(part, children)
+    _become(part, "multipart/related", children)
     return True
 
 

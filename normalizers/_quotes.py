@@ -18,6 +18,7 @@ LOOKED_AT = 64 * 1024  # characters searched for the cut
 LINE_MAX = 400  # characters of one line that are looked at
 SIGNATURE_MAX = 15  # lines
 HEADER_LINES = 8  # a quoted header block is no longer
+ATTRIBUTION_LINES = 3
 
 # --- subjects ---------------------------------------------------------------------------------------------------------
 
@@ -91,6 +92,8 @@ _LABELS: tuple[frozenset[str], ...] = (  # From, Sent, To or Subject: in a quote
     ),
 )  # fmt: skip
 _LABEL = re.compile(r"[>*_ \t]{0,10}([^\W\d_][^:：*]{0,20}?)\s{0,3}\**\s{0,3}[:：]\**(?:\s|$|(?=[^/]))")
+_ADDRESS = re.compile(r"[<( ][^\s<>()@]{1,64}@[^\s<>()@]{1,255}")
+_DAY = re.compile(r"\b(?:\d{1,2}\b.{1,20}\b\d{4}|\d{4}\b.{1,20}\b\d{1,2})\b")  # a day and a year
 _DELIMITER = re.compile(r"##\s*-.{3,200}-\s*##")
 _SIGNED_BY_DEVICE = re.compile(
     r"(?:sent from (?:my|mail|outlook|yahoo|the)\b|get outlook for\b|von mein\w* .{1,60}gesendet|"
@@ -100,19 +103,24 @@ _SIGNED_BY_DEVICE = re.compile(
 )
 
 
-def short_text(text: str, delimiter: str = "") -> str:
+def short_text(text: str, delimiter: str = "", *, answers: bool = True) -> str:
     """The text above the quoted mail, without signature; the text itself when nothing would stay or be gone.
 
-    `delimiter` is the line our own mails open with ("Please type your reply above this line"), matched loosely.
+    `delimiter` is the line our own mails open with ("Please type your reply above this line"), matched loosely. What
+    `answers` nothing quotes nothing: lines like "From: ... Date: ... To: ..." are then what it has to say (a form).
     """
     looked_at = text[:LOOKED_AT]
     lines = looked_at.split("\n")
     heads = [line.strip()[:LINE_MAX] for line in lines]
     if any(_FORWARDED.match(head) for head in heads[:200]):
         return text
-    cut = _quote_start(heads, " ".join(delimiter.split()).casefold())
+    delimiter = " ".join(delimiter.split()).casefold()
+    if answers:
+        cut = _quote_start(heads, delimiter)
+    else:
+        cut = next((index for index, head in enumerate(heads) if _is_delimiter(head, delimiter)), None)
     kept = len(lines) if cut is None else cut
-    kept = _without_signature(lines, heads, kept)
+    kept = _without_signature(lines, heads, kept, exactly=not answers)
     if kept == len(lines):
         return text
     return "\n".join(lines[:kept]).strip() or text
@@ -126,7 +134,7 @@ def _quote_start(heads: Sequence[str], delimiter: str) -> int | None:
         if _is_delimiter(head, delimiter) or _ORIGINAL.match(head) or _is_header_block(heads, index):
             return _before_rule(heads, index)
         if head.startswith(">"):
-            return index if _only_quoted(heads, index) else None
+            return _before_attribution(heads, index) if _only_quoted(heads, index) else None
         if (end := _attribution_end(heads, index)) is not None:
             following = next((line for line in heads[end:] if line), "")
             if following.startswith(">") and not _only_quoted(heads, end):
@@ -161,6 +169,20 @@ def _before_rule(heads: Sequence[str], index: int) -> int:
     return above if above >= 0 and _RULE.match(heads[above]) else index
 
 
+def _before_attribution(heads: Sequence[str], index: int) -> int:
+    """The paragraph above the quoted lines that says when which address wrote them, in whatever language; else they."""
+    end = index
+    while end and not heads[end - 1]:
+        end -= 1
+    start = end
+    while start and heads[start - 1] and end - start < ATTRIBUTION_LINES:
+        start -= 1
+    said = " ".join(heads[start:end])[: LINE_MAX * 2]
+    alone = start == 0 or not heads[start - 1]
+    dated = _ADDRESS.search(said) is not None and _DAY.search(said) is not None
+    return start if alone and dated and said.endswith((":", "：")) else index
+
+
 def _attribution_end(heads: Sequence[str], index: int) -> int | None:
     """The line below an attribution ("On ..., Ann wrote:") that starts here and may be wrapped; None if none does."""
     for count in (1, 2, 3):
@@ -186,10 +208,10 @@ def _only_quoted(heads: Sequence[str], start: int) -> bool:
     return True
 
 
-def _without_signature(lines: Sequence[str], heads: Sequence[str], end: int) -> int:
-    """The end of the text before "-- " or the line a phone adds."""
+def _without_signature(lines: Sequence[str], heads: Sequence[str], end: int, *, exactly: bool) -> int:
+    """The end of the text before "-- " (`exactly`; else programs have eaten the blank) or the line a phone adds."""
     for index in range(max(end - SIGNATURE_MAX - 1, 1), end):
-        marked = lines[index].rstrip("\r") in ("-- ", "--") or heads[index] == "--"
+        marked = lines[index].rstrip("\r") == "-- " if exactly else heads[index] == "--"
         if marked or (_SIGNED_BY_DEVICE.match(heads[index]) and not any(heads[index + 2 : end])):
             return index
     return end

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC
 
 from normalizers import _bounces
+from normalizers._authentication import is_aligned
 from normalizers._bounces import Report
 from normalizers._fields import clean, digest
 from normalizers._mime import Headers
@@ -33,7 +34,7 @@ from normalizers._mime_text import (
     untagged,
 )
 from normalizers._mime_unpack import read_mail
-from normalizers._quotes import forwarded_from, is_forward, short_html_text, short_text
+from normalizers._quotes import bare_subject, forwarded_from, is_forward, short_html_text, short_text
 from normalizers.model import (
     Address,
     ConsentChange,
@@ -83,6 +84,12 @@ class _Sender:
     box: Mailbox
     flags: tuple[str, ...]
     evidence: Evidence
+
+    @property
+    def address(self) -> Address:
+        if "no_sender" in self.flags:
+            return Address(CHANNEL, "anonymous", self.box.address, evidence=self.evidence)
+        return _address(self.box.address, self.evidence)
 
 
 class _Mail:
@@ -189,7 +196,7 @@ class _Mail:
         elif not trusted:
             evidence = "attested"
             flags.append("unchecked")
-        elif _bounces.is_aligned(self.headers, trusted, claimed[0].address):
+        elif is_aligned(self.headers, trusted, claimed[0].address):
             evidence = "attested"
         else:
             evidence = "claimed"
@@ -199,14 +206,14 @@ class _Mail:
     def message(self, sender: _Sender, *, report: bool = False) -> InboundMessage:
         received, headers = self.received, self.headers
         body = body_of(self.root)
-        text, full_text = self.texts(body)
+        thread = self.thread()
+        text, full_text = self.texts(body, answers=bool(thread.tokens or thread.references))
         seal = self.seal(body)
         ids = message_ids(headers.get("message-id"))
         message_id = ids[0] if ids else f"{seal}@no-message-id.invalid"
-        thread = self.thread()
         date = mail_date(headers.get("date"))
         reply_to = tuple(box for box in mailboxes(headers.get("reply-to")) if not self.is_own(box.address))
-        named = (*mailboxes(", ".join(headers.all("to"))), *mailboxes(", ".join(headers.all("cc"))))
+        to, cc = (mailboxes(", ".join(headers.all(name)))[:RECIPIENTS_MAX] for name in ("to", "cc"))
         forwarded = is_forward(self.subject)
         return InboundMessage(
             id=f"{message_id}#{seal[:16]}",
@@ -214,7 +221,7 @@ class _Mail:
             channel=CHANNEL,
             path="$",
             sender=Person(
-                (_address(sender.box.address, sender.evidence),),
+                (sender.address,),
                 name=sender.box.name,
                 handle=sender.box.written if sender.box.written != sender.box.address else "",
                 language=self.language(),
@@ -234,28 +241,30 @@ class _Mail:
                     "message_id": message_id,
                     "reply_to": ", ".join(box.address for box in reply_to),
                     "date": date.astimezone(UTC).isoformat() if date is not None else "",
-                    "cc": [box.address for box in mailboxes(", ".join(headers.all("cc")))[:RECIPIENTS_MAX]],
+                    "to": [box.address for box in to if not self.is_own(box.address)],
+                    "cc": [box.address for box in cc],
                     "envelope_from": canonical(self.envelope_from.strip("<>")) if "@" in self.envelope_from else "",
                     "envelope_to": list(self.envelope_to),
                 }
                 | ({"loop_token": headers.get(_bounces.LOOP_HEADER)[:200]} if _bounces.LOOP_HEADER in headers else {}),
             ),
             thread=thread,
-            recipients=self.others(named, sender.box.address),
+            recipients=self.others((*to, *cc), sender.box.address),
             automatic=self.automatic(sender.box.address),
             own_address=self.own_address(),
             answer_to=tuple(_address(box.address) for box in reply_to[:10] if box.address != sender.box.address),
             flags=(*sender.flags, *self.flags(sender, report=report), *body.flags),
         )
 
-    def texts(self, body: Body) -> tuple[str, str]:
+    def texts(self, body: Body, *, answers: bool) -> tuple[str, str]:
         """The short text and the full one. Structure in the HTML helps where the plain text shows no quotation."""
         full = body.text
         if is_forward(self.subject):
             return full, full
         delimiter = self.options.get("delimiter", "")
-        short = short_text(full, delimiter)
-        if body.raw_html and not _QUOTED_LINE.search(full) and (marked := short_html_text(body.raw_html)):
+        answers = answers or bare_subject(self.subject) != self.subject
+        short = short_text(full, delimiter, answers=answers)
+        if answers and body.raw_html and not _QUOTED_LINE.search(full) and (marked := short_html_text(body.raw_html)):
             marked = short_text(marked, delimiter)
             short = marked if len(marked) < len(short) else short
         return short, full
@@ -343,7 +352,7 @@ class _Mail:
         if "incomplete" in self.received.headers:
             yield "incomplete"
         named = [box.address for name in ("to", "cc") for box in mailboxes(", ".join(self.headers.all(name)))]
-        if named and not any(map(self.is_own, named)):
+        if ("to" in self.headers or named) and not any(map(self.is_own, named)):
             yield "not_addressed"  # in Bcc, or over a list: no machine should answer (RFC 3834, 2)
         if _bounces.wants_no_answer(self.headers):
             yield "no_auto_answer"

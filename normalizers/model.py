@@ -533,8 +533,8 @@ class OutboundMessage(Named, frozen=True, kw_only=True):
     to: tuple[Address, ...]
     text: str = ""
     html: str = ""
-    file: OutboundFile | None = None
-    files: tuple[OutboundFile, ...] = ()  # where a channel takes several at once
+    file: OutboundFile | None = None  # where a channel takes one in a message
+    files: tuple[OutboundFile, ...] = ()  # where it takes several (`Limits.files_per_message`), also if there is one
     template: Template | None = None
     content: Content | None = None
     context: Context | None = None

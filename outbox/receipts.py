@@ -52,9 +52,12 @@ _FORWARD: tuple[State, ...] = ("sent", "delivered", "read")
 
 def combined(states: Iterable[State]) -> State:
     """The state of a message by those of its parts: what needs a person first, then what still waits, then the
-    part that came least far. Cancelled parts count only when all are."""
+    part that came least far. Of which some were cancelled is `sent` at most: it never arrived as it was written."""
     found = set(states)
-    for state in _URGENT + _FORWARD:
+    for state in _URGENT:
         if state in found:
             return state
-    return "cancelled"
+    came = [state for state in _FORWARD if state in found]
+    if not came:
+        return "cancelled"
+    return "sent" if "cancelled" in found else came[0]

@@ -196,6 +196,22 @@ HUB_FAULTS = FAULTS | {"401": ("auth", "BROKEN", None), "500": ("unknown", "BROK
                        "409": ("permanent", "BROKEN", None)}  # fmt: skip
 
 
+@pytest.mark.parametrize("before", [0, 60, 85, 92, 98, 285, 298])
+async def test_hubspots_words_do_not_give_our_token_away(session: aiohttp.ClientSession, before: int) -> None:
+    """Wherever the words are cut off, no half of it is left standing."""
+    async with FakeHubSpot(quotes="x" * before + "{sent} is no token for this") as hub:
+        for call in (
+            client(session, hubspot(hub.url)).lookup(question(MAIL)),
+            client(session, hubspot(hub.url)).write(question(MAIL), "101", {"tier": "gold"}, "Bo"),
+            client(session, hubspot(hub.url)).probe(),
+        ):
+            with pytest.raises(SendError) as error:
+                await call
+            for shown in (error.value.code, error.value.detail, str(error.value)):
+                assert "pat-" not in shown
+        assert "Bearer ***" in error.value.detail or before > 280
+
+
 @pytest.mark.parametrize("fault", HUB_FAULTS)
 async def test_hubspots_faults_have_their_class(session: aiohttp.ClientSession, fault: Any) -> None:
     async with FakeHubSpot() as hub:

@@ -304,6 +304,38 @@ async def test_steps_nobody_can_take_are_refused(loft: World) -> None:
         assert (wrong.value.code, wrong.value.field) == (code, field)
 
 
+@pytest.mark.parametrize("window", ["open", "closed"])
+async def test_a_template_that_can_fit_at_no_time_is_told_at_once(either: World, window: str) -> None:
+    ticket = await (closed(either) if window == "closed" else either.ticket("pigeon"))
+    same = {"account": "loft", "status": "approved", "at": 0}
+    rows = [
+        same | {"name": "hello", "language": "en", "parameters": 1},
+        same | {"name": "both", "language": "en", "parameters": 0},
+        same | {"name": "both", "language": "de", "parameters": 0},
+        same | {"name": "paused", "language": "en", "parameters": 0, "status": "paused"},
+    ]
+    await either.core.database.write(lambda connection: connection.execute(insert(schema.templates), rows))
+    for wrong, field, words in (
+        (
+            TemplateRequest(name="hello", language="fr", parameters=["{text}"]),
+            "language",
+            "'hello' is not there in 'fr'",
+        ),
+        (TemplateRequest(name="both"), "language", "name one of these languages"),
+        (TemplateRequest(name="hello", parameters=["{name}", "{text}"]), "parameters", "takes 1 parameters, not 2"),
+    ):
+        with pytest.raises(RequestError, match=words) as refused:
+            await reply(either, ticket, TO_OPEN, FallbackRequest(template=wrong))
+        error = refused.value
+        assert (error.status, error.code, error.field) == (422, "invalid", f"fallback[1].template.{field}")
+    assert not await either.rows(schema.messages, schema.messages.c.direction == "outbound")
+    for fine in (  # unknown, or known to fit; what its status is may change until it is tried
+        TemplateRequest(name="nobody-knows"), TemplateRequest(name="hello", parameters=["{text}"]),
+        TemplateRequest(name="paused"),
+    ):  # fmt: skip
+        await reply(either, ticket, FallbackRequest(template=fine))
+
+
 async def test_a_limited_key_stays_within_its_accounts(loft: World) -> None:
     ticket = await closed(loft)
     await also_on(loft, ticket, "open", account="tower")
@@ -334,7 +366,7 @@ async def test_a_crash_in_the_transaction_leaves_nothing(either: World) -> None:
     def job(connection: Connection) -> None:
         row = replies._place(connection, either.core, ticket).ticket
         words = replies._words(either.core, row, ReplyRequest(text="Hi"), AGENT, "")
-        chain = chain_of(either.core, "loft", "pigeon", [TO_POST], None)
+        chain = chain_of(connection, either.core, "loft", "pigeon", [TO_POST], None)
         answer, _ = replies.file(connection, either.core, row, words, "pending", AGENT, AGENT, chain)
         assert isinstance(answer, Submitted)
         raise RuntimeError("the power goes")

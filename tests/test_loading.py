@@ -62,3 +62,35 @@ def test_every_fault_of_the_chosen_provider_is_named_by_its_key() -> None:
         with pytest.raises(ConfigError) as caught:
             bound({"id": "b", "adapter": "whatsapp", "provider": unknown})
         assert [str(fault) for fault in caught.value.faults] == ["accounts[0].provider: must be one of meta, twilio"]
+
+
+FACEBOOK = {"adapter": "facebook", "page_id": "1", "access_token": "t", "app_secret": "s", "verify_token": "v"}
+LINE = {"adapter": "line", "channel_secret": "s", "bot_user_id": "U1", "access_token": "t"}
+NO_ADDRESS, NO_REGION = "not an http or https address", "is no ISO 3166 code in capitals, such as 'DE'"
+HARMLESS_LOOKING = {  # what would only be noticed by the first message -> the fault
+    "a host without https": (FACEBOOK | {"api_base": "graph.facebook.com/v23.0"}, f"api_base: {NO_ADDRESS}"),
+    "a host that is none": (FACEBOOK | {"api_base": "https://[graph"}, f"api_base: {NO_ADDRESS}"),
+    "no host": (FACEBOOK | {"api_base": ""}, "api_base: is empty"),
+    "a host of files without https": (LINE | {"data_base": "api-data.line.me"}, f"data_base: {NO_ADDRESS}"),
+    "a region in small letters": (FACEBOOK | {"region": "de"}, f"region: 'de' {NO_REGION}"),
+    "a region nobody knows": (LINE | {"region": "Germany"}, f"region: 'Germany' {NO_REGION}"),
+}
+
+
+@pytest.mark.parametrize(("account", "fault"), HARMLESS_LOOKING.values(), ids=HARMLESS_LOOKING)
+def test_what_could_never_work_is_a_fault(account: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        bound({"id": "a", **account})
+    assert [str(found) for found in caught.value.faults] == [f"accounts[0].{fault}"]
+
+
+def test_a_host_the_adapter_chooses_may_be_left_empty() -> None:
+    assert bound({"id": "a", "phone_number_id": "1", **META, "api_base": "", "region": "DE"}).get("a") is not None
+
+
+def test_the_region_of_the_installation_is_looked_at_too() -> None:
+    found = find()
+    settings = parse({"gateway": {"region": "USA"}}, settings_types(found), environ={})
+    with pytest.raises(ConfigError) as caught:
+        bind(settings, found, lambda hosts: hosts)  # type: ignore[arg-type, return-value]
+    assert [fault.key for fault in caught.value.faults] == ["gateway.region"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import binascii
 from datetime import UTC, datetime, timedelta
 from struct import pack
@@ -235,6 +236,46 @@ def test_an_invitation_alone_is_read_out_and_stays_a_file() -> None:
     assert [file.media_type for file in body.attachments] == ["text/calendar"]
     assert body_of(read_mail(with_part("text/calendar", ICS.encode()))).text == "Hello"
     assert summary("nothing of the kind") == ""
+
+
+def test_an_answer_to_an_invitation_in_an_empty_page_is_read_out() -> None:
+    page = "Content-Type: text/html\r\n\r\n<html><body><br></body></html>"
+    raw = f"Content-Type: multipart/alternative; boundary=x\r\n\r\n--x\r\n{page}\r\n--x\r\nContent-Type: text/calendar"
+    body = body_of(read_mail(f"{raw}\r\n\r\n{ICS.format(method='REPLY')}\r\n--x--\r\n".encode()))
+    assert (body.text, body.html, body.flags) == (SUMMARIES["REPLY"], "", ())
+
+
+PICTURE = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
+
+
+def test_pictures_pasted_into_a_page_are_files_it_shows() -> None:
+    page = f"""<p>Gr\xfc\xdfe: <IMG alt=a src='data:image/png;base64,{PICTURE[:8]}\r\n{PICTURE[8:]}'> and
+        <img src = "data:image/jpeg;name=b.jpg;base64,{PICTURE}"></p><img src="data:image/svg+xml;base64,{PICTURE}">
+        <div style="background:url('data:image/png;base64,{PICTURE}')">data:image/png;base64,{PICTURE}</div>"""
+    root = read_mail(b"Content-Type: text/html; charset=iso-8859-1\r\n\r\n" + page.encode("latin-1"))
+    body = body_of(root)
+    assert [(file.filename, file.media_type, file.kind, file.content_id) for file in body.attachments] == [
+        ("picture-1.png", "image/png", "image", "picture-1.1@mail.invalid"),
+        ("picture-2.jpg", "image/jpeg", "image", "picture-2.1@mail.invalid"),
+    ]
+    assert body.text == "Grüße: and"
+    assert body.html.count('src="cid:picture-') == 2
+    assert "Grüße" in body.html
+    assert find_file(root, body.attachments[1].ref) == base64.b64decode(PICTURE)
+
+
+def test_pictures_of_a_page_beside_its_plain_form() -> None:
+    page = f'Content-Type: text/html\r\n\r\n<p>Look</p><img src="data:image/png;base64,{PICTURE}">'
+    raw = f"Content-Type: multipart/alternative; boundary=x\r\n\r\n--x\r\n\r\nLook\r\n--x\r\n{page}\r\n--x--\r\n"
+    body = body_of(read_mail(raw.encode()))
+    assert (body.text, body.html) == ("Look", '<p>Look</p><img src="cid:picture-1.2@mail.invalid">')
+    assert files(body) == [("picture-1.png", "image/png", "part:2.2")]
+
+
+def test_a_file_without_a_name_gets_one_that_opens() -> None:
+    assert files(body_of(read_mail(with_part("application/pdf", b"%PDF-")))) == [
+        ("part-2.pdf", "application/pdf", "part:2")
+    ]
 
 
 def test_mail_that_hides_nothing_is_the_same_tree() -> None:

@@ -323,6 +323,25 @@ def test_an_address_in_bytes(length: int, decision: str) -> None:
     assert ask(content.links, {"file": file}, {"channel": LINKED})[0].decision == decision
 
 
+FETCHED = {
+    "no address": ("http", "", "deny", "has none"),
+    "plain": ("http", "http://a.example/1", "allow", ""),
+    "https where plain does": ("http", "https://a.example/1", "allow", ""),
+    "plain where https is asked for": ("https", "http://a.example/1", "deny", "fetches files by https"),
+    "https": ("https", "https://a.example/1", "allow", ""),
+    "bytes are sent": ("", "", "allow", ""),
+}
+
+
+@pytest.mark.parametrize(("fetches", "address", "decision", "words"), FETCHED.values(), ids=FETCHED)
+def test_a_file_the_platform_is_to_fetch(fetches: Any, address: str, decision: str, words: str) -> None:
+    channel = channel_with(PIGEON, limits=Limits(100, "Pigeon, Limits", fetches=fetches))
+    file = OutboundFile(kind="image", media_type="image/png", filename="a.png", size=1, url=address)
+    verdict = ask(content.links, {"file": file}, {"channel": channel})[0]
+    assert verdict.decision == decision
+    assert words in verdict.reason
+
+
 BYTES = channel_with(PIGEON, limits=Limits(1000, "Instagram, Send API: 1000 bytes", text_unit="bytes"))
 SIZED = {
     "ASCII, exactly": ("x" * 1000, 1), "ASCII, one over": ("x" * 1001, 2),

@@ -23,6 +23,11 @@ CUT = {  # program -> (mail, what stays)
     "Gmail, Russian": ("Спасибо\n\nвт, 12 мая 2026 г. в 10:00, Shop <s@d.test>:\n\n> Привет", "Спасибо"),
     "Gmail, Chinese": ("谢谢\n\nShop <s@d.test> 于2026年5月12日周二 10:00写道：\n\n> 你好", "谢谢"),
     "Gmail, Japanese": ("どうも\n\n2026年5月12日(火) 10:00 Shop <s@d.test>:\n\n> こんにちは", "どうも"),
+    "Gmail, Czech": ("Děkuji\n\nút 12. 5. 2026 v 10:00 odesílatel Shop <s@d.test> napsal:\n\n> Ahoj", "Děkuji"),
+    "Gmail, Polish": ("Dzięki\n\nwt., 12 maj 2026 o 10:00 Shop <s@d.test> napisał(a):\n\n> Hej", "Dzięki"),
+    "Gmail, Turkish": ("Sağ olun\n\nShop <s@d.test>, 12 May 2026 Sal, 10:00\ntarihinde şunu yazdı:\n\n> x", "Sağ olun"),
+    "Gmail, Hungarian": ("Jó\n\nShop <s@d.test> ezt írta (időpont: 2026. máj. 12., K, 10:00):\n\n> x", "Jó"),
+    "Gmail, Finnish": ("Kiitos\n\nti 12. toukok. 2026 klo 10.00 Shop (s@d.test) kirjoitti:\n\n> Hei", "Kiitos"),
     "Outlook, English": (
         "Thanks!\n\nFrom: Shop <s@d.test>\nSent: Tuesday, May 12, 2026 10:00 AM\nTo: Ann\nSubject: RE: x\n\nHi",
         "Thanks!",
@@ -51,6 +56,21 @@ def test_cut(mail: str, kept: str) -> None:
 
 def test_a_delimiter_in_words_of_its_own() -> None:
     assert short_text("Ja\n\n> Bitte hier  ÜBER der Zeile antworten\nHallo", "über der Zeile antworten") == "Ja"
+
+
+FRESH = {  # what answers nothing -> what stays of it
+    "an order form": ("New order\n\nVon: Ann\nDatum: 12.5.2026\nAn: Main street 1\nBetreff: 5 lamps", ""),
+    "where to deliver": ("Please deliver\n\nFrom: Storage 5\nDate: 12.5.2026\nTo: Main street\n\nRing twice.", ""),
+    "a list": ("Choose:\n--\nA) red\nB) blue\n\n> 18 only", ""),
+    "what another wrote": ("See:\n\nOn Tue, May 12, 2026 at 10:00 AM Bob <b@d.test> wrote:\n> broken", ""),
+    "a signature": ("Hello\n\n-- \nAnn", "Hello"),
+    "our delimiter": ("Thanks\n\n##- Please type your reply above this line -##\n\nHi", "Thanks"),
+}
+
+
+@pytest.mark.parametrize(("mail", "kept"), FRESH.values(), ids=FRESH)
+def test_what_answers_nothing_quotes_nothing(mail: str, kept: str) -> None:
+    assert short_text(mail, answers=False) == (kept or mail)
 
 
 WHOLE = {

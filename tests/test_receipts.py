@@ -73,6 +73,9 @@ COMBINED: dict[str, tuple[list[State], State]] = {
     "one on its way": (["sent", "sending", "queued"], "sending"),
     "one waits": (["sent", "queued"], "queued"),
     "the rest was cancelled": (["sent", "cancelled"], "sent"),
+    "what arrived is not all of it": (["delivered", "read", "cancelled"], "sent"),
+    "one waits, one was cancelled": (["read", "queued", "cancelled"], "queued"),
+    "one arrived, one failed": (["read", "failed", "cancelled"], "failed"),
     "all cancelled": (["cancelled"], "cancelled"),
 }
 

@@ -13,7 +13,7 @@ from adapters._load import find
 from config import settings as configuration
 from config.settings import ConfigError
 from config.values import number_problem
-from gateway import cli, loading
+from gateway import cli_check, loading
 from outbox.rules import RULES, specs
 from tests.test_policies import ACCOUNT, bind, read
 
@@ -135,8 +135,42 @@ def test_the_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         config = tmp_path / "gateway.toml"
 
     Parsed.config.write_text("[rules.window]\nmargin_s = 1e30\n", "utf-8")
-    assert cli.check(Parsed()) == 2  # type: ignore[arg-type]
+    assert cli_check.check(Parsed()) == 2  # type: ignore[arg-type]
     assert capsys.readouterr().err == f"rules.window.margin_s: {YEARS}\n"
+
+
+MISTYPED = {  # configuration -> (place, what is asked)
+    "a section": ("[gatway]", "gatway: unknown section; did you mean gateway? known are accounts, "),
+    "a setting": ("[gateway]\nlistn = 'x'", "gateway.listn: unknown setting; did you mean listen? known are "),
+    "an account's": (ACCOUNT + "acount_sid = 'x'", "accounts[0].acount_sid: unknown setting; did you mean account_sid"),
+    "every account's": (ACCOUNT + "blocklst = []", "accounts[0].blocklst: unknown setting; did you mean blocklist? "),
+    "an adapter": (
+        "[[accounts]]\nid = 'a'\nadapter = 'facebok'",
+        "accounts[0].adapter: no adapter named 'facebok'; did you mean facebook? found are ",
+    ),
+    "nothing like it": ("[gateway]\ncolour = 'red'", "gateway.colour: unknown setting; known are data_dir, "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words"), MISTYPED.values(), ids=MISTYPED)
+def test_a_name_nobody_knows_is_told_with_the_one_that_was_meant(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read(text)
+    assert [str(fault)[: len(words)] for fault in error.value.faults] == [words]
+
+
+def test_a_byte_order_mark_is_no_part_of_what_is_said(tmp_path: Path) -> None:
+    file, secret = tmp_path / "gateway.toml", tmp_path / "secret"
+    file.write_text("[gateway]\nsecret_key = 'file:secret'\n", "utf-8-sig")
+    secret.write_text("0123456789abcdef\n", "utf-8-sig")
+    (key,) = configuration.load(file, {}).gateway.secret_key
+    assert key.reveal() == "0123456789abcdef"
+
+
+def test_certificates_that_are_no_ascii_are_a_fault() -> None:
+    with pytest.raises(ConfigError) as error:
+        read("[[accounts]]\nid = 'm'\nadapter = 'email'\naddress = 'a@b.test'\nsmtp = { host = 'h', ca = 'ä' }")
+    assert list(map(str, error.value.faults)) == ["accounts[0].smtp.ca: no certificates in PEM form"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -1, 11])

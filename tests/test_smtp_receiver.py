@@ -103,6 +103,41 @@ async def test_a_mail_is_kept_with_its_envelope() -> None:
     ]
 
 
+async def by_lmtp(server: SmtpReceiver, recipients: list[str]) -> list[str]:
+    """What is answered to each recipient, and after the mail."""
+    async with Raw.open(server) as raw:
+        await raw.answer()
+        line = await raw.say(b"LHLO mx.test\r\n")
+        while line.startswith("250-"):
+            line = await raw.answer()
+        answers = [await raw.say(b"MAIL FROM:<ann@customer.test>\r\n")]
+        answers += [await raw.say(f"RCPT TO:<{address}>\r\n".encode()) for address in recipients]
+        answers.append(await raw.say(b"DATA\r\n"))
+        accepted = sum(answer.startswith("250 2.1.5") for answer in answers)
+        raw.writer.write(MAIL + b".\r\n")
+        answers += [await raw.answer() for _ in range(accepted)]
+        return [answer.partition(" ")[0] for answer in [*answers, await raw.say(b"NOOP\r\n")]]
+
+
+async def test_lmtp_answers_for_each_recipient() -> None:
+    addresses = ["support@shop.test", "nobody@shop.test", "office@other.test", "support@shop.test"]
+    async with receiver() as (server, kept):
+        answers = await by_lmtp(server, addresses)
+        assert answers == ["250", "250", "550", "250", "250", "354", "250", "250", "250", "250"]
+    assert [(account, headers["envelope-to"], raw) for account, headers, raw in kept] == [
+        ("shop", "support@shop.test office@other.test", MAIL)
+    ]
+
+
+async def test_by_lmtp_a_fault_of_ours_is_temporary_for_each() -> None:
+    async def broken(account: str, headers: dict[str, str], raw: bytes) -> None:
+        raise OSError("disk full")
+
+    async with receiver(broken) as (server, _):
+        answers = await by_lmtp(server, ["support@shop.test", "office@other.test"])
+    assert answers == ["250", "250", "250", "354", "451", "451", "250"]
+
+
 async def test_one_mail_to_several_of_us_is_kept_once_for_the_first() -> None:
     everybody = ["office@other.test", "nobody@shop.test", "support@shop.test", "office@other.test"]
     async with receiver() as (server, kept), client(server) as connection:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from adapters.kit import (
+    NO_FILES,
     Adapter,
     Address,
     Ambiguous,
@@ -49,7 +50,7 @@ SIGNATURE = "x-pigeon-signature"
 CHANNEL = Channel(
     name="pigeon",
     title="Pigeon",
-    limits=Limits(text_max=500, source=SOURCE),
+    limits=Limits(text_max=500, media=NO_FILES, source=SOURCE),  # `send` below carries text alone
     pace=Pace(per_second=5, source=SOURCE),
     window=Window(duration=timedelta(hours=24), source=SOURCE),
     errors={

@@ -20,14 +20,17 @@ from gateway.bus import LiveEvent
 from gateway.core import Core
 from gateway.drafts import Words
 from gateway.ids import micros
+from gateway.posting import Stopped, stopped
 from gateway.requests import Denied, Submitted
 from gateway.store import dialect
 from gateway.store import tickets as ticket_store
 from gateway.store.places import Record
 from gateway.store.schema import identities, messages
 from gateway.tickets import Actor, Status
+from outbox.judge import Judgment
+from outbox.verdict import Decision
 
-__all__ = ["Notice", "notices", "notify", "told_of"]
+__all__ = ["Notice", "Told", "notices", "notify", "told_of"]
 
 log = logging.getLogger(__name__)
 
@@ -47,49 +50,57 @@ class Notice(msgspec.Struct, frozen=True):
     by_customer: bool = True
 
 
+class Told(msgspec.Struct):
+    """What to tell of automatic messages once they are durable: live events, and what was refused or is held."""
+
+    events: list[LiveEvent] = []
+    stopped: list[Stopped] = []
+
+
 def notices(told: Iterable[tuple[str, str]]) -> list[Notice]:
     """What intake found to tell customers: (event, ticket id)."""
     return [Notice(event, ticket_id) for event, ticket_id in told]
 
 
-def told_of(connection: Connection, core: Core, file: File, before: Record, *, told: bool = False) -> list[LiveEvent]:
+def told_of(connection: Connection, core: Core, file: File, before: Record, *, told: bool = False) -> Told:
     """Tell the customer of what became of a ticket since `before` was read, if its account wants that."""
     account = core.accounts.get(before["account"])
     if account is None or not switched_on(account.settings.automatic):
-        return []
+        return Told()
     after = ticket_store.load(connection, before["id"])
     if after is None or not (event := status_event(before["status"], after["status"], told=told)):
-        return []
+        return Told()
     return notify(connection, core, file, [Notice(event, before["id"], by_customer=False)])
 
 
-def notify(connection: Connection, core: Core, file: File, notices: Sequence[Notice]) -> list[LiveEvent]:
-    """Write the messages for these events; what to tell of them once it is durable.
+def notify(connection: Connection, core: Core, file: File, notices: Sequence[Notice]) -> Told:
+    """Write the messages for these events.
 
     One that cannot be written is logged and left out: the ticket's change stands without it.
     """
-    events: list[LiveEvent] = []
+    told = Told()
     for notice in notices:
         try:
             with connection.begin_nested():
-                events += _write(connection, core, file, notice)
+                found = _write(connection, core, file, notice)
+                told = Told(told.events + found.events, told.stopped + found.stopped)
         except Exception as error:
             if dialect.unavailable(error):
                 raise
             log.exception("automatic.failed", extra={"ticket_id": notice.ticket_id, "notice": notice.event})
-    return events
+    return told
 
 
-def _write(connection: Connection, core: Core, file: File, notice: Notice) -> list[LiveEvent]:
+def _write(connection: Connection, core: Core, file: File, notice: Notice) -> Told:
     ticket = ticket_store.load(connection, notice.ticket_id)
     account = core.accounts.get(ticket["account"]) if ticket is not None else None
     if ticket is None or account is None or account.settings.automatic is None:
-        return []
+        return Told()
     channel = account.channels.get(ticket["channel"])
     if notice.event not in switched_on(account.settings.automatic) or channel is None or not channel.private:
-        return []  # nothing automatic is said in public
+        return Told()  # nothing automatic is said in public
     if not _mannerly(connection, ticket, notice, micros(core.clock())):
-        return []
+        return Told()
     person = connection.execute(select(identities).where(identities.c.id == ticket["identity_id"])).mappings().one()
     options = account.settings.options
     name = getattr(options, "name", "") or ""
@@ -101,8 +112,9 @@ def _write(connection: Connection, core: Core, file: File, notice: Notice) -> li
     said = say(account.settings.automatic, notice.event, fields, person["language"])
     words = Words(text=said.text, subject=said.subject, purpose="transactional", automatic=notice.event)
     author = Actor("bot", "", name or account.id)
-    _, events = file(connection, core, ticket, words, None, author, author)
-    return events
+    answer, events = file(connection, core, ticket, words, None, author, author)
+    decision: Decision = "deny" if isinstance(answer, Denied) else "defer" if answer.status == "held" else "allow"
+    return Told(events, list(stopped(ticket, Judgment(decision, answer.verdicts, ()))))
 
 
 def _mannerly(connection: Connection, ticket: Record, notice: Notice, now: int) -> bool:

@@ -13,7 +13,9 @@ from urllib.parse import quote
 import msgspec
 
 from adapters import Http, HttpAnswer, SendError
+from adapters._errors import hide
 from config.people import CrmSettings
+from config.secret import Secret
 from gateway.crm.answers import bad_answer, checked_fields, checked_id, succeeded
 from gateway.crm.model import NOBODY, Answer, Question
 
@@ -85,18 +87,21 @@ class HubSpot:
             method, self._settings.base + path, json=body, bearer=self._settings.token.reveal()
         )
         if not 200 <= answer.status < 300:
-            _refuse(answer)
+            _refuse(answer, self._settings.token)
         return answer
 
 
-def _refuse(answer: HttpAnswer) -> None:
-    """Raise what HubSpot's error means: `{"status": "error", "category", "message", "policyName"}`."""
+def _refuse(answer: HttpAnswer, token: Secret) -> None:
+    """Raise what HubSpot's error means: `{"status": "error", "category", "message", "policyName"}`.
+
+    The token is cut from its words before they are shortened: half of it would not be known again.
+    """
     told = answer.json_or_empty()
-    code = str(told.get("category") or told.get("errorType") or "")[:100]
+    code = hide(str(told.get("category") or told.get("errorType") or ""), (token,))[:100]
     if answer.status == 404:
         raise SendError("permanent", "OBJECT_NOT_FOUND", "there is no such contact")
     try:
-        succeeded(answer, code, str(told.get("message", ""))[:300])
+        succeeded(answer, code, hide(str(told.get("message", "")), (token,))[:300])
     except SendError as error:
         if error.error_class == "throttle" and error.retry_after_s is None and told.get("policyName") == "DAILY":
             error.retry_after_s = DAILY_WAIT_S

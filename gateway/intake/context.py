@@ -8,11 +8,19 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from adapters import Channel
-from gateway.intake.records import Changes, Identity, Snapshot
+from gateway.ids import micros
+from gateway.intake.records import Changes, EventRow, Identity, Snapshot
 from gateway.intake.suspension import OPEN, Screen
 from gateway.linking import Facts, Pair, renamed
 from gateway.tickets import Policy
 from gateway.vip import VipPolicy
+
+AHEAD_MAX = timedelta(minutes=1) // timedelta(microseconds=1)  # a platform's clock may run ahead by this much
+
+
+def moment_of(row: EventRow) -> int:
+    """When it happened, by the platform's word, but never later than it came."""
+    return min(micros(row.event.at), row.received_at + AHEAD_MAX)
 
 
 class TokenReader(Protocol):

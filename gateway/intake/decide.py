@@ -10,11 +10,11 @@ import msgspec
 from gateway.automatic.manners import objection
 from gateway.ids import micros
 from gateway.intake import echoes, filing, people, standing
-from gateway.intake.context import Context, Rules
-from gateway.intake.messages import attachment_rows, echo_row, external_id, inbound_row, known_of
+from gateway.intake.context import Context, Rules, moment_of
+from gateway.intake.messages import answered_at, attachment_rows, echo_row, external_id, inbound_row, known_of
 from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot, Ticket
 from gateway.intake.screening import put_aside
-from gateway.intake.standing import AHEAD_MAX, open_window
+from gateway.intake.standing import open_window
 from gateway.tickets import Actor, Entry, subject_of
 from normalizers.model import (
     AccountEvent,
@@ -102,7 +102,9 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     if held is not None:
         return held
     from_nobody = "null_sender" in event.flags  # bounces, and absence notes (RFC 3834)
-    at = min(micros(event.at), row.received_at + AHEAD_MAX)
+    at = moment_of(row)
+    if event.thread.kind == "mail":  # dated by its sender's own clock
+        at = max(at, min(answered_at(ctx, account, event), row.received_at))
     identity = people.resolve(ctx, event.sender, event.channel, account, at)
     own_id = external_id(event)
     conversation = filing.conversation_for(ctx, identity, event.channel, account, event.thread, ctx.now, own_id)
@@ -117,9 +119,9 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     actor = Actor("customer", identity.contact_id, identity.name or identity.handle)
     ticket, where = filing.ticket_for(ctx, event, conversation, identity, actor, quiet=quiet)
     if admitted:
-        filing.admit(ctx, conversation, identity, event)
+        filing.admit(ctx, conversation, identity, event, released=bool(row.released))
     if channel is not None:
-        flags += standing.keywords(ctx, channel, identity, event)
+        flags += standing.keywords(channel, identity, event, at)
     open_window(identity, at, opens=event.opens_window, private=channel is None or channel.private)
     if channel is None or channel.private:
         _answers_private_reply(ctx, identity, ticket)
@@ -188,7 +190,10 @@ def _edited(ctx: Context, row: EventRow, event: MessageEdited) -> tuple[str, str
     known = _target(ctx, row.account, event.target)
     if known is None:
         return _parked(event.target)
-    columns = {"text": event.text, "html": event.html, "edited_at": micros(event.at)}
+    if known.deleted:
+        ctx.changes.erased.append(row)  # its words are none to keep either
+        return "ignored", "an edit of what was taken back"
+    columns = {"text": event.text, "html": event.html, "edited_at": moment_of(row)}
     ctx.changes.edits.append((known.id, columns))
     if event.new_id:
         ctx.changes.refs.append(
@@ -202,7 +207,8 @@ def _deleted(ctx: Context, row: EventRow, event: MessageDeleted) -> tuple[str, s
     known = _target(ctx, row.account, event.target)
     if known is None:
         return _parked(event.target)
-    ctx.changes.deletions.append((known, micros(event.at)))
+    known.deleted = True
+    ctx.changes.deletions.append((known, moment_of(row)))
     ctx.tell("message.updated", {"ticket_id": known.ticket_id, "message_id": known.id}, row.account)
     return "done", ""
 
@@ -211,14 +217,18 @@ def _reaction(ctx: Context, row: EventRow, event: Reaction) -> tuple[str, str]:
     known = _target(ctx, row.account, event.target)
     if known is None:
         return _parked(event.target)
-    identity = people.resolve(ctx, event.sender, event.channel, row.account, micros(event.at))
-    others = [reaction for reaction in known.reactions if reaction.get("identity_id") != identity.id]
-    mine = {"emoji": event.emoji, "identity_id": identity.id, "contact_id": identity.contact_id, "at": micros(event.at)}
-    known.reactions = [*others, mine] if event.emoji else others
-    ctx.changes.reactions[known.id] = known.reactions
+    at = moment_of(row)
+    identity = people.resolve(ctx, event.sender, event.channel, row.account, at)
     declared = ctx.rules.channel(row.account, event.channel)
     if declared and declared.window and "reaction" in declared.window.opened_by:
-        open_window(identity, min(micros(event.at), row.received_at + AHEAD_MAX), opens=True, private=declared.private)
+        open_window(identity, at, opens=True, private=declared.private)
+    before = [reaction for reaction in known.reactions if reaction.get("identity_id") == identity.id]
+    if any(reaction.get("at", 0) > at for reaction in before):
+        return "ignored", "a later reaction came first"
+    others = [reaction for reaction in known.reactions if reaction not in before]
+    mine = {"emoji": event.emoji, "identity_id": identity.id, "contact_id": identity.contact_id, "at": at}
+    known.reactions = [*others, mine] if event.emoji else others
+    ctx.changes.reactions[known.id] = known.reactions
     ctx.tell("message.updated", {"ticket_id": known.ticket_id, "message_id": known.id}, row.account)
     return "done", ""
 
@@ -227,7 +237,7 @@ def _identity_change(ctx: Context, row: EventRow, event: IdentityChange) -> tupl
     known = people.lookup(ctx, (*event.old, *event.new), event.channel, row.account)
     if known is None:
         return "ignored", "nobody known by the old address"
-    people.resolve(ctx, Person((*event.old, *event.new), event.name), event.channel, row.account, micros(event.at))
+    people.resolve(ctx, Person((*event.old, *event.new), event.name), event.channel, row.account, moment_of(row))
     ctx.tell("contact.updated", {"contact_id": known.contact_id}, row.account)
     return "done", ""
 
@@ -244,13 +254,13 @@ def _echo(ctx: Context, row: EventRow, event: Echo) -> tuple[str, str]:
         if known is None:
             return _parked(event.target)
         if event.action == "deleted":
-            ctx.changes.deletions.append((known, micros(event.at)))
+            ctx.changes.deletions.append((known, moment_of(row)))
         elif event.action == "edited":
-            ctx.changes.edits.append((known.id, {"text": event.text, "edited_at": micros(event.at)}))
+            ctx.changes.edits.append((known.id, {"text": event.text, "edited_at": moment_of(row)}))
         return "done", event.action
     if event.recipient is None:
         return "ignored", "names nobody"
-    at = min(micros(event.at), row.received_at + AHEAD_MAX)
+    at = moment_of(row)
     identity = people.resolve(ctx, event.recipient, event.channel, row.account, at)
     conversation = filing.conversation_for(ctx, identity, event.channel, row.account, event.thread, ctx.now)
     ticket = ctx.snapshot.tickets.get(conversation.id)

@@ -11,19 +11,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-import msgspec
 from sqlalchemy import Connection, select
 
 from gateway.ids import micros
 from gateway.intake.context import Context, Rules
 from gateway.intake.records import EventRow, Identity, OnItsWay, Snapshot
 from gateway.store.many import among
+from gateway.store.payloads import readable
 from gateway.store.schema import conversations, outbox
-from normalizers.model import DeliveryUpdate, Echo, OutboundMessage
+from normalizers.model import DeliveryUpdate, Echo
 
 WITHIN = timedelta(minutes=10) // timedelta(microseconds=1)  # between a lost send and its echo; clocks may differ
-
-_decode = msgspec.json.Decoder(OutboundMessage).decode
 
 
 def load(connection: Connection, rows: Sequence[EventRow], snapshot: Snapshot, rules: Rules) -> None:
@@ -42,8 +40,9 @@ def load(connection: Connection, rows: Sequence[EventRow], snapshot: Snapshot, r
         .order_by(outbox.c.id)
     )
     for row in connection.execute(statement):
-        part = OnItsWay(row.id, row.account, _decode(row.payload).text.strip(), row.unknown_at)
-        snapshot.on_their_way.setdefault(row.identity_id, []).append(part)
+        if (message := readable(row.payload)) is not None:
+            part = OnItsWay(row.id, row.account, message.text.strip(), row.unknown_at)
+            snapshot.on_their_way.setdefault(row.identity_id, []).append(part)
 
 
 def proof(ctx: Context, row: EventRow, event: Echo) -> EventRow | None:

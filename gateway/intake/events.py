@@ -14,6 +14,7 @@ from sqlalchemy import RowMapping
 from adapters import Callback, SharedAddress, VerificationError
 from gateway.accounts import Accounts, BoundAccount, family_of
 from gateway.ids import moment, new_id
+from gateway.intake import keys
 from gateway.intake.records import EventRow
 from normalizers.model import (
     DeliveryUpdate,
@@ -60,25 +61,39 @@ def normalise(rows: Sequence[RowMapping], accounts: Accounts) -> Normalised:
                 if reader is not account:
                     received = received_of(row, reader)
                     found = reader.adapter.normalize(received)
+            made = _rows(row, received, account, reader, found, accounts)
         except Exception as error:
             log.exception("intake.normaliser_failed", extra={"account": account.id, "delivery": row["id"]})
             result.broken.append((row["id"], account.id, f"the normaliser failed: {type(error).__name__}"))
             continue
-        routes: dict[str, str] = {}
-        for event in found:
-            key = event.routing_key
-            if key not in routes:
-                routes[key] = route(row, received, account, reader, key, accounts)
-            made = event_row(row, event, routes[key])
-            result.events.append(made)
-            if routes[key]:
-                result.rows.append(EventRow(made["id"], row["id"], routes[key], row["received_at"], 0, event))
+        for event, columns, owner in made:
+            result.events.append(columns)
+            if owner:
+                result.rows.append(EventRow(columns["id"], row["id"], owner, row["received_at"], 0, event))
             else:
                 result.unroutable += 1
         result.done.append(row["id"])
         if len(result.events) >= EVENTS_MAX:
             break  # the other deliveries wait for the next round
     return result
+
+
+def _rows(
+    row: RowMapping, received: Received, account: BoundAccount, reader: BoundAccount, found: Sequence[Event],
+    accounts: Accounts,
+) -> list[tuple[Event, dict[str, Any], str]]:  # fmt: skip
+    """The events of a delivery, each with its row and the account it goes to. One that cannot be written raises."""
+    routes: dict[str, str] = {}
+    made: list[tuple[Event, dict[str, Any], str]] = []
+    for event in found:
+        key = event.routing_key
+        if key not in routes:
+            routes[key] = route(row, received, account, reader, key, accounts)
+        payload = _encode(event)
+        fits = event if len(payload) <= keys.KEY_BYTES else keys.within(event)  # ids are part of the payload
+        payload = payload if fits is event else _encode(fits)
+        made.append((fits, event_row(row, fits, routes[key], payload), routes[key]))
+    return made
 
 
 def received_of(row: RowMapping, account: BoundAccount) -> Received:
@@ -131,7 +146,7 @@ def _callback(row: RowMapping, received: Received) -> Callback:
     return Callback("POST", row["url"], "", received.query, headers, received.body)
 
 
-def event_row(row: RowMapping, event: Event, account: str) -> dict[str, Any]:
+def event_row(row: RowMapping, event: Event, account: str, payload: bytes) -> dict[str, Any]:
     """An event as a row. An event for an account nobody configured is kept under the delivery's own, never filed."""
     return {
         "id": new_id(),
@@ -140,7 +155,7 @@ def event_row(row: RowMapping, event: Event, account: str) -> dict[str, Any]:
         "kind": event.__struct_config__.tag,
         "dedupe_key": event.id if account else f"{event.routing_key} {event.id}",
         "lane": lane(account, event),
-        "payload": _encode(event).decode(),
+        "payload": payload.decode(),
         "received_at": row["received_at"],
         "state": "new" if account else "unroutable",
     }

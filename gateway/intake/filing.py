@@ -74,12 +74,20 @@ def may_write(conversation: Conversation, identity: Identity | None, address: st
     return (identity.external_id if identity is not None else address).casefold() in conversation.participants
 
 
-def admit(ctx: Context, conversation: Conversation, identity: Identity, event: InboundMessage) -> None:
-    """The writer and those who got a copy may write in this thread from now on; our own addresses never count."""
+def admit(
+    ctx: Context, conversation: Conversation, identity: Identity, event: InboundMessage, *, released: bool
+) -> None:
+    """The writer, those who got a copy, and where the writer wants his answers may write in this thread from now on,
+    and get what is answered; our own addresses never count. A forged participant brings nobody into a thread there is.
+    """
     if conversation.kind != "mail":
         return
+    proven = released or all(address.evidence != "claimed" for address in event.sender.addresses)
+    if conversation.participants and not proven:
+        return
     known = set(conversation.participants)
-    for value in (identity.external_id, *(address.value for address in event.recipients)):
+    others = (*event.answer_to, *event.recipients)  # answers go to Reply-To: who reads them there may write back
+    for value in (identity.external_id, *(address.value for address in others)):
         folded = value.casefold()
         if folded not in known and not own_form(folded, ctx.rules.own_addresses) and len(known) < PARTICIPANTS_MAX:
             known.add(folded)

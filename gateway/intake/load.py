@@ -197,6 +197,7 @@ _IDENTITY_COLUMNS = (
     identities.c.name, identities.c.handle, identities.c.language, identities.c.profile, identities.c.state,
     identities.c.optouts, identities.c.opened_at, identities.c.window_used, identities.c.last_inbound_at,
     identities.c.pinned, identities.c.created_at, identities.c.allowed_until, identities.c.private_reply_ticket,
+    identities.c.heard,
 )  # fmt: skip
 _CONTACT_COLUMNS = (
     contacts.c.id, contacts.c.name, contacts.c.language, contacts.c.vip, contacts.c.created_at, contacts.c.last_seen_at,
@@ -221,6 +222,7 @@ def _load_people(connection: Connection, snapshot: Snapshot, wanted: _Wanted, ru
     for values in _rows(connection, _IDENTITY_COLUMNS, identities.c.id, ids):
         identity = Identity(*values)
         identity.profile, identity.optouts = _decode(values.profile), _decode(values.optouts)
+        identity.heard = _decode(values.heard)
         snapshot.identities[identity.id] = identity
     contact_ids = {identity.contact_id for identity in snapshot.identities.values()}
     for values in _rows(connection, _CONTACT_COLUMNS, contacts.c.id, contact_ids):
@@ -295,6 +297,8 @@ def load_candidates(connection: Connection, snapshot: Snapshot, contact_ids: Ite
 _KNOWN_COLUMNS = (
     messages.c.id, messages.c.ticket_id, messages.c.conversation_id, messages.c.identity_id, messages.c.direction,
     messages.c.reactions, messages.c.delivery_id, messages.c.raw_path, messages.c.external_id,
+    messages.c.created_at,
+    messages.c.deleted_at.is_not(None).label("deleted"),
 )  # fmt: skip
 
 

@@ -88,9 +88,24 @@ def inbound_row(
     return message
 
 
+def answered_at(ctx: Context, account: str, event: InboundMessage) -> int:
+    """When the newest message of ours that a mail names was written: it cannot be older, whatever its sender's clock
+    says. 0 where it names none."""
+    found = 0
+    for reference in event.thread.references:
+        known = ctx.snapshot.messages.get(_named(ctx, account, reference) or "")
+        if known is not None and known.direction == "outbound":
+            found = max(found, known.created_at)
+    return found
+
+
+def _named(ctx: Context, account: str, reference: str) -> str | None:
+    return ctx.rules.tokens.own_message(reference) or ctx.snapshot.refs.get((account, reference))
+
+
 def _answered_mail(ctx: Context, account: str, event: InboundMessage) -> str | None:
     for reference in event.thread.references:
-        message_id = ctx.rules.tokens.own_message(reference) or ctx.snapshot.refs.get((account, reference))
+        message_id = _named(ctx, account, reference)
         if message_id in ctx.snapshot.messages:
             return message_id
     return None
@@ -139,4 +154,5 @@ def known_of(message: dict[str, Any]) -> Known:
     return Known(
         message["id"], message["ticket_id"], message["conversation_id"], message["identity_id"], message["direction"],
         [], message["delivery_id"], message["raw_path"], message["external_id"],
+        message["created_at"],
     )  # fmt: skip

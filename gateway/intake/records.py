@@ -48,6 +48,7 @@ class Identity:
     created_at: int
     allowed_until: int | None = None
     private_reply_ticket: str | None = None
+    heard: dict[str, int] = field(default_factory=dict)  # matter of consent -> moment of the last word on it
     new: bool = False
     dirty: bool = False
     told: bool = False  # its name, handle or profile changed: it is found by other words now
@@ -151,6 +152,8 @@ class Known:
     delivery_id: str = ""
     raw_path: str = ""
     external_id: str = ""
+    created_at: int = 0
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,5 +237,6 @@ class Changes:
     suppressions: list[Suppression] = field(default_factory=list)
     notices: list[tuple[str, str]] = field(default_factory=list)  # event, ticket id: customers to be told
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (state, reason)
+    stopped: list[tuple[str, str]] = field(default_factory=list)  # automatic messages refused or held: channel, rule
     live: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)  # type, data, account
     asked: list[str] = field(default_factory=list)  # CRMs that are to be asked about people of new tickets

@@ -35,6 +35,7 @@ from gateway.store.tickets import event_row, next_numbers, to_json
 from normalizers.model import DeliveryUpdate
 
 PARKED_FOR = 10 * 60 * 1_000_000  # microseconds a receipt waits for the message it names
+PARKED_LONG = 8 * 86_400 * 1_000_000  # what changes a message waits longer than any platform delivers that late
 
 
 def save(
@@ -54,8 +55,8 @@ def save(
     named = save_people(connection, snapshot, changes, now)
     _save_tickets(connection, snapshot, changes, now)
     _link_private_answers(connection, changes, now)
-    _save_messages(connection, changes, now)
-    _index(connection, snapshot, changes, named, counts)
+    edited = _save_messages(connection, changes)
+    _index(connection, snapshot, changes, named, counts, edited)
     _apply_receipts(connection, changes, rules, now, take_over)
     suspended.put_aside(connection, changes.suspended)
     suppressions.add(connection, changes.suppressions, now)
@@ -165,7 +166,8 @@ def _link_private_answers(connection: Connection, changes: Changes, now: int) ->
 _REACT = update(messages).where(messages.c.id == bindparam("message")).values(reactions=bindparam("all_reactions"))
 
 
-def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
+def _save_messages(connection: Connection, changes: Changes) -> list[str]:
+    """Write them, and what changes others; the messages whose words an edit has changed."""
     insert_many(connection, messages, changes.messages)
     insert_many(connection, attachments, changes.attachments)
     insert_many(connection, lookups, changes.lookups)
@@ -175,8 +177,7 @@ def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
         _REACT,
         [{"message": message, "all_reactions": to_json(reactions)} for message, reactions in changes.reactions.items()],
     )
-    for message_id, columns in changes.edits:
-        connection.execute(update(messages).where(messages.c.id == message_id).values(**columns))
+    edited = [message_id for message_id, columns in changes.edits if _edit(connection, message_id, columns)]
     for identity in changes.handed_over:
         connection.execute(
             update(messages)
@@ -189,6 +190,17 @@ def _save_messages(connection: Connection, changes: Changes, now: int) -> None:
     for known, at in changes.deletions:
         redact(connection, known, at)
     catalogue.learn(connection, changes.templates)
+    return edited
+
+
+def _edit(connection: Connection, message_id: str, columns: dict[str, Any]) -> bool:
+    """Edits come in any order: the latest stands, and what was taken back stays away."""
+    may = (
+        messages.c.id == message_id,
+        messages.c.deleted_at.is_(None),
+        func.coalesce(messages.c.edited_at, 0) <= columns["edited_at"],
+    )
+    return connection.execute(update(messages).where(*may).values(**columns)).rowcount > 0
 
 
 def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now: int, take_over: TakeOver) -> None:
@@ -211,8 +223,9 @@ def _apply_receipts(connection: Connection, changes: Changes, rules: Rules, now:
 
 
 def _index(
-    connection: Connection, snapshot: Snapshot, changes: Changes, named: set[str], counts: dict[str, int]
-) -> None:
+    connection: Connection, snapshot: Snapshot, changes: Changes, named: set[str], counts: dict[str, int],
+    edited: Sequence[str],
+) -> None:  # fmt: skip
     """What was said and who said it, to be found by its words. `counts`: of each ticket's events before the batch."""
     search_index.reindex_contacts(connection, named)
     search_index.reindex_tickets(
@@ -225,7 +238,7 @@ def _index(
     gone = {known.id for known, _ in changes.deletions}
     said = [row for row in changes.messages if row["id"] not in gone]
     search_index.add_messages(connection, [row for row in said if row["ticket_id"] in places], places)
-    again = [message_id for message_id, _ in changes.edits]
+    again = [message_id for message_id in edited if message_id not in gone]
     again += [row["id"] for row in said if row["ticket_id"] not in places]  # its ticket is not the newest any more
     if again:
         search_index.reindex_messages(connection, again)
@@ -246,6 +259,11 @@ def _settle(connection: Connection, rows: Sequence[EventRow], changes: Changes, 
         if state == "parked":
             values |= {"waits_for": reason, "not_before": now + PARKED_FOR}
         connection.execute(update(events).where(among(connection, events.c.id, ids)).values(**values))
+        if state == "parked" and (
+            patient := [name for name in ids if not isinstance(received[name].event, DeliveryUpdate)]
+        ):
+            long = update(events).where(among(connection, events.c.id, patient)).values(not_before=now + PARKED_LONG)
+            connection.execute(long)
         if state == "dead":
             insert_many(connection, dead_letters, [dead_letter(received[event_id], reason, now) for event_id in ids])
 

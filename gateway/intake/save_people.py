@@ -47,7 +47,7 @@ _UPDATE_IDENTITY = (
         {
             name: bindparam(f"new_{name}")
             for name in (
-                "contact_id", "name", "handle", "language", "profile", "state", "optouts", "opened_at",
+                "contact_id", "name", "handle", "language", "profile", "state", "optouts", "heard", "opened_at",
                 "allowed_until", "last_inbound_at",
             )
         }
@@ -98,6 +98,7 @@ def save_people(connection: Connection, snapshot: Snapshot, changes: Changes, no
                 "new_profile": to_json(identity.profile),
                 "new_state": identity.state,
                 "new_optouts": to_json(identity.optouts),
+                "new_heard": to_json(identity.heard),
                 "new_opened_at": identity.opened_at,
                 "new_window_used": identity.window_used,
                 "opened": int(identity.opened),
@@ -147,4 +148,5 @@ def _identity_row(identity: Identity) -> dict[str, Any]:
     return columns_of(identity, *_IDENTITY) | {
         "profile": to_json(identity.profile),
         "optouts": to_json(identity.optouts),
+        "heard": to_json(identity.heard),
     }

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import timedelta
 
 from adapters import Allowance, Channel, Window
-from gateway.identity import consent
-from gateway.ids import micros
+from gateway.identity import consent, matter_of, overtaken
 from gateway.intake import people
-from gateway.intake.context import Context
+from gateway.intake.context import Context, moment_of
 from gateway.intake.records import EventRow, Identity
 from gateway.store.suppressions import Entry as Suppression
 from gateway.tickets import Actor, Entry
 from normalizers.model import CallEvent, ConsentChange, Engagement, InboundMessage, ThreadControl
 
 _MICROSECOND = timedelta(microseconds=1)
-AHEAD_MAX = timedelta(minutes=1) // _MICROSECOND  # a platform's clock may run ahead by this much
+WORD_MAX = 80  # characters of a message that may be one of the words
+_VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # choose between the text and the picture of a character
 
 
 def open_window(identity: Identity, at: int, *, opens: bool, private: bool) -> None:
@@ -25,8 +26,8 @@ def open_window(identity: Identity, at: int, *, opens: bool, private: bool) -> N
         more = identity.window_used < 0 and at < (identity.allowed_until or 0)  # an allowance that gives more still
         identity.opened_at, identity.window_used = at, identity.window_used if more else 0
         identity.opened = identity.dirty = True
-    if identity.state == "blocked" and private:  # who blocks us cannot write to us
-        identity.state, identity.dirty = "active", True
+    if private and identity.state == "blocked" and not overtaken(identity.heard, "unblocked", "", at):
+        _set_consent(identity, "unblocked", "", at)  # who blocks us cannot write to us
 
 
 def _allow(identity: Identity, at: int, window: Window, allowance: Allowance) -> None:
@@ -46,10 +47,10 @@ def _allow(identity: Identity, at: int, window: Window, allowance: Allowance) ->
 def engagement(ctx: Context, row: EventRow, event: Engagement) -> tuple[str, str]:
     if event.person is None:
         return "ignored", "no person named"
-    identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
+    at = moment_of(row)
+    identity = people.resolve(ctx, event.person, event.channel, row.account, at)
     declared = ctx.rules.channel(row.account, event.channel)
     window = declared.window if declared is not None else None
-    at = min(micros(event.at), row.received_at + AHEAD_MAX)
     if declared is not None and event.kind in declared.invited_by:
         open_window(identity, at, opens=True, private=declared.private)
     if declared is None or window is None:
@@ -67,7 +68,7 @@ def call(ctx: Context, row: EventRow, event: CallEvent) -> tuple[str, str]:
     opens = declared is not None and declared.window is not None and "call" in declared.window.opened_by
     if event.person is None or event.direction != "inbound" or declared is None or not opens:
         return "ignored", "kept: no ticket follows from it"
-    at = min(micros(event.at), row.received_at + AHEAD_MAX)
+    at = moment_of(row)
     identity = people.resolve(ctx, event.person, event.channel, row.account, at)
     open_window(identity, at, opens=True, private=declared.private)
     return "done", event.status
@@ -87,9 +88,13 @@ def consent_change(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[s
         return "ignored", "no person named"
     if event.source == "complaint" and not people.lookup(ctx, event.person.addresses, event.channel, row.account):
         return "ignored", "a complaint of nobody we know"  # anybody could send one, about anybody
-    identity = people.resolve(ctx, event.person, event.channel, row.account, micros(event.at))
+    at = moment_of(row)
+    identity = people.resolve(ctx, event.person, event.channel, row.account, at)
     if not event.topic:  # what concerns one topic is logged, and changes nothing else
-        _set_consent(identity, event.state, event.scope)
+        wrote_since = event.state == "blocked" and (identity.last_inbound_at or 0) > at
+        if wrote_since or overtaken(identity.heard, event.state, event.scope, at):
+            return "ignored", "a later word came first"
+        _set_consent(identity, event.state, event.scope, at)
     if event.source == "complaint":
         _leave_alone(ctx, event)
     newest = ctx.snapshot.tickets.get(_private_conversation(ctx, identity, row.account, event.channel))
@@ -107,26 +112,45 @@ def consent_change(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[s
     return "done", ""
 
 
-def _set_consent(identity: Identity, change: str, scope: str) -> None:
-    identity.state, identity.optouts = consent(identity.state, identity.optouts, change, scope)
+def _set_consent(identity: Identity, change: str, scope: str, at: int) -> None:
+    since = [entry for entry in identity.optouts if identity.heard.get(entry, 0) > at]  # "all" came late
+    identity.state, optouts = consent(identity.state, identity.optouts, change, scope)
+    identity.optouts = sorted({*optouts, *since})
+    identity.heard = identity.heard | {matter_of(change, scope): at}
     identity.dirty = True
 
 
-def keywords(ctx: Context, channel: Channel, identity: Identity, event: InboundMessage) -> list[str]:
+def keywords(channel: Channel, identity: Identity, event: InboundMessage, at: int) -> list[str]:
     """Words that alone in a message change consent; the message stays visible and says what it did."""
-    word = event.text.strip().strip(".!").casefold()
-    if not word or len(word) > 40 or event.kind not in ("text", "interactive"):
+    said = event.text.strip()
+    if len(said) > WORD_MAX or event.kind not in ("text", "interactive"):
         return []
+    said = _shown(said)
+    word = said.strip(".!")
     words = channel.keywords
     opted_out = identity.state == "opted_out" or words.scope in identity.optouts
-    if word in words.stop:
-        _set_consent(identity, "opted_out", words.scope)
-        return ["opt_out"]
     ordinary = words.start_only_if_opted_out
-    if (opted_out and word in ordinary) or word in words.start - ordinary:
-        _set_consent(identity, "opted_in", words.scope)
-        return ["opt_in"]
-    return ["help"] if word in words.help else []
+    if word in words.stop or _bare(said) in words.stop:
+        change, flag = "opted_out", "opt_out"
+    elif (opted_out and word in ordinary) or word in words.start - ordinary:
+        change, flag = "opted_in", "opt_in"
+    else:
+        return ["help"] if word in words.help else []
+    if overtaken(identity.heard, change, words.scope, at):
+        return []
+    _set_consent(identity, change, words.scope, at)
+    return [flag]
+
+
+def _shown(text: str) -> str:
+    """What a reader sees of it, case-folded: full-width letters are letters, and marks of direction are nothing."""
+    kept = (c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf" and c not in _VARIANTS)
+    return "".join(kept).strip().casefold()
+
+
+def _bare(said: str) -> str:
+    """The words without quotes, brackets or a picture around them. A question stays one: it asks for nothing yet."""
+    return said.strip("".join({c for c in said if not c.isalnum() and c != "?"}))
 
 
 def _leave_alone(ctx: Context, event: ConsentChange) -> None:

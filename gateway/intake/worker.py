@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
 from adapters import Channel
 from config.settings import AccountSettings
 from gateway import errands
+from gateway.automatic import Told
 from gateway.automatic.texts import switched_on
 from gateway.bus import LiveEvent
 from gateway.core import Core
@@ -31,7 +32,7 @@ from gateway.store import conflicts, merging, vip
 from gateway.store.detours import TakeOver, stay
 from gateway.store.dialect import StoreUnavailable
 from gateway.store.many import among, insert_ignore
-from gateway.store.schema import dead_letters, deliveries, events, message_refs
+from gateway.store.schema import dead_letters, deliveries, events
 from gateway.tickets import Policy
 from gateway.vip import vip_policy
 from outbox.crashpoints import reach
@@ -92,7 +93,7 @@ def screen_of(account: AccountSettings, channel: Channel) -> Screen:
     )
 
 
-Notify = Callable[[Connection, Sequence[tuple[str, str]]], Sequence[LiveEvent]]
+Notify = Callable[[Connection, Sequence[tuple[str, str]]], Told]
 """Writes the automatic messages for (event, ticket id) inside a batch's transaction (`gateway.automatic.notify`)."""
 
 
@@ -141,13 +142,31 @@ class IntakeWorker:
     async def _normalise(self) -> int:
         now = micros(self._core.clock())
         rows = await self._core.database.read(lambda connection: _take_deliveries(connection, now))
-        if not rows:
-            return 0
-        result = await asyncio.to_thread(stage.normalise, rows, self._core.accounts)
-        if len(result.events) > stage.EVENTS_MAX or not await self._take_in(result, now):
-            new = await self._core.database.bulk(lambda connection: _keep_events(connection, result, now, "new"))
-            self._count(result, len(new))
+        if rows:
+            await self._take(rows, now)
         return len(rows)
+
+    async def _take(self, rows: Sequence[Any], now: int) -> None:
+        """Keep the events of deliveries; where that fails for their own sake, of each by itself."""
+        result = await asyncio.to_thread(stage.normalise, rows, self._core.accounts)
+        if len(result.events) <= stage.EVENTS_MAX and await self._take_in(result, now):
+            return
+        try:
+            await self._keep(result, now)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if len(rows) > 1:
+                for row in rows:
+                    await self._take([row], now)
+                return
+            log.exception("intake.delivery_failed", extra={"account": rows[0]["account"], "delivery": rows[0]["id"]})
+            problem = f"its events cannot be kept: {type(error).__name__}"
+            await self._keep(stage.Normalised(broken=[(rows[0]["id"], rows[0]["account"], problem)]), now)
+
+    async def _keep(self, result: stage.Normalised, now: int) -> None:
+        new = await self._core.database.bulk(lambda connection: _keep_events(connection, result, now, "new"))
+        self._count(result, len(new))
 
     async def _take_in(self, result: stage.Normalised, now: int) -> bool:
         """Keep the events and file them in the same transaction; False when that fails for their own sake.
@@ -222,7 +241,8 @@ class IntakeWorker:
         changes.live += aliases.join(connection, self._rules, changes.aliases, now)
         if changes.notices and self._notify is not None:
             told = self._notify(connection, changes.notices)
-            changes.live += [(event.type, event.data, event.account) for event in told]
+            changes.live += [(event.type, event.data, event.account) for event in told.events]
+            changes.stopped += told.stopped
         for merge in changes.merges:
             if merge.loser:
                 vip.merged(connection, merge.winner, self._rules.vip, now)
@@ -262,10 +282,11 @@ class IntakeWorker:
             if changes.outcomes[row.id][0] == "dead":
                 log.error("intake.dead_letter", extra={"event_id": row.id, "account": row.account})
         core.metrics.conflicts.inc(len(changes.conflicts))
+        core.metrics.count_refusals(changes.stopped)
         core.bus.publish(LiveEvent(kind, data, account) for kind, data, account in changes.live)
         for crm in changes.asked:
             core.bus.wake(f"{errands.TOPIC}.{crm}")
-        if changes.attachments:
+        if changes.attachments or changes.deletions:
             core.bus.wake("media")
         if changes.lookups:
             core.bus.wake("lookups")
@@ -372,17 +393,4 @@ def _give_up_parked(connection: Connection, now: int) -> None:
 def _oldest(connection: Connection) -> int | None:
     waiting = select(func.min(deliveries.c.received_at)).where(_DELIVERIES_OPEN)
     filing = select(func.min(events.c.received_at)).where(_EVENTS_OPEN)
-    found = [value for value in (connection.execute(waiting).scalar(), connection.execute(filing).scalar()) if value]
-    return min(found, default=None)
-
-
-async def file_now(core: Core, account: str, ref: str, timeout_s: float = 5.0) -> str | None:
-    """The id of the message known to the account as `ref`, once it is filed; None when that takes longer."""
-    core.bus.wake(TOPIC)
-    statement = select(message_refs.c.message_id).where(message_refs.c.account == account, message_refs.c.ref == ref)
-    deadline = time.monotonic() + timeout_s
-    while True:
-        found = await core.database.read(lambda connection: connection.execute(statement).scalar())
-        if found is not None or time.monotonic() > deadline:
-            return found
-        await asyncio.sleep(0.005)
+    return min(filter(None, (connection.execute(waiting).scalar(), connection.execute(filing).scalar())), default=None)

@@ -15,12 +15,14 @@ from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, n
 
 from gateway.bus import LiveEvent
 from gateway.ids import micros, moment, new_id
-from gateway.store import dialect, outcomes, pacing, states
+from gateway.store import dialect, outcomes, pacing, states, unreadable
 from gateway.store.detours import Detours, TakeOver
 from gateway.store.facts import FactSource, Subject, about, subject_of
 from gateway.store.many import among_bound, inserting, run_many, run_together
+from gateway.store.payloads import UNREADABLE
 from gateway.store.rights import use_tokens
 from gateway.store.schema import account_states, attempts, messages, outbox
+from gateway.store.unreadable import Unreadable
 from normalizers.model import OutboundMessage
 from outbox.crashpoints import reach
 from outbox.detours import by_rules
@@ -80,8 +82,8 @@ _PUT_OFF = update(outbox).where(outbox.c.id == bindparam("b_id")).values(not_bef
 
 class Claimed(msgspec.Struct):
     """What a claim brought: parcels to send, messages in another state, dead letters made, (channel, rule) of what was
-    held or refused; `detours`: what to tell of those that went another way; `more`: rows were put off, behind which
-    others may stand."""
+    held or refused; `detours`: what to tell of those that went another way; `more`: rows were put off or given up,
+    behind which others may stand."""
 
     going: list[Parcel] = msgspec.field(default_factory=list)
     changed: list[states.Changed] = msgspec.field(default_factory=list)
@@ -116,7 +118,7 @@ def claim(
     claimed = Claimed()
     if not heads:
         return claimed
-    candidates = _candidates(connection, source, heads, owners, now)
+    candidates, damaged = _candidates(connection, source, heads, owners, now)
     pacing.load_pairs(connection, ledger, [candidate.parcel for candidate in candidates])
     stopped: list[tuple[Parcel, Stop]] = []
     later: list[dict[str, Any]] = []
@@ -141,6 +143,10 @@ def claim(
         claimed.detours = detours.live
         stopped = [(parcel, stop) for parcel, stop in stopped if parcel.message_id not in detours.gone]
         claimed.changed, claimed.dead = outcomes.stop(connection, stopped, micros(now), detours.details)
+    if damaged:
+        changed, dead = unreadable.give_up(connection, damaged, micros(now))
+        claimed.changed += changed
+        claimed.dead += dead
     if later:
         run_many(connection, ("later",), lambda: _PUT_OFF, later)
     if claimed.going:
@@ -148,20 +154,25 @@ def claim(
         as_queued = {candidate.parcel.id: candidate.parcel.message for candidate in candidates}
         _keep_form(connection, [parcel for parcel in claimed.going if parcel.message is not as_queued[parcel.id]])
         claimed.changed += _commit_sending(connection, claimed.going, owner, now)
-    claimed.more = bool(later)
+    claimed.more = bool(later or damaged)
     reach("claim.written")
     return claimed
 
 
 def _candidates(
     connection: Connection, source: FactSource, heads: Sequence[Row[Any]], owners: Sequence[str], now: datetime
-) -> list[Candidate]:
+) -> tuple[list[Candidate], list[Unreadable]]:
     known = about(connection, [row.message_id for row in heads])
     tried = _tries(connection, [row.id for row in heads if row.attempts or row.fence])
     parcels: list[Parcel] = []
     subjects: list[Subject] = []
+    damaged: list[Unreadable] = []
     for row, account in zip(heads, owners, strict=True):
-        message = _decode(row.payload)
+        try:
+            message = _decode(row.payload)
+        except UNREADABLE as error:
+            damaged.append(Unreadable(row, account, str(error)))
+            continue
         unknowns, first = tried.get(row.id, (0, None))
         details = known.get(row.message_id)
         automatic = bool(details is not None and details.automatic)
@@ -175,7 +186,7 @@ def _candidates(
         )  # fmt: skip
         subjects.append(subject_of(message, account, row.channel, row.conversation_id, details, queued=True))
     facts = source.gather(connection, subjects, now)
-    return [Candidate(parcel, fact) for parcel, fact in zip(parcels, facts, strict=True)]
+    return [Candidate(parcel, fact) for parcel, fact in zip(parcels, facts, strict=True)], damaged
 
 
 def waiting_accounts(connection: Connection) -> list[str]:
@@ -244,8 +255,8 @@ def _tries(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[int, i
     return {row.outbox_id: (int(row.unknowns), row.first) for row in connection.execute(statement)}
 
 
-def parcels_of(connection: Connection, statement: Any) -> list[Parcel]:
-    """Rows of the outbox as parcels that were claimed before."""
+def parcels_of(connection: Connection, statement: Any) -> tuple[list[Parcel], list[Unreadable]]:
+    """Rows of the outbox as parcels that were claimed before, and those that cannot be read."""
     rows = connection.execute(statement).all()
     tried = _tries(connection, [row.id for row in rows])
     latest = _latest_attempts(connection, [row.id for row in rows])
@@ -256,18 +267,24 @@ def parcels_of(connection: Connection, statement: Any) -> list[Parcel]:
         )
     }
     found: list[Parcel] = []
+    damaged: list[Unreadable] = []
     for row in rows:
+        try:
+            message = _decode(row.payload)
+        except UNREADABLE as error:
+            damaged.append(Unreadable(row, row.account, str(error)))
+            continue
         unknowns, first = tried.get(row.id, (0, None))
         found.append(
             Parcel(
                 id=row.id, message_id=row.message_id, conversation_id=row.conversation_id, account=row.account,
-                channel=row.channel, message=_decode(row.payload), queued_at=moment(row.queued_at),
+                channel=row.channel, message=message, queued_at=moment(row.queued_at),
                 attempt=row.attempts, attempt_id=latest.get(row.id, ""), unknowns=unknowns,
                 first_attempt_at=None if first is None else moment(first), fence=row.fence,
                 automatic=row.message_id in automatic,
             )
         )  # fmt: skip
-    return found
+    return found, damaged
 
 
 def _latest_attempts(connection: Connection, ids: Sequence[str]) -> dict[str, str]:

@@ -329,8 +329,17 @@ def identity(connection: Connection) -> str:
     return f"{cluster}:{database}"
 
 
+def cause(error: BaseException) -> str:
+    """What the store says is wrong, without its words, which may hold an address: "OperationalError SQLITE_FULL"."""
+    told = getattr(error, "orig", None)
+    code = getattr(told, "sqlite_errorname", None) or getattr(told, "sqlstate", None) or ""
+    return f"{type(error).__name__} {code}".strip()
+
+
 def unavailable(error: BaseException) -> bool:
     """Whether the error is the store's own trouble and no fault of the statement."""
+    if isinstance(error, OperationalError) and (getattr(error.orig, "sqlstate", None) or "").startswith("54"):
+        return False  # a limit of the program's is exceeded: it will be the next time, too
     if isinstance(error, OperationalError | InterfaceError | StoreUnavailable | OSError):
         return True
     return isinstance(error, DBAPIError) and error.connection_invalidated

@@ -119,7 +119,7 @@ class Database:
                     again = False
                     continue
                 if dialect.unavailable(error):
-                    raise StoreUnavailable(type(error).__name__) from error
+                    raise StoreUnavailable(dialect.cause(error)) from error
                 raise
 
     async def write(self, job: Callable[[Connection], T], *, alone: bool = False) -> T:
@@ -201,8 +201,8 @@ class Database:
                 return
             failure: Exception = error
             if dialect.unavailable(error):
-                log.error("store.commit_failed", extra={"error": type(error).__name__, "waiting": len(batch)})
-                failure = StoreUnavailable(type(error).__name__)
+                log.error("store.commit_failed", extra={"error": dialect.cause(error), "waiting": len(batch)})
+                failure = StoreUnavailable(dialect.cause(error))
                 failure.__cause__ = error
             for waiting in batch:
                 waiting.error = waiting.error or failure

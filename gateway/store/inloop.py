@@ -53,7 +53,7 @@ class InLoop:
                     return await connection.run_sync(job)
             except Exception as error:
                 if dialect.unavailable(error) and not dialect.contended(error):
-                    raise StoreUnavailable(type(error).__name__) from error
+                    raise StoreUnavailable(dialect.cause(error)) from error
                 if tries == CONTENDED_TRIES or not dialect.contended(error):
                     raise
             await asyncio.sleep(random.uniform(0, CONTENDED_WAIT_S))  # noqa: S311 - so that two do not meet again

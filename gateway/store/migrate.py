@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Engine, column, inspect, select, table
+from sqlalchemy import Connection, Engine, column, inspect, select, table
+from sqlalchemy.exc import DBAPIError
+
+from gateway.store import dialect
 
 _SCRIPTS = Path(__file__).parent / "migrations"
+_SCHEMA = 0x736368656D61  # the name of the lock on the schema
 _VERSION = table("alembic_version", column("version_num"))
 
 
@@ -25,9 +29,19 @@ def versions() -> list[str]:
 def current(engine: Engine) -> str:
     """The schema version of the store; "" for an empty one."""
     with engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return ""
-        return str(connection.execute(select(_VERSION.c.version_num)).scalar() or "")
+        return _version(connection)
+
+
+def _version(connection: Connection) -> str:
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return str(connection.execute(select(_VERSION.c.version_num)).scalar() or "")
+
+
+def trouble(error: BaseException) -> str:
+    """Why a store cannot be opened, in one line: the driver's own words, which quote no password."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return " ".join(str(cause).split())[:500] or type(error).__name__
 
 
 def upgrade(engine: Engine) -> None:
@@ -43,5 +57,7 @@ def upgrade(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        dialect.exclusive(connection, _SCHEMA)  # processes that start together on one database go one after the other
+        if _version(connection) == found:  # else another process has done it meanwhile
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")

@@ -19,7 +19,7 @@ from gateway.fallback import take_over
 from gateway.ids import micros, rfc3339
 from gateway.intake import aliases
 from gateway.intake.worker import rules_of
-from gateway.store import outcomes, pacing, pauses, states
+from gateway.store import outcomes, pacing, pauses, states, unreadable
 from gateway.store.claim import account_pauses, claim, parcels_of
 from gateway.store.detours import Detours
 from gateway.store.facts import FactSource
@@ -65,8 +65,7 @@ class OutboxStore:
                 ),
                 alone=True,
             )
-            for channel, rule in claimed.refused:
-                self._core.metrics.refusals.labels(channel, rule).inc()
+            self._core.metrics.count_refusals(claimed.refused)
             self._tell(claimed.changed)
             self._lead(claimed.detours)
             if claimed.dead:
@@ -113,13 +112,18 @@ class OutboxStore:
         statement = select(outbox).where(condition).order_by(outbox.c.lease_until).limit(500)
         if not everything:
             statement = statement.where(outbox.c.lease_until <= micros(now))
-        return await self._core.database.read(lambda connection: parcels_of(connection, statement))
+        parcels, damaged = await self._core.database.read(lambda connection: parcels_of(connection, statement))
+        if damaged:
+            at = micros(now)
+            self._tell(await self._write(lambda connection: unreadable.leave_unknown(connection, damaged, at)))
+        return parcels
 
     async def unsettled(self, now: datetime) -> Sequence[Parcel]:
         """See `outbox.ports.Store`."""
         since = micros(now) - 3_600_000_000
         statement = select(outbox).where(states.is_unknown(), outbox.c.unknown_at > since)
-        return await self._core.database.read(lambda connection: parcels_of(connection, statement.limit(1000)))
+        parcels, _ = await self._core.database.read(lambda connection: parcels_of(connection, statement.limit(1000)))
+        return parcels  # of what cannot be read nobody can ask
 
     async def settle(self, parcel: Parcel, sent: Sent | None, now: datetime) -> None:
         """See `outbox.ports.Store`."""

@@ -15,6 +15,7 @@ from gateway.store import catalogue, outcome_news, pauses, states
 from gateway.store.detours import Detours, TakeOver, stay
 from gateway.store.many import among_bound, insert_ignore, run_many, run_together
 from gateway.store.people import set_consent
+from gateway.store.rest import hold_back_rest
 from gateway.store.schema import (
     addresses,
     attempts,
@@ -280,6 +281,7 @@ def _bury(
     ]
     if rows:
         connection.execute(insert(dead_letters), rows)
+        hold_back_rest(connection, [row["ref"] for row in rows], now)
     return rows
 
 

@@ -102,16 +102,16 @@ def match(
 
 def set_consent(connection: Connection, identity_id: str, state: str, scope: str, now: int) -> bool:
     """Record what an identity allows (opted_in, opted_out, blocked, unblocked); True when that changed something."""
-    row = connection.execute(
-        select(identities.c.state, identities.c.optouts).where(identities.c.id == identity_id)
-    ).first()
+    known = (identities.c.state, identities.c.optouts, identities.c.heard)
+    row = connection.execute(select(*known).where(identities.c.id == identity_id)).first()
     if row is None:
         return False
     before: list[str] = msgspec.json.decode(row.optouts)
     new_state, after = rules.consent(row.state, before, state, scope)
-    if (new_state, after) == (row.state, before):
-        return False
+    heard = msgspec.json.decode(row.heard) | {rules.matter_of(state, scope): now}
     connection.execute(
-        update(identities).where(identities.c.id == identity_id).values(state=new_state, optouts=to_json(after))
+        update(identities)
+        .where(identities.c.id == identity_id)
+        .values(state=new_state, optouts=to_json(after), heard=to_json(heard))
     )
-    return True
+    return (new_state, after) != (row.state, before)

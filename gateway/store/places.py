@@ -38,13 +38,14 @@ _TICKET = tuple(
         "channel_info",
     )
 )  # fmt: skip
-_CONVERSATION = tuple(conversations.c[name] for name in ("id", "kind", "key"))
+_CONVERSATION = tuple(conversations.c[name] for name in ("id", "kind", "key", "participants"))
 _IDENTITY = tuple(
     identities.c[name]
     for name in ("id", "name", "language", "state", "optouts", "opened_at", "window_used", "allowed_until")
 )
 _LAST = tuple(
-    _last.c[name] for name in ("id", "identity_id", "external_id", "context", "flags", "sent_at", "deleted_at")
+    _last.c[name]
+    for name in ("id", "identity_id", "external_id", "context", "automatic", "flags", "sent_at", "deleted_at")
 )
 _ADDRESS = tuple(addresses.c[name] for name in ("channel", "kind", "value", "scope", "evidence"))
 
@@ -91,6 +92,28 @@ def place_of(connection: Connection, ticket_id: str, accounts: Accounts) -> Plac
         _reachable([] if found[0][0] is None else found, channel),
         None if last["id"] is None else last,
     )
+
+
+def last_words(connection: Connection, place: Place) -> RowMapping | None:
+    """The context of what the ticket's own person said last, where somebody else has written since."""
+    statement = (
+        select(messages.c.context)
+        .where(
+            messages.c.conversation_id == place.conversation["id"],
+            messages.c.identity_id == place.identity["id"],
+            messages.c.direction == "inbound",
+            messages.c.visibility != "note",
+        )
+        .order_by(messages.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(statement).mappings().first()
+
+
+def writes_from(connection: Connection, identity_id: str) -> str:
+    """The address an identity wrote from last, "" where it is nobody's."""
+    known = connection.execute(_addresses.limit(1), {"b_id": identity_id}).mappings().first()
+    return str(known["value"]) if known is not None else ""
 
 
 def place_at(connection: Connection, ticket: Record, identity: RowMapping, channel: Channel) -> Place:

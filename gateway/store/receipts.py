@@ -15,7 +15,9 @@ from gateway.store import catalogue, states, suppressions
 from gateway.store.detours import Detours, TakeOver, stay
 from gateway.store.many import insert_ignore
 from gateway.store.outcomes import dead_letter
+from gateway.store.payloads import readable
 from gateway.store.people import set_consent
+from gateway.store.rest import hold_back_rest
 from gateway.store.schema import (
     addresses,
     attempts,
@@ -38,7 +40,6 @@ from outbox.ports import Failure, recipients_of
 from outbox.receipts import advance
 from outbox.schedule import SCHEDULES
 
-_decode = msgspec.json.Decoder(OutboundMessage).decode
 _COLUMNS = (
     outbox.c.id, outbox.c.message_id, outbox.c.conversation_id, outbox.c.account, outbox.c.channel, outbox.c.state,
     outbox.c.attempts, outbox.c.fence,
@@ -252,8 +253,8 @@ class _Batch:
         rule = rule_of(self._channel.errors, receipt.error.code) if receipt.error is not None else None
         if rule is None or rule.suppress is None or receipt.error is None:
             return
-        payload = self._connection.execute(select(outbox.c.payload).where(outbox.c.id == row.id)).scalar()
-        everybody = recipients_of(_decode(payload)) if payload else ()
+        sent = self._sent(row.id)
+        everybody = recipients_of(sent) if sent is not None else ()
         named = folded(receipt.recipient.value) if receipt.recipient is not None else ""
         address = next((one for one in everybody if folded(one) == named), "")
         if not named and len(everybody) == 1:
@@ -272,7 +273,7 @@ class _Batch:
 
     def _sent(self, outbox_id: str) -> OutboundMessage | None:
         payload = self._connection.execute(select(outbox.c.payload).where(outbox.c.id == outbox_id)).scalar()
-        return _decode(payload) if payload else None
+        return readable(payload)
 
     def _fail(self, part: _Part, receipt: DeliveryUpdate) -> None:
         """A failure that was reported later. Sent again only where the platform says that this is safe."""
@@ -318,6 +319,7 @@ class _Batch:
         detours = take_over(self._connection, self._refused) if self._refused else Detours()
         if letters := [letter for letter in self._letters if letter["message_id"] not in detours.gone]:
             self._connection.execute(insert(dead_letters), letters)
+            hold_back_rest(self._connection, [letter["ref"] for letter in letters], self._now)
         ids = [part.row.message_id for part in moved if part.row.message_id not in detours.gone]
         changed = states.refresh(self._connection, ids, self._now, more=detours.details)
         freed = [part.row.conversation_id for part in moved if part.before not in ("sent", "delivered", "read")]

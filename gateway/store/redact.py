@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, select, update
 
 from gateway.store import search_index
-from gateway.store.schema import attachments, deliveries, events, messages
+from gateway.store.schema import attachments, deliveries, events, message_refs, messages
 from normalizers._fields import NotWellFormed, load_json
 
 if TYPE_CHECKING:  # intake imports this module
@@ -39,13 +39,29 @@ def redact(connection: Connection, known: Known, at: int) -> None:
     )
     search_index.forget(connection, [known.id])
     if known.delivery_id:
-        body = connection.execute(select(deliveries.c.body).where(deliveries.c.id == known.delivery_id)).scalar()
-        if body is not None:
-            connection.execute(
-                update(deliveries)
-                .where(deliveries.c.id == known.delivery_id)
-                .values(body=without(bytes(body), known.raw_path))
-            )
+        _cut(connection, known.delivery_id, known.raw_path)
+    _redact_edits(connection, known)
+
+
+def _redact_edits(connection: Connection, known: Known) -> None:
+    """What the message was changed to is its words as well. An account's edits are few and next to each other."""
+    names = set(connection.execute(select(message_refs.c.ref).where(message_refs.c.message_id == known.id)).scalars())
+    accounts = select(messages.c.account).where(messages.c.id == known.id).scalar_subquery()
+    edits = select(events.c.id, events.c.delivery_id, events.c.payload).where(
+        events.c.account == accounts, events.c.kind == "message_edited", events.c.payload != "{}"
+    )
+    for event_id, delivery_id, payload in connection.execute(edits).all():
+        edit = json.loads(payload)
+        if edit.get("target") in names:
+            connection.execute(update(events).where(events.c.id == event_id).values(payload="{}"))
+            _cut(connection, delivery_id, edit.get("path", ""))
+
+
+def _cut(connection: Connection, delivery_id: str, path: str) -> None:
+    body = connection.execute(select(deliveries.c.body).where(deliveries.c.id == delivery_id)).scalar()
+    if body is not None:
+        cut = update(deliveries).where(deliveries.c.id == delivery_id).values(body=without(bytes(body), path))
+        connection.execute(cut)
 
 
 def without(body: bytes, path: str) -> bytes:

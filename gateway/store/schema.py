@@ -203,6 +203,7 @@ identities = Table(
     _json("profile"),
     Column("state", String(12), nullable=False, server_default="active"),  # active, opted_out, blocked
     _json("optouts", "[]"),  # further scopes: marketing, automatic
+    _json("heard"),  # moments of the last word on consent, by its matter: a late one changes nothing
     _moment("opened_at"),  # the platform's moment of what last opened the window
     Column(
         "window_used", Integer, nullable=False, server_default="0"
@@ -566,7 +567,7 @@ attachments = Table(
     _text("filename"),
     Column("size", BigInteger),
     _text("sha256", 64),
-    Column("state", String(8), nullable=False, server_default="pending"),  # pending, stored, failed, linked
+    Column("state", String(8), nullable=False, server_default="pending"),  # pending, stored, failed, linked, deleted
     _text("reason"),
     _text("ref"),
     _text("url"),
@@ -580,6 +581,12 @@ attachments = Table(
         "id",
         sqlite_where=text("state = 'pending'"),
         postgresql_where=text("state = 'pending'"),
+    ),
+    Index(
+        "ix_attachments_gone",
+        "id",
+        sqlite_where=text("state = 'deleted' AND path <> ''"),
+        postgresql_where=text("state = 'deleted' AND path <> ''"),
     ),
 )
 

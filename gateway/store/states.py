@@ -27,14 +27,16 @@ from sqlalchemy import (
 from gateway.bus import LiveEvent
 from gateway.store.many import among_bound, inserting, run_many, run_together
 from gateway.store.schema import dead_letters, messages, outbox, ticket_events, tickets
-from gateway.store.tickets import event_row
+from gateway.store.tickets import event_row, to_json
 from gateway.tickets import Actor, Entry
+from outbox.ports import Failure
 from outbox.receipts import combined
 from outbox.schedule import ASK_AFTER, UNKNOWN_HOLDS
 
 PLATFORM = Actor("platform")
 _ASK_US = int(ASK_AFTER.total_seconds() * 1_000_000)
 HOLDS = int(UNKNOWN_HOLDS.total_seconds() * 1_000_000)  # microseconds
+_LEFT = ("sent", "delivered", "read")
 _ENTRY_OF = {
     "sent": "reply.sent",
     "failed": "reply.failed",
@@ -144,6 +146,8 @@ def follow(
     for row, own in known:
         status = own[0].state if len(own) == 1 else combined(part.state for part in own)
         error = next((part.error for part in own if part.state == status and part.error), None)
+        if error is None and len(own) > 1:
+            error = _cut_short(own)
         external_id = next((part.external_id for part in own if part.external_id), "") or row.external_id
         sent_at = min((part.sent_at for part in own if part.sent_at is not None), default=None)
         if (status, error, external_id, sent_at) == (row.status, row.error, row.external_id, row.sent_at):
@@ -161,6 +165,14 @@ def follow(
         run_many(connection, ("refresh",), lambda: _SET_MESSAGE, updates)
     log_many(connection, entries, now)
     return changed
+
+
+def _cut_short(own: Sequence[Any]) -> str | None:
+    """What is shown of a message of which some parts were cancelled, and others have left."""
+    gone = [number for number, part in enumerate(own, 1) if part.state == "cancelled"]
+    if not gone or len(gone) == len(own) or any(part.state not in _LEFT for part in own if part.state != "cancelled"):
+        return None
+    return to_json(Failure("cancelled", "permanent", f"{len(gone)} of {len(own)} parts were cancelled"))
 
 
 def _entry_of(before: str, status: str) -> str:

@@ -85,7 +85,7 @@ def events_route(streams: Streams) -> Route:
     return Route(
         "GET", "/api/v1/events", live_events, "Live events as they happen", "Events",
         params=(dataclasses.replace(CURSOR, name="after", meaning="like Last-Event-ID, for those who cannot send it"),),
-        answers={200: str}, headers=("Last-Event-ID",), media="text/event-stream",
+        answers={200: str}, headers=("Last-Event-ID",), media="text/event-stream", streams=True,
     )  # fmt: skip
 
 

@@ -117,7 +117,8 @@ def _responses(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     for status, kind in route.answers.items():
         found[str(status)] = {"description": route.summary}
         if kind is not None:
-            found[str(status)]["content"] = {route.media: {"schema": _schema(kind, schema_of)}}
+            schema = _schema(kind, schema_of)
+            found[str(status)]["content"] = {media: {"schema": schema} for media in (route.media, *route.other_media)}
     by_status: dict[int, list[str]] = {}
     for code in route.usual_errors:
         by_status.setdefault(PROBLEMS[code].status, []).append(code)

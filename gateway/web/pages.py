@@ -26,9 +26,11 @@ HEADERS = {
 }
 STATIC = {
     "console.css": "text/css",
+    "conflicts.js": "text/javascript",
     "console.js": "text/javascript",
     "docs.css": "text/css",
     "icon.svg": "image/svg+xml",
+    "views.js": "text/javascript",
 }
 
 

@@ -92,6 +92,9 @@ class Route:
     errors: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()  # request headers it reads
     media: str = "application/json"
+    other_media: tuple[str, ...] = ()  # what it may be instead, when that is asked for
+    streams: bool = False  # its body is written as it comes, so that HEAD is answered without asking the handler
+    personal: bool = False  # it concerns the caller alone: every caller may
     form: bool = False  # takes multipart/form-data with a file
     unlimited: bool = False  # only for callers who see every account: it concerns them all
 
@@ -285,11 +288,13 @@ class Door:
             wait_s = await self._limiter.wait_s(key.id)
             if wait_s:
                 raise Problem("rate_limited", headers={"Retry-After": str(wait_s)})
-            if not key.may(route.permission):
+            if not route.personal and not key.may(route.permission):
                 raise Problem("forbidden", f"this needs the permission {route.permission!r}")
             if route.unlimited and key.accounts is not None:
                 raise Problem("forbidden", "this concerns every account, and the caller sees some of them only")
         query = parameters(request, route.params)
+        if route.streams and request.method == "HEAD":
+            return web.Response(content_type=route.media, headers={"Cache-Control": "no-store"})
         body = await self._body(route, request) if route.body is not None else None
         reply = await route.handler(Call(self._core, request, key, query, body))
         if isinstance(reply, web.StreamResponse):

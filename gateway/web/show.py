@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from html import unescape
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from sqlalchemy import RowMapping
@@ -121,14 +123,19 @@ def attachment(row: RowMapping) -> types.AttachmentView:
     )
 
 
+def _content_id(written: str) -> str:
+    """In the form they are compared in: HTML has it percent-encoded (RFC 2392), and some programs change its case."""
+    return unquote(written).lower()
+
+
 def inline(html: str, files: Iterable[RowMapping]) -> str:
     """The HTML with its `cid:` images pointing at our copies."""
-    ids = {row["content_id"].strip("<>"): row["id"] for row in files if row["content_id"]}
+    ids = {_content_id(row["content_id"].strip("<>")): row["id"] for row in files if row["content_id"]}
     if not ids:
         return html
 
     def replaced(found: re.Match[str]) -> str:
-        attachment_id = ids.get(found["id"])
+        attachment_id = ids.get(_content_id(unescape(found["id"])))
         return found[0] if attachment_id is None else f"{found['before']}{ATTACHMENTS}{attachment_id}"
 
     return _CID.sub(replaced, html)

@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping
 
 from gateway.ids import rfc3339
 from gateway.store.dead import Evidence
+from gateway.store.payloads import UNREADABLE
 from gateway.store.waiting import Wait
 from gateway.web import show, types
 from gateway.web.show import moment
@@ -69,8 +70,17 @@ def dead_letter_detail(letter: RowMapping, known: Evidence) -> types.DeadLetterD
         raw=None if known.delivery is None else _raw(known.delivery),
         event=None if known.event is None else _decode(known.event["payload"]),
         history=show.tries(known.attempts, {letter["ref"]: known.part["part"] if known.part else 0}),
-        payload=None if known.part is None else _decode(known.part["payload"]),
+        payload=None if known.part is None else _kept(known.part["payload"]),
     )
+
+
+def _kept(payload: str) -> dict[str, Any] | None:
+    """A stored message or errand, as far as it can be read."""
+    try:
+        tree = _decode(payload)
+    except UNREADABLE:
+        return None
+    return tree if isinstance(tree, dict) else None
 
 
 def _raw(row: RowMapping) -> types.RawDelivery:

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.bus import RESET, LiveEvent
+from gateway.permissions import permission
 from gateway.store.dialect import StoreUnavailable
 from gateway.web.auth import Authenticator, Caller
 from gateway.web.problems import Problem
@@ -22,6 +23,7 @@ from gateway.web.routes import Call
 HEARTBEAT_S = 15.0
 BEHIND_MAX = 4000  # events a listener may be behind before it is cut off
 STREAMS_MAX = 1000
+PERMISSION = permission("Events", "read")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -64,32 +66,41 @@ class Streams:
         return response
 
     async def _pump(self, response: web.StreamResponse, queue: asyncio.Queue[LiveEvent | None], call: Call) -> None:
+        """Events as they come. Who listens is asked again at every heartbeat, however much there is to tell."""
+        loop = asyncio.get_running_loop()
+        caller: Caller | None = call.key
+        due = loop.time() + self.heartbeat_s
         while True:
-            try:
-                async with asyncio.timeout(self.heartbeat_s):
+            event: LiveEvent | None = None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
                     event = await queue.get()
-            except TimeoutError:
-                if not await self._still_valid(call):
+                    if event is None:
+                        return
+            if loop.time() >= due:
+                caller = await self._still(call, caller)
+                if caller is None:
                     return
                 await response.write(b": \n\n")
+                due = loop.time() + self.heartbeat_s
+            if event is None or caller is None:
                 continue
-            if event is None:
-                return
             if event.type == RESET:
                 await response.write(b"event: reset\ndata: {}\n\n")
-            elif visible(call.key, event):
+            elif visible(caller, event):
                 body = _encode(event.data)
                 head = f"event: {event.type}\nid: {event.id}\ndata: ".encode()
                 await response.write(head + body + b"\n\n")
 
-    async def _still_valid(self, call: Call) -> bool:
+    async def _still(self, call: Call, before: Caller | None) -> Caller | None:
+        """The caller as he is now: with other accounts, perhaps; None when he may listen no more."""
         try:
-            await self._authenticator.caller(call.request)
+            caller = await self._authenticator.caller(call.request)
         except Problem:
-            return False
+            return None
         except StoreUnavailable:
-            return True
-        return True
+            return before
+        return caller if caller.may(PERMISSION) else None
 
     async def close(self) -> None:
         """End every stream."""

@@ -57,17 +57,30 @@ def media(message: OutboundMessage, facts: Facts) -> Verdict | Change:
 
 @rule("deny", source="the adapter's limits", kept=_REFUSED, elsewhere=True)
 def links(message: OutboundMessage, facts: Facts) -> Verdict:
-    """Where the platform fetches files by their address, no address is longer than it takes."""
+    """Where the platform fetches files by their address, each has one of the kind and length it takes."""
     limits = facts.channel.limits
-    if limits.link_max_bytes is None:
+    if limits.link_max_bytes is None and not limits.fetches:
         return ALLOW
     for file in files_of(message):
+        if limits.fetches and not file.url.startswith(("https://", f"{limits.fetches}://")):
+            return _no_address(file, facts)
+        if limits.link_max_bytes is None:
+            continue
         size = len(file.url.encode("utf-8", "replace"))
         if size > limits.link_max_bytes:
             reason = f"the address of {file.filename or 'the file'} has {size} bytes; {facts.channel.title} takes"
             remedy = "upload the file, or use a shorter address"
             return deny("links", f"{reason} {limits.link_max_bytes}", remedy, source=limits.source)
     return ALLOW
+
+
+def _no_address(file: OutboundFile, facts: Facts) -> Verdict:
+    name, title, source = file.filename or "the file", facts.channel.title, facts.channel.limits.source
+    if not file.url:
+        reason = f"{title} fetches files by a public address, and {name} has none"
+        return deny("links", reason, "have the operator set gateway.public_url, or attach an address", source=source)
+    reason = f"{title} fetches files by https, and the address of {name} is another"
+    return deny("links", reason, "attach an https address; ours begin as gateway.public_url does", source=source)
 
 
 def _rule_for(file: OutboundFile, rules: Sequence[MediaRule]) -> MediaRule | None:

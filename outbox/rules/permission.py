@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from adapters import Channel
 from normalizers._mime_text import own_form
 from normalizers.model import OutboundMessage, Template
-from outbox.facts import Facts
+from outbox.facts import Facts, TemplateFacts
 from outbox.rules.declare import rule
 from outbox.rules.settings import LoopGuardSettings, OptOutSettings, PaceSettings
 from outbox.verdict import ALLOW, Change, Verdict, defer, deny
@@ -109,10 +110,8 @@ def template(message: OutboundMessage, facts: Facts) -> Verdict | Change:
     if message.purpose == "marketing" and known.category.lower() in _NOT_FOR_MARKETING:
         reason = f"the template {known.name!r} is of the category {known.category.lower()}, which is not for marketing"
         return deny("template", reason, "use a template of the category marketing")
-    given = _body_parameters(wanted.parameters)
-    if facts.channel.template_parameters and None not in (known.parameters, given) and known.parameters != given:
-        reason = f"the template {known.name!r} takes {known.parameters} parameters, not {given}"
-        return deny("template", reason, "give one text for each place")
+    if facts.channel.template_parameters and (word := _wrong_count(wanted, known)) is not None:
+        return word
     if not wanted.language and known.language:  # the only one there is: nothing an agent must be told
         return Change(ALLOW, (replace(message, template=replace(wanted, language=known.language)),))
     return ALLOW
@@ -124,6 +123,27 @@ def _no_language(wanted: Template, languages: Sequence[str]) -> Verdict:
         return deny("template", f"the template {wanted.name!r} is there in {listed}", "name one of these languages")
     reason = f"the template {wanted.name!r} is not there in {wanted.language!r}"
     return deny("template", reason, f"use a language it is there in: {listed}")
+
+
+def _wrong_count(wanted: Template, known: TemplateFacts) -> Verdict | None:
+    given = _body_parameters(wanted.parameters)
+    if None in (known.parameters, given) or known.parameters == given:
+        return None
+    reason = f"the template {known.name!r} takes {known.parameters} parameters, not {given}"
+    return deny("template", reason, "give one text for each place")
+
+
+def misshapen(
+    wanted: Template, channel: Channel, known: TemplateFacts | None, languages: Sequence[str]
+) -> tuple[str, Verdict] | None:
+    """What of a template can fit at no time, by its field, and the rule's word on it; None when it fits as far as is
+    known. `known` and `languages` are the catalogue's."""
+    if not channel.templates:
+        return None
+    if known is None:
+        return ("language", _no_language(wanted, languages)) if languages else None
+    word = _wrong_count(wanted, known) if channel.template_parameters else None
+    return ("parameters", word) if word is not None else None
 
 
 def _body_parameters(parameters: object) -> int | None:

@@ -70,6 +70,7 @@ def message(message_id: str, seal: str, subject: str, text: str, **more: Any) ->
         "message_id": message_id,
         "reply_to": "",
         "date": "2026-05-12T10:00:00+00:00",
+        "to": [],
         "cc": [],
         "envelope_from": "ann@customer.test",
         "envelope_to": ["support@shop.test"],
@@ -316,6 +317,51 @@ def test_a_bounce_without_the_returned_mail_is_known_by_its_token() -> None:
     assert [(e.target, e.tokens) for e in events if isinstance(e, DeliveryUpdate)] == [("", ("tok1", "tok2"))] * 2
 
 
+@pytest.mark.parametrize("answering", ["In-Reply-To: <a@x>", "References: <a@x>", "Subject: AW: Lamps", ""])
+def test_only_an_answer_is_cut(answering: str) -> None:
+    form = "Please deliver\r\n\r\nVon: Storage\r\nDatum: 12.5.2026\r\nAn: Main street 1\r\n\r\nRing twice."
+    event = one(f"From: ann@customer.test\r\n{answering or 'X-Nothing: here'}\r\n\r\n{form}".encode())
+    assert event.text == ("Please deliver" if answering else form.replace("\r\n", "\n"))
+    assert (event.full_text != "") == bool(answering)
+
+
+QMAIL = """Hi. This is the qmail-send program at old.test.
+I'm afraid I wasn't able to deliver your message to the following addresses.
+This is a permanent error; I've given up. Sorry it didn't work out.
+
+<gone@old.test>:
+Sorry, no mailbox here by that name. (#5.1.1)
+
+--- Below this line is a copy of the message.
+
+Return-Path: <support@shop.test>
+Message-ID: <t.old@shop.test>
+
+Hello
+"""
+
+
+@pytest.mark.parametrize("sender", ["MAILER-DAEMON@old.test", "", "<>", "Mail System"])
+def test_a_bounce_of_no_standard_whoever_it_says_it_is_from(sender: str) -> None:
+    raw = mail(f"From: {sender}", "Subject: failure notice", body=QMAIL.replace("\n", "\r\n"))
+    assert one(raw, ENVELOPE | {"envelope-from": ""}) == failed(
+        "gone@old.test", "t.old@shop.test", "Sorry, no mailbox here by that name."
+    )
+
+
+ADDRESSED = {  # header lines -> whether the mail names us
+    "to us": ((), True),
+    "a copy": (("To:", "Cc: Support <SUPPORT+x@shop.test>"), True),
+    "undisclosed": (("To: undisclosed-recipients:;",), False),
+    "to another": (("To: bob@customer.test",), False),
+}
+
+
+@pytest.mark.parametrize(("headers", "named"), ADDRESSED.values(), ids=ADDRESSED)
+def test_mail_that_does_not_name_us_is_flagged(headers: tuple[str, ...], named: bool) -> None:
+    assert ("not_addressed" in one(mail(*headers)).flags) is not named
+
+
 TRUST = {  # header lines -> evidence, flags
     "dmarc passes": (("Authentication-Results: mx.test; dmarc=pass (p=none) header.from=customer.test",), "attested"),
     "dkim of the parent domain": (("Authentication-Results: mx.test; dkim=pass header.d=test.test",), "claimed"),
@@ -333,6 +379,26 @@ TRUST = {  # header lines -> evidence, flags
         ("Authentication-Results: mx.test; none (; dmarc=pass header.from=customer.test)",),
         "claimed",
     ),
+    "a result in the sender's quoted address": (
+        ('Authentication-Results: mx.test; spf=pass smtp.mailfrom="a; dmarc=pass header.from=customer.test "@e.test',),
+        "claimed",
+    ),
+    "a result in the sender's address in a comment": (
+        (
+            'Authentication-Results: mx.test; spf=pass (domain of "a); dmarc=pass header.from=customer.test ("@e.test)'
+            " smtp.mailfrom=e.test; dmarc=none header.from=customer.test",
+        ),
+        "claimed",
+    ),
+    "a strict domain's DMARC fails": (
+        ("Authentication-Results: mx.test; dkim=pass header.d=customer.test; dmarc=fail header.from=customer.test",),
+        "claimed",
+    ),
+    "quotes, nested and escaped comments": (
+        (r'Authentication-Results: mx.test (a (b\) c)); dkim=pass header.d="customer.test" header.b="x\";"',),
+        "attested",
+    ),
+    "a quote never closed": (('Authentication-Results: mx.test "; dkim=pass header.d=customer.test',), "claimed"),
     "nothing": ((), "claimed"),
 }
 
@@ -362,7 +428,8 @@ def test_a_mail_from_nobody_is_from_a_placeholder_of_its_own() -> None:
     envelope = {"envelope-from": "", "envelope-to": "support@shop.test"}
     event, other = one(b"Subject: x\r\n\r\nHi", envelope), one(b"Subject: y\r\n\r\nHi", envelope)
     assert event.flags == ("no_sender", "null_sender")
-    assert event.sender.addresses[0].value.endswith("@no-sender.invalid")
+    (address,) = event.sender.addresses
+    assert (address.kind, address.value.rpartition("@")[2]) == ("anonymous", "no-sender.invalid")
     assert event.sender != other.sender
 
 

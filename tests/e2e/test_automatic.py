@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -172,6 +173,29 @@ async def test_updated_and_solved(world: World) -> None:
     assert "as solved" in solved.text
     kinds = [line["kind"] for line in await world.api.log(ticket)]
     assert kinds.count("reply.queued") == 3
+
+
+async def test_what_is_refused_is_counted_whatever_led_to_it(world: World) -> None:
+    async def counted() -> float:
+        lines = (await world.api.call("GET", "/metrics")).body.decode().splitlines()
+        name = 'gateway_refusals_total{channel="email",rule="suppression"} '
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    entry = {"channel": "email", "address": ANN, "scope": "automatic"}
+    assert (await world.api.call("POST", "suppressions", json=entry)).status < 300
+    await world.mailed(ANN)
+    ticket = await world.api.ticket()
+    path = f"tickets/{ticket['id']}"
+    await world.api.until(f"{path}/events", lambda page: "reply.refused" in str(page))
+    async with asyncio.timeout(15):
+        while await counted() != 1:  # it is counted once it is durable  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await world.api.patch(path, status="pending")
+    assert await counted() == 2
+    await world.api.replied(ticket, "Done", status="solved")
+    assert await counted() == 3
+    await world.api.post("tickets/bulk", {"ids": [ticket["id"]], "changes": {"status": "pending"}})
+    assert await counted() == 4
 
 
 async def test_a_reply_tells_by_itself(world: World) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from gateway import cli
+from gateway.runtime import Gateway
 from tests.support.api import Api
-from tests.support.process import Served, run, serving
+from tests.support.process import ROOT, Served, run, serving
 from tests.support.world import World
 
 
@@ -77,6 +83,59 @@ async def test_check_asks_the_platforms_whether_they_take_our_credentials(stage:
     checked = await run("check", "--config", stage.file)
     assert checked.code == 2
     assert [line for line in checked.err.splitlines() if line.startswith("accounts[0]")]
+
+
+async def test_check_warns_of_what_has_no_effect(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        '[gateway]\nmatching_attribute = ["phone", "loyal"]\n[[sinks]]\nid = "zd"\nkind = "zendesk"\n', "utf-8"
+    )
+    checked = await run("check", "--config", file)
+    assert (checked.code, checked.out) == (0, "ok\n")
+    assert checked.err.splitlines() == [
+        "warning: sinks[0]: no sink is built in yet: nothing is sent there",
+        "warning: gateway.matching_attribute: 'loyal' is no attribute yet, and no CRM fills it: it links nobody until "
+        "it is made (POST /api/v1/attributes)",
+    ]
+    async with serving(file) as served:
+        assert [line for line in served.err if '"event": "sinks.unused"' in line]
+
+
+async def test_a_start_that_fails_has_begun_nothing(stage: World) -> None:
+    """Another program has the port: no message may be on its way when this one gives up."""
+    settings, _ = cli.load(stage.file)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        gateway = Gateway(dataclasses.replace(settings, gateway=dataclasses.replace(settings.gateway, listen=listen)))
+        with pytest.raises(OSError, match="already in use"):
+            await gateway.start()
+    assert (gateway.worker, gateway.dispatcher) == (None, None)
+
+
+async def test_who_reads_the_output_may_stop_reading(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m gateway channels --json | head -n 1"
+    process = await asyncio.create_subprocess_shell(
+        command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert await process.communicate() == (b"{\n", b"")
+
+
+STORES = {  # address -> what both commands say of it
+    "postgresql://gateway:hunter2@127.0.0.1:1/tickets": "connection refused",
+    "postgresql://gateway:hunter2@127.0.0.1/tickets?colour=red": 'invalid connection option "colour"',
+    "postgresql://gateway:hunter2@127.0.0.1:port/tickets": "not a postgresql:// address",
+}
+
+
+@pytest.mark.parametrize(("address", "words"), STORES.items(), ids=STORES.values())
+async def test_a_database_that_cannot_be_used_says_why(tmp_path: Path, address: str, words: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[gateway]\nsecret_key = "{"k" * 32}"\ndatabase = "{address}"\n', "utf-8")
+    for ran in (await run("check", "--config", file), await run("serve", "--config", file)):
+        assert ran.code in (1, 2)
+        assert words in ran.err.lower()
+        assert "Traceback" not in ran.err
+        assert "hunter2" not in ran.err
 
 
 @pytest.mark.parametrize("broken", ["", "not = [toml", "[gateway]\nlisten = 5\n"])

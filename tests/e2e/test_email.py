@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import aiosmtplib
+import pytest
+
 from adapters.sandbox.smtp import Delivered
 from tests.support.world import SALES, SUPPORT, World, eventually, shown
 
@@ -180,6 +183,36 @@ async def test_a_stranger_in_a_thread_is_shown_flagged(world: World) -> None:
     assert again.recipients == (ANN,)
 
 
+async def test_a_forged_answer_leads_nobody_astray(world: World) -> None:
+    await world.stop()
+    text = world.file.read_text("utf-8").replace(f'address = "{SUPPORT}"', f'address = "{SUPPORT}"\nauthserv_id = "mx"')
+    world.file.write_text(text, "utf-8")
+    await world.start()
+    proof = {"Authentication-Results": "mx; dmarc=pass header.from=customer.test"}
+    await world.mailed(ANN, headers=proof)
+    ticket = await world.api.ticket()
+    mail = await reply_to(world, ticket, "Hello")
+    await world.mailed(ANN, to=mail.headers.get("reply-to"), headers={"Reply-To": EVE}, cc=["eve@more.test"])
+    thread = await world.api.messages(ticket, 3)
+    assert shown(thread[2], "visibility", "flags") == ("private", ["unaligned"])
+    assert (await reply_to(world, ticket, "Your data", 2)).recipients == (ANN,)
+    elsewhere = "ann@home.test"
+    await world.mailed(ANN, to=mail.headers.get("reply-to"), headers={**proof, "Reply-To": elsewhere}, cc=[BOB])
+    await world.api.messages(ticket, 5)
+    assert (await reply_to(world, ticket, "Both", 3)).recipients == (elsewhere, BOB)
+
+
+async def test_nobody_is_not_answered(world: World) -> None:
+    raw = f"From:\r\nTo: {SUPPORT}\r\nSubject: From nobody\r\n\r\nHi".encode()
+    await world.mail.hand_over(world.smtp_port, "", [SUPPORT], raw)
+    (held,) = await world.api.items("suspended", 1)
+    await world.api.call("POST", f"suspended/{held['id']}/release")
+    ticket = await world.api.ticket()
+    refused = await world.api.call("POST", f"tickets/{ticket['id']}/replies", json={"text": "Who are you?"})
+    assert (refused.status, refused.rules) == (422, ["recipient"])
+    assert (await world.api.get(f"contacts/{ticket['contact_id']}"))["attributes"] == {}
+
+
 async def test_copies_take_part(world: World) -> None:
     await world.mailed(ANN, cc=[BOB])
     ticket = await world.api.ticket()
@@ -188,6 +221,39 @@ async def test_copies_take_part(world: World) -> None:
     await world.mail.customer_writes(world.smtp_port, BOB, SUPPORT, text="Me too", reply_to=mail)
     thread = await world.api.messages(ticket, 3)
     assert shown(thread[2], "text", "visibility") == ("Me too", "private")
+    again = await reply_to(world, ticket, "So both of you", 2)
+    assert (again.headers.get("to"), again.headers.get("cc")) == (ANN, BOB)
+    carl = "carl@customer.test"
+    copies = [ANN, carl, "noreply@customer.test", SALES]
+    await world.mail.customer_writes(world.smtp_port, BOB, SUPPORT, text="Carl, too", reply_to=again, cc=copies)
+    await world.api.messages(ticket, 5)
+    assert (await reply_to(world, ticket, "All of you", 3)).recipients == (ANN, BOB, carl)
+
+
+async def test_who_answers_at_a_reply_to_address_gets_the_further_answers(world: World) -> None:
+    await world.mailed("form@blog.test", headers={"Reply-To": ANN})
+    ticket = await world.api.ticket()
+    mail = await reply_to(world, ticket, "Hello")
+    await world.mail.customer_writes(world.smtp_port, ANN, SUPPORT, text="Thanks", reply_to=mail)
+    thread = await world.api.messages(ticket, 3)
+    assert shown(thread[2], "text", "visibility", "flags") == ("Thanks", "private", ["unchecked"])
+    assert [mail.recipients, (await reply_to(world, ticket, "Bye", 2)).recipients] == [(ANN,), (ANN,)]
+
+
+TO_OTHERS = {  # head of a mail -> who gets the answer beside its sender
+    "written to all": (f"To: {SUPPORT}, {BOB}\r\nCc: {EVE}", (EVE, BOB)),
+    "a list": (f"To: {SUPPORT}, all@list.test\r\nCc: {EVE}\r\nList-Id: <all.list.test>", (EVE,)),
+    "answers wanted at two": (f"To: {SUPPORT}\r\nReply-To: {ANN}, {BOB}", (BOB,)),
+    "we are in Bcc": (f"To: {BOB}", ()),
+}
+
+
+@pytest.mark.parametrize(("head", "others"), TO_OTHERS.values(), ids=TO_OTHERS)
+async def test_who_else_got_a_mail_gets_the_answer(world: World, head: str, others: tuple[str, ...]) -> None:
+    raw = f"From: {ANN}\r\n{head}\r\nSubject: x\r\nMessage-ID: <all@c.test>\r\n\r\nHi"
+    await world.mail.hand_over(world.smtp_port, ANN, [SUPPORT], raw.encode())
+    mail = await reply_to(world, await world.api.ticket(), "Hello")
+    assert sorted(mail.recipients) == sorted((ANN, *others))
 
 
 async def test_an_answer_to_a_closed_ticket_makes_a_follow_up(world: World) -> None:
@@ -213,8 +279,5 @@ async def test_html_is_shown_clean_and_pictures_within_it_are_ours(world: World)
 
 
 async def test_an_unknown_recipient_is_refused(world: World) -> None:
-    import aiosmtplib
-    import pytest
-
     with pytest.raises(aiosmtplib.SMTPRecipientsRefused):
         await world.mailed(ANN, to="nobody@shop.test")

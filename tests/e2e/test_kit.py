@@ -98,6 +98,12 @@ async def test_the_examples_own_tests_pass(example: Path, tmp_path: Path) -> Non
     assert "passed" in ran.out
 
 
+async def test_a_file_the_example_cannot_carry_is_refused_and_not_lost(example: Path) -> None:
+    listed = await run("channels", env=seen(example))
+    line = next(line for line in listed.out.splitlines() if line.startswith("pigeon"))
+    assert re.split(r"\s{2,}", line)[4] == "none"
+
+
 async def test_a_new_package_installs_and_its_tests_pass_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "gateway-carrier-hawk"
     made = await run("adapters", "new", "carrier_hawk", folder)
@@ -137,14 +143,27 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
-async def test_the_wheel_carries_the_template(tmp_path: Path) -> None:
+PACKAGES = ("adapters", "config", "gateway", "normalizers", "outbox")
+
+
+async def test_the_wheel_carries_everything_and_runs(tmp_path: Path) -> None:
+    """The template, the console, the schema's steps, the starter configuration, and the mark of typed packages."""
     built = await python("-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=ROOT)
     assert built.code == 0, built.err
     (wheel,) = tmp_path.glob("*.whl")
-    names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("gateway/examples/pigeon/")}
-    assert {name.rpartition("/")[2] for name in names} == {
-        path.name for path in template().iterdir() if path.is_file()
-    }  # fmt: skip
+    names = set(zipfile.ZipFile(wheel).namelist())
+    packed = {name.rpartition("/")[2] for name in names if name.startswith("gateway/examples/pigeon/")}
+    assert packed == {path.name for path in template().iterdir() if path.is_file()}
+    ours = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file())
+    wanted = {path.relative_to(ROOT).as_posix() for path in ours if "__pycache__" not in path.parts}
+    assert wanted <= names
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    site = await install(wheel, tmp_path / "site")
+    made = await python("-c", "import gateway; print(gateway.__file__)", cwd=tmp_path, path=site)
+    assert made.out.startswith(str(site))
+    played = await python("-m", "gateway", "demo", "--once", cwd=tmp_path, path=site)
+    assert played.code == 0, played.err
+    assert "The tickets in the end." in played.out
 
 
 # --- what cannot be used stops the start with a sentence --------------------------------------------------------------

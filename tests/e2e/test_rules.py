@@ -106,7 +106,7 @@ async def test_check_names_what_is_wrong_with_rules(tmp_path: Path) -> None:
         checked = await run("check", "--config", world.file)
     assert checked.code == 2
     assert "rules.off[0]: opt_out cannot be switched off: who opted out is left alone: it is the law" in checked.err
-    assert "channels.sms.rules.media.max_byte: unknown setting; known are max_bytes, total_bytes" in checked.err
+    assert "channels.sms.rules.media.max_byte: unknown setting; did you mean max_bytes? known are" in checked.err
 
 
 async def test_the_command_and_the_api_list_the_same_rules(world: World) -> None:

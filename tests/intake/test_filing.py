@@ -400,5 +400,5 @@ def test_known_messages_keep_what_later_events_need() -> None:
     message = memory.messages[0]
     assert memory.snapshot.messages[message["id"]] == Known(
         message["id"], memory.ticket.id, message["conversation_id"], message["identity_id"], "inbound", [],
-        message["delivery_id"], "$.a", "m1",
+        message["delivery_id"], "$.a", "m1", message["created_at"],
     )  # fmt: skip

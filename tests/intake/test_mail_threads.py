@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.intake.build import TOKENS, Memory, mailbox, mailed, person, rules
+from gateway.ids import micros
+from tests.intake.build import T0, TOKENS, Memory, mailbox, mailed, person, rules
 
 ANN, BOB, EVE = mailbox("ann@x.test"), mailbox("bob@x.test"), mailbox("eve@x.test")
 MESSAGE = "0197" + "0" * 28
@@ -80,6 +83,42 @@ def test_who_got_a_copy_may_write_and_our_own_addresses_do_not_count() -> None:
     assert memory.messages[1]["visibility"] == "private"
     (conversation,) = memory.snapshot.conversations_by_id.values()
     assert conversation.participants == ["ann@x.test", "bob@x.test"]
+
+
+def test_who_wants_answers_elsewhere_may_write_from_there() -> None:
+    memory = begin(answer_to=(mailbox("ann@home.test"), mailbox("support@shop.test")))
+    memory.ticket.status = "solved"
+    memory.file(mailed("b@x", mailbox("ann@home.test"), tokens=[TOKENS.reply_token(1)]))
+    assert (memory.messages[1]["visibility"], memory.ticket.status) == ("private", "open")
+    (conversation,) = memory.snapshot.conversations_by_id.values()
+    assert conversation.participants == ["ann@x.test", "ann@home.test"]
+
+
+def test_who_forges_a_participant_brings_nobody_in() -> None:
+    memory = begin()
+    forged = mailbox("ann@x.test", "claimed")
+    way: dict[str, Any] = {"references": ["a@x"], "copies": [EVE], "answer_to": (mailbox("eve@y.test"),)}
+    memory.file(mailed("b@x", forged, **way))
+    (conversation,) = memory.snapshot.conversations_by_id.values()
+    assert conversation.participants == ["ann@x.test"]
+    memory.file(mailed("c@x", mailbox("bob@x.test", "claimed"), copies=[EVE]))  # a thread of his own is his
+    assert memory.snapshot.conversations_by_id[memory.tickets[1].conversation_id].participants == [
+        "bob@x.test", "eve@x.test",
+    ]  # fmt: skip
+
+
+def test_an_answer_is_no_older_than_what_it_answers() -> None:
+    memory = begin()
+    known = next(iter(memory.snapshot.messages.values()))
+    memory.later(hours=1)
+    written = micros(memory.now)
+    memory.snapshot.messages[MESSAGE] = replace(known, id=MESSAGE, direction="outbound", created_at=written)
+    memory.later(hours=1)
+    named = [TOKENS.mail_id(MESSAGE, "shop.test")]
+    slow, right = T0 - timedelta(days=9000), T0 + timedelta(minutes=90)
+    memory.file(mailed("b@x", ANN, references=named, at=slow), mailed("c@x", ANN, references=named, at=right))
+    memory.file(mailed("d@x", ANN, references=["a@x"], at=slow))  # of what a customer wrote we know no better
+    assert [message["sent_at"] for message in memory.messages[1:]] == [written, micros(right), micros(slow)]
 
 
 def test_the_subject_names_the_ticket_and_its_follow_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import select, text, update
@@ -11,7 +12,7 @@ from gateway.core import Core
 from gateway.mailboxes import plan
 from gateway.store import mailboxes as rows
 from gateway.store.mailboxes import LeaseLost, Position
-from gateway.store.schema import mailboxes
+from gateway.store.schema import deliveries, mailboxes
 from tests.mailboxes.conftest import Post, eventually, kept, mail, numbers, until_kept
 
 NOW = 1_800_000_000_000_000
@@ -227,3 +228,33 @@ async def test_who_lost_the_mailbox_keeps_nothing(post: Post) -> None:
         assert await kept(core) == []
         await write(lambda c: rows.leave(c, "b"))
         assert await write(lambda c: rows.take(c, "mail", "INBOX", "a", 1, 2))
+
+
+NOTHING = {  # what a server that cannot read its own mail says: Exchange does so of some
+    b"SEARCH": b"* SEARCH 5\r\n",
+    b"RFC822.SIZE": b"* 1 FETCH (UID 5 RFC822.SIZE 300)\r\n",
+    b"BODY.PEEK[HEADER]": b"* 1 FETCH (UID 5 BODY[HEADER] {17}\r\nSubject: Mail 5\r\n)\r\n",
+    b"BODY.PEEK[]": b"* 1 FETCH (UID 5 BODY[] NIL)\r\n",
+    b"EXAMINE": b"* 1 EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n* OK [UIDNEXT 6] ok\r\n",
+    b"CAPABILITY": b"* CAPABILITY IMAP4rev1\r\n",
+    b"LOGOUT": b"* BYE\r\n",
+}
+
+
+async def _without_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"* OK ready\r\n")
+    with suppress(ConnectionError):
+        while line := await reader.readline():
+            told = next((answer for words, answer in NOTHING.items() if words in line), b"")
+            writer.write(told + line.split()[0] + b" OK done\r\n")
+    writer.close()
+
+
+async def test_a_mail_whose_body_the_server_has_not_is_not_passed_over(post: Post) -> None:
+    async with await asyncio.start_server(_without_body, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with post.core(port=port, idle=False) as core, post.collecting(core):
+            assert await until_kept(core, 1) == [b"Subject: Mail 5\r\n"]
+            statement = select(deliveries.c.headers).where(deliveries.c.source == "imap")
+            (told,) = await core.database.read(lambda c: c.execute(statement).scalars().all())
+    assert "incomplete" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy.engine import URL
 
 from gateway.store import dialect, migrate
 from gateway.store.schema import metadata, search_entries
+from tests.support.postgres import Postgres
 
 
 def test_the_steps_make_the_schema(empty: URL) -> None:
@@ -94,3 +96,27 @@ def test_a_store_of_a_newer_version_is_left_alone(empty: URL) -> None:
             migrate.upgrade(engine)
     finally:
         engine.dispose()
+
+
+@pytest.mark.postgres
+def test_who_starts_while_another_makes_the_schema_waits_for_it(postgres: Postgres) -> None:
+    """Web, worker and sender are started together on a new database."""
+    first, second = (dialect.write_engine(url) for url in [postgres.empty()] * 2)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with first.begin() as connection:
+                dialect.exclusive(connection, migrate._SCHEMA)
+                late = pool.submit(migrate.upgrade, second)
+                with first.connect() as looking:
+                    while not looking.execute(waiting).scalar():
+                        assert not late.done(), late.exception()
+                metadata.create_all(connection)
+                connection.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
+                newest = {"newest": migrate.versions()[-1]}
+                connection.execute(text("INSERT INTO alembic_version VALUES (:newest)"), newest)
+            late.result()
+        assert migrate.current(second) == migrate.versions()[-1]
+    finally:
+        first.dispose()
+        second.dispose()

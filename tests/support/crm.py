@@ -113,10 +113,14 @@ class FakeHubSpot(_Server):
 
     token: str = "pat-test"
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quotes: str = ""  # words of its refusals, which may repeat what it was sent: "{sent}"
 
     def answer(self, request: web.Request, raw: bytes) -> web.Response:
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return self._refused(401, "INVALID_AUTHENTICATION")
+        if self.quotes:
+            words = self.quotes.replace("{sent}", request.headers["Authorization"])
+            return web.json_response({"status": "error", "message": words, "category": words}, status=400)
         base = "/crm/v3/objects/contacts"
         body: Any = json.loads(raw) if raw else None
         self.calls.append((f"{request.method} {request.path}", body))

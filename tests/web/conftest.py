@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from playwright.async_api import Browser, Page, async_playwright
 
 from adapters.api import ApiAdapter
 from adapters.api import Settings as ApiSettings
@@ -34,6 +37,7 @@ from gateway.tokens import Tokens
 from gateway.web.app import HEALTH, create_app, make_runner
 from gateway.web.health import Health
 from normalizers.model import Account
+from tests.support.services import missing
 from tests.web.echo import EchoAdapter, signed
 from tests.web.echo import Settings as EchoSettings
 
@@ -188,3 +192,33 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     """A running gateway with an admin key."""
     async with running(tmp_path) as found:
         yield found
+
+
+def chromium() -> str:
+    """Where the browser is. Skips the test where there is none, unless services are required."""
+    named = os.environ.get("CHROMIUM", "")
+    path = named or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not path:
+        missing("no chromium on this machine: the console is not tested in a browser")
+    return path
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A browser without a window."""
+    path = chromium()
+    async with async_playwright() as playwright:
+        found = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        await found.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A page that must not have a single error on it, a refusal by the Content-Security-Policy among them."""
+    found = await browser.new_page()
+    faults: list[str] = []
+    found.on("pageerror", lambda error: faults.append(str(error)))
+    found.on("console", lambda line: faults.append(line.text) if "Content Security Policy" in line.text else None)
+    yield found
+    assert faults == []

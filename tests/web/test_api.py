@@ -169,13 +169,13 @@ async def test_content_stands_under_its_kind(gateway: Gateway, case: str) -> Non
 
 
 async def test_inline_pictures_point_at_our_copies(gateway: Gateway) -> None:
-    ticket = await gateway.customer_writes(
-        html='<img src="cid:a@b"><img src="cid:other">', files=[{"url": "https://x/p", "cid": "a@b"}]
-    )
+    html = '<img src="cid:a@b"><img src="cid:other"><img src="cid:A%40b">'
+    ticket = await gateway.customer_writes(html=html, files=[{"url": "https://x/p", "cid": "a@b"}])
     [message] = (await gateway.ok("GET", f"{V1}/tickets/{ticket['id']}/messages"))["items"]
     [picture] = message["attachments"]
     assert picture["state"] == "linked"
-    assert message["html"] == f'<img src="/api/v1/attachments/{picture["id"]}"><img src="cid:other">'
+    ours = f'<img src="/api/v1/attachments/{picture["id"]}">'
+    assert message["html"] == f'{ours}<img src="cid:other">{ours}'
 
 
 # --- the API channel --------------------------------------------------------------------------------------------------

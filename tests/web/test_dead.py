@@ -9,7 +9,9 @@ from sqlalchemy import update
 from gateway import deadletters
 from gateway.ids import micros
 from gateway.store import dead, schema
+from gateway.store.outbox import OutboxStore
 from gateway.tickets import Actor
+from outbox.dispatcher import Dispatcher
 from tests.web.conftest import Gateway
 
 V1 = "/api/v1"
@@ -162,3 +164,19 @@ async def test_the_outbox_in_figures(gateway: Gateway) -> None:
     assert [(entry["account"], entry["states"]) for entry in found["accounts"]] == [("echo-a", {"queued": 1})]
     other = await gateway.make_key("other", "read", ["echo-b"])
     assert (await gateway.ok("GET", f"{V1}/outbox/summary", key=other))["accounts"] == []
+
+
+async def test_a_message_that_cannot_be_read_is_shown_and_not_sent_again(gateway: Gateway) -> None:
+    ticket = await gateway.customer_writes()
+    message = await gateway.ok("POST", f"{V1}/tickets/{ticket['id']}/replies", 202, json={"text": "Hi"})
+    await gateway.core.database.write(lambda c: c.execute(update(schema.outbox).values(payload='{"id')).rowcount)
+    store = OutboxStore(gateway.core)
+    await Dispatcher(store, gateway.core.accounts, gateway.core.clock, store.pace, owner="test").round()
+    shown = await gateway.ok("GET", f"{V1}/messages/{message['id']}")
+    assert (shown["status"], shown["error"]["code"], shown["error"]["class"]) == ("failed", "unreadable", "permanent")
+    [letter] = (await gateway.ok("GET", f"{V1}/dead?code=unreadable"))["items"]
+    detail = await gateway.ok("GET", f"{V1}/dead/{letter['id']}")
+    assert (detail["message_id"], detail["payload"]) == (message["id"], None)
+    for path in (f"dead/{letter['id']}/replay", f"messages/{message['id']}/retry"):
+        again = await gateway.call("POST", f"{V1}/{path}")
+        assert (again.status, again.json["code"]) == (409, "not_retryable")

@@ -151,6 +151,21 @@ async def test_a_dry_run_that_says_neither_yes_nor_no_sends_nothing(gateway: Gat
     assert (await gateway.ok("GET", f"{V1}/outbox"))["items"] == []
 
 
+async def test_a_dry_run_says_what_the_status_would_be_refused_for(gateway: Gateway) -> None:
+    ticket = await gateway.customer_writes()
+    await gateway.ok("POST", f"{V1}/ticket-fields", 201, json={"name": "cause", "required": True})
+    path = f"{V1}/tickets/{ticket['id']}/replies"
+
+    async def both(code: tuple[int, str], **body: str) -> None:
+        for params in ({"dry_run": "true"}, {}):
+            answer = await gateway.call("POST", path, json={"text": "Hi", **body}, params=params)
+            assert (answer.status, answer.json["code"]) == code
+
+    await both((422, "required_field"), status="solved")
+    await gateway.ok("PATCH", f"{V1}/tickets/{ticket['id']}", json={"status": "closed"})
+    await both((409, "ticket_closed"), status="open", visibility="note")
+
+
 async def test_a_limited_key_writes_from_its_accounts_only(gateway: Gateway) -> None:
     key = await gateway.make_key("tenant", "agent", ["echo-b"])
     body = {"channel": "echo", "to": "+4917012345678", "text": "x", "template": {"name": "t"}}

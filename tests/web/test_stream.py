@@ -15,6 +15,7 @@ from gateway.ids import micros
 from gateway.store import keys
 from gateway.web.app import STREAMS
 from gateway.web.stream import Streams
+from tests.support.api import WAIT_S
 from tests.web.conftest import Gateway
 
 PATH = "/api/v1/events"
@@ -119,6 +120,62 @@ async def test_a_heartbeat_keeps_it_alive_until_the_key_is_revoked(gateway: Gate
         now = micros(gateway.core.clock())
         await gateway.core.database.write(lambda c: keys.revoke(c, row["id"], now))
         assert await listener.block() == {}
+
+
+async def test_who_is_out_hears_no_more_however_much_there_is_to_tell(gateway: Gateway) -> None:
+    """Revoked while events follow each other without a pause, in which nothing else would ask who listens."""
+    key = await gateway.make_key("brief")
+    row = await gateway.core.database.read(lambda c: keys.find(c, key))
+    assert row is not None
+    gateway.app[STREAMS].heartbeat_s = 0.05
+    async with listening(gateway, key=key) as listener:
+        now = micros(gateway.core.clock())
+        await gateway.core.database.write(lambda c: keys.revoke(c, row["id"], now))
+        for number in range(5000):
+            gateway.core.bus.publish([event(number)])
+            if await listener.block() == {}:
+                return
+    raise AssertionError("a revoked key went on hearing")
+
+
+async def test_accounts_taken_from_a_user_are_heard_of_no_more(gateway: Gateway) -> None:
+    body = {"email": "mia@shop.test", "name": "Mia", "role": "agent", "accounts": ["echo-a", "echo-b"]}
+    user = await gateway.ok("POST", "/api/v1/users", 201, json=body)
+    made = await gateway.ok("POST", "/api/v1/keys", 201, json={"name": "mia", "scope": "agent", "user": user["id"]})
+    gateway.app[STREAMS].heartbeat_s = 0.02
+    async with listening(gateway, key=made["key"]) as listener:
+        gateway.core.bus.publish([event(0)])
+        assert (await listener.block())["data"] == {"n": 0}
+        await gateway.ok("PATCH", f"/api/v1/users/{user['id']}", json={"accounts": ["echo-b"]})
+        for _ in range(2):  # the first heartbeat may have been on its way
+            while await listener.answer.content.readline() != b": \n":
+                pass
+        gateway.core.bus.publish([event(1), event(2, "echo-b")])
+        assert (await listener.block())["data"] == {"n": 2}
+
+
+async def test_head_has_no_body(gateway: Gateway) -> None:
+    """What is streamed, too: a byte after such an answer would be taken for the beginning of the next."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.base.rpartition(":")[2]))
+    async with asyncio.timeout(WAIT_S):
+        for path in (PATH, "/api/v1/contacts/export", "/api/v1/tickets"):
+            writer.write(f"HEAD {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.key}\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def test_a_merge_is_told_in_one_form(gateway: Gateway) -> None:
+    one = await gateway.customer_writes("a", "+4915112345678")
+    two = await gateway.customer_writes("b", "+4917099999999")
+    async with listening(gateway) as listener:
+        path = f"/api/v1/contacts/{two['contact_id']}/merge"
+        await gateway.ok("POST", path, json={"into": one["contact_id"]})
+        told = await listener.block()
+    assert told["event"] == "contact.merged"
+    assert told["data"] == {"contact_id": one["contact_id"], "merged_id": two["contact_id"]}
 
 
 async def test_a_stop_ends_the_streams(gateway: Gateway) -> None:

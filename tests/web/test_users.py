@@ -7,6 +7,7 @@ import pytest
 
 from gateway.ids import micros
 from gateway.store import users as store
+from gateway.web.ratelimit import SIGN_INS_PER_MINUTE
 from tests.web.conftest import Answered, Gateway, running
 
 PASSWORD = "correct horse battery"
@@ -101,6 +102,16 @@ async def test_tries_to_sign_in_are_few(gateway: Gateway) -> None:
         assert (await browser.sign_in()).status == 429  # the right one too
 
 
+async def test_tries_of_the_own_password_are_few_too(gateway: Gateway) -> None:
+    await make_user(gateway)
+    async with Browser(gateway) as browser:
+        await browser.sign_in()
+        guess = {"current": "a guess", "new": "another horse battery"}
+        found = [await browser.call("POST", "/api/v1/me/password", json=guess) for _ in range(SIGN_INS_PER_MINUTE + 4)]
+    assert (found[0].status, found[-1].status) == (401, 429)
+    assert int(found[-1].headers["Retry-After"]) > 0
+
+
 async def test_who_is_deactivated_is_out_at_once(gateway: Gateway) -> None:
     user = await make_user(gateway)
     key = (await gateway.ok("POST", "/api/v1/keys", 201, json={"name": "mine", "user": user}))["key"]
@@ -178,6 +189,36 @@ async def test_a_role_of_ones_own_may_what_it_says(gateway: Gateway) -> None:
         assert (await browser.call("PATCH", f"/api/v1/tickets/{ticket['id']}", json={"status": "hold"})).status == 403
     used = await gateway.call("DELETE", "/api/v1/roles/clerk")
     assert (used.status, used.json["code"]) == (409, "role_in_use")
+
+
+async def test_a_reply_does_not_change_a_ticket_its_writer_may_not_change(gateway: Gateway) -> None:
+    await gateway.ok("POST", "/api/v1/roles", 201, json={"name": "scribe", "permissions": ["messages.*", "*.read"]})
+    await make_user(gateway, role="scribe")
+    ticket = await gateway.customer_writes()
+    path = f"/api/v1/tickets/{ticket['id']}/replies"
+    first = {"channel": "echo", "to": "+4917012345678", "text": "Hi", "status": "solved"}
+    async with Browser(gateway) as browser:
+        await browser.sign_in()
+        for refused in (
+            await browser.call("POST", path, json={"text": "Hi", "status": "closed"}),
+            await browser.call("POST", path, json={"text": "Hi", "visibility": "note", "status": "solved"}),
+            await browser.call("POST", "/api/v1/messages", json=first),
+        ):
+            assert (refused.status, refused.json["field"], refused.json["code"]) == (403, "status", "forbidden")
+        assert (await gateway.ok("GET", f"/api/v1/tickets/{ticket['id']}"))["status"] == "new"
+        assert (await browser.call("POST", path, json={"text": "Hi"})).status == 202
+
+
+async def test_what_concerns_oneself_needs_no_permission(gateway: Gateway) -> None:
+    await gateway.ok("POST", "/api/v1/roles", 201, json={"name": "clerk", "permissions": ["tickets.*"]})
+    await make_user(gateway, role="clerk")
+    async with Browser(gateway) as browser:
+        await browser.sign_in()
+        assert (await browser.call("GET", "/api/v1/me")).json["role"] == "clerk"
+        weak = await browser.call("POST", "/api/v1/me/password", json={"current": PASSWORD, "new": "x"})
+        assert weak.json["code"] == "invalid_value"
+        assert (await browser.call("DELETE", "/api/v1/sessions")).status == 204
+        assert (await browser.call("GET", "/api/v1/me")).status == 401
 
 
 async def test_nobody_hands_out_more_than_he_has(gateway: Gateway) -> None:

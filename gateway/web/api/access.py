@@ -31,9 +31,7 @@ async def sign_in(call: Call) -> Reply:
     """
     ask: asks.SignIn = call.body
     address = ask.email.strip().casefold()[:320]
-    for name in (f"from {call.request.remote}", f"as {address}"):
-        if wait_s := await call.request.app[SIGN_INS].wait_s(name):
-            raise Problem("rate_limited", "too many tries to sign in", headers={"Retry-After": str(wait_s)})
+    await _try(call, f"from {call.request.remote}", f"as {address}")
     row = await call.read(lambda connection: store.by_email(connection, ask.email))
     active = row is not None and row["deactivated_at"] is None
     stored = row["password_hash"] if row is not None and active else ""
@@ -53,6 +51,13 @@ async def sign_in(call: Call) -> Reply:
 
     made, me = await call.write(job)
     return Reply(me, 201, {"Set-Cookie": _cookie(call, made.token, store.SESSION_LONGEST // 1_000_000)})
+
+
+async def _try(call: Call, *names: str) -> None:
+    """Count a try of a password under each of these names. Raises `Problem` when there were too many."""
+    for name in names:
+        if wait_s := await call.request.app[SIGN_INS].wait_s(name):
+            raise Problem("rate_limited", "too many tries of a password", headers={"Retry-After": str(wait_s)})
 
 
 def _cookie(call: Call, token: str, age_s: int) -> str:
@@ -87,6 +92,7 @@ async def change_own_password(call: Call) -> Reply:
         raise Problem("forbidden", "an API key has no password")
     with user_problems():
         user = await call.read(lambda connection: store.load(connection, call.key.user_id))
+        await _try(call, f"as {user['email']}")  # a session somebody got hold of must not be a way to guess it
         if not await passwords.fits(ask.current, user["password_hash"]):
             raise Problem("wrong_password", field="current")
         new = await hashed(ask.new, user["email"], user["name"], field="new")
@@ -147,11 +153,11 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/api/v1/sessions", sign_in, "Sign in", _TAG, scope="", body=asks.SignIn, answers={201: types.Me},
         errors=("wrong_password", "rate_limited"),
     ),
-    Route("DELETE", "/api/v1/sessions", sign_out, "Sign out", _TAG, answers={204: None}),
-    Route("GET", "/api/v1/me", get_me, "Who I am", _TAG, answers={200: types.Me}),
+    Route("DELETE", "/api/v1/sessions", sign_out, "Sign out", _TAG, personal=True, answers={204: None}),
+    Route("GET", "/api/v1/me", get_me, "Who I am", _TAG, personal=True, answers={200: types.Me}),
     Route(
         "POST", "/api/v1/me/password", change_own_password, "A new password of one's own", _TAG,
-        body=asks.PasswordRequest, answers={204: None}, errors=("wrong_password", "invalid_value"),
+        personal=True, body=asks.PasswordRequest, answers={204: None}, errors=("wrong_password", "invalid_value"),
     ),
     Route(
         "GET", "/api/v1/keys", list_keys, "API keys", _TAG, **_ADMIN, answers={200: types.Items[types.KeyView]},

@@ -171,7 +171,7 @@ async def merge_contact(call: Call) -> Reply:
         return _one(connection, call, request.into)
 
     contact = await call.core.database.bulk(job)
-    _tell(call, "contact.merged", contact, merged=call.id)
+    _tell(call, "contact.merged", contact, merged_id=call.id)
     return Reply(contact)
 
 

@@ -165,7 +165,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST", "/api/v1/dead/{id}/replay", replay_dead, "Try again", _TAG, scope="admin",
-        answers={202: types.DeadLetter}, errors=("wrong_state", "outbox_denied"),
+        answers={202: types.DeadLetter}, errors=("wrong_state", "not_retryable", "outbox_denied"),
     ),
     Route(
         "POST", "/api/v1/dead/{id}/drop", drop_dead, "Put aside for good", _TAG, scope="admin",

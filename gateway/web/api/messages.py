@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from gateway import replies
+from gateway.permissions import permission
 from gateway.replies import AttachmentRequest, Denied, MessageRequest, ReplyRequest, RequestError, Submitted
 from gateway.store import people_views, uploads
 from gateway.web import asks, plans, show, types
@@ -54,6 +55,7 @@ async def _answer(call: Call, answer: Submitted | Denied) -> Reply:
 async def post_reply(call: Call) -> Reply:
     """Answer the customer, or leave a note. The rules of the channel decide; a refusal is an event on the ticket."""
     request: ReplyRequest = call.body
+    _may_set(call, request.status)
     await call.read(lambda connection: visible_ticket(connection, call))
     await _check_uploads(call, request.attachments)
     core, key = call.core, call.key
@@ -65,6 +67,13 @@ async def post_reply(call: Call) -> Reply:
             core, call.id, request, key.actor, key.id, call.idempotency_key, accounts=key.accounts
         )
     return await _answer(call, answer)
+
+
+def _may_set(call: Call, status: str | None) -> None:
+    """A status given with a message is a change of the ticket: who may not do the one does not get it by the other."""
+    needed = permission("Tickets", "agent")
+    if status is not None and not call.key.may(needed):
+        raise Problem("forbidden", f"setting the status needs the permission {needed!r}", field="status")
 
 
 async def _check_uploads(call: Call, files: Sequence[AttachmentRequest]) -> None:
@@ -83,6 +92,7 @@ async def post_message(call: Call) -> Reply:
         if call.query.get("dry_run"):
             raise Problem("invalid_parameter", "no rules are asked about a customer's message", field="dry_run")
         return await post_inbound(call)
+    _may_set(call, call.body.status)
     request = await _within_key(call, call.body)
     await _check_uploads(call, request.attachments)
     core, key = call.core, call.key
@@ -153,7 +163,7 @@ def _which(tree: Any) -> Any:
 _TAG = "Messages"
 _PATH = "/api/v1/messages"
 _WRITING = ("outbox_denied", "idempotency_conflict", "duplicate_header", "ticket_closed", "unknown_upload", "conflict",
-            "unknown_channel", "unknown_account")  # fmt: skip
+            "unknown_channel", "unknown_account", "required_field")  # fmt: skip
 _FIRST = ("unknown_contact", "no_address")
 _SETTLED = {202: types.MessageDetail}
 ROUTES: tuple[Route, ...] = (

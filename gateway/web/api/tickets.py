@@ -95,7 +95,7 @@ async def patch_ticket(call: Call) -> Reply:
     ask: asks.TicketPatch = call.body
     patch = Patch(**{name: getattr(ask, name) for name in Patch.__struct_fields__})
 
-    def job(connection: Connection) -> tuple[types.Ticket, bool, list[LiveEvent]]:
+    def job(connection: Connection) -> tuple[types.Ticket, bool, automatic.Told]:
         before = visible_ticket(connection, call)
         _as_seen(call, ask, before)
         after = _change(connection, call, before, patch)
@@ -103,8 +103,9 @@ async def patch_ticket(call: Call) -> Reply:
         return _one(connection, call), before["sequence"] != after["sequence"], told
 
     ticket, changed, told = await call.write(job)
-    if told:
-        call.core.bus.publish(told)
+    call.core.metrics.count_refusals(told.stopped)
+    if told.events:
+        call.core.bus.publish(told.events)
         call.core.bus.wake("outbox")
     if changed:
         call.core.bus.publish([_updated(ticket)])
@@ -165,10 +166,10 @@ async def change_many(call: Call) -> Reply:
         page = view_page(connection, call, str(ask.view), BULK_MAX, cursor, field="view")
         return [ticket.id for ticket in page.items], page.next
 
-    def job(connection: Connection) -> tuple[list[types.BulkOutcome], list[LiveEvent], list[LiveEvent]]:
+    def job(connection: Connection) -> tuple[list[types.BulkOutcome], list[LiveEvent], list[automatic.Told]]:
         outcomes: list[types.BulkOutcome] = []
         live: list[LiveEvent] = []
-        told: list[LiveEvent] = []
+        told: list[automatic.Told] = []
         for ticket_id in ids:
             savepoint = connection.begin_nested()
             try:
@@ -176,7 +177,7 @@ async def change_many(call: Call) -> Reply:
                 if row is None:
                     raise Problem("not_found", "there is no such ticket")
                 after = _change(connection, call, row, ask.changes)
-                told += automatic.told_of(connection, call.core, replies.file, row)
+                by_itself = automatic.told_of(connection, call.core, replies.file, row)
                 savepoint.commit()
             except Problem as problem:
                 savepoint.rollback()
@@ -185,6 +186,7 @@ async def change_many(call: Call) -> Reply:
                 )
                 outcomes.append(refused)
                 continue
+            told.append(by_itself)
             changed = row["sequence"] != after["sequence"]
             outcomes.append(types.BulkOutcome(id=ticket_id, outcome="changed" if changed else "unchanged"))
             if changed:
@@ -195,8 +197,11 @@ async def change_many(call: Call) -> Reply:
 
     ids, next_ = await call.read(wanted)
     items, live, told = await call.core.database.bulk(job)
-    call.core.bus.publish([*told, *live])
-    if told:
+    events = [event for one in told for event in one.events]
+    for one in told:
+        call.core.metrics.count_refusals(one.stopped)
+    call.core.bus.publish([*events, *live])
+    if events:
         call.core.bus.wake("outbox")
     return Reply(types.BulkReport(items=items, next=next_))
 

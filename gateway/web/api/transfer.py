@@ -100,7 +100,8 @@ ROUTES: tuple[Route, ...] = (
             Param("bom", "begin with a byte order mark, for programs that want one", "bool"),
             *FILTERS,
         ),
-        answers={200: str}, media="text/csv", errors=("invalid_parameter",),
+        answers={200: str}, media="text/csv", other_media=("application/x-ndjson",), streams=True,
+        errors=("invalid_parameter",),
     ),
     Route(
         "POST", "/api/v1/contacts/import", import_contacts, "Contacts from a file", "Contact import", scope="admin",

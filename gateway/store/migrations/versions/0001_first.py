@@ -125,6 +125,14 @@ def upgrade() -> None:
         sa.Column("not_before", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attachments")),
     )
+    op.create_index(
+        "ix_attachments_gone",
+        "attachments",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'deleted' AND path <> ''"),
+        postgresql_where=sa.text("state = 'deleted' AND path <> ''"),
+    )
     op.create_index("ix_attachments_message_id", "attachments", ["message_id"], unique=False)
     op.create_index(
         "ix_attachments_pending",
@@ -456,6 +464,7 @@ def upgrade() -> None:
         sa.Column("profile", sa.Text(), server_default="{}", nullable=False),
         sa.Column("state", sa.String(length=12), server_default="active", nullable=False),
         sa.Column("optouts", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("heard", sa.Text(), server_default="{}", nullable=False),
         sa.Column("opened_at", sa.BigInteger(), nullable=True),
         sa.Column("window_used", sa.Integer(), server_default="0", nullable=False),
         sa.Column("allowed_until", sa.BigInteger(), nullable=True),
