@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, func, select, update
 
 from gateway import replies
 from gateway.ids import micros
@@ -21,7 +20,7 @@ from gateway.tickets import Actor
 from outbox.policy import Policy
 from outbox.rules.settings import QuietHoursSettings
 from tests.pigeon import START, World, world
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, held_lock
 
 AGENT = Actor("agent", "u1", "Bo")
 
@@ -135,27 +134,27 @@ async def test_a_reply_does_not_leave_beside_bulk_that_another_sender_is_taking(
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sender has taken bulk and not committed yet; the reply is written, and another sender looks."""
-    taken, go_on = threading.Event(), threading.Event()
-    commit_sending = claim._commit_sending
+    taken, commit_sending = asyncio.Event(), claim._commit_sending
 
-    def slowly(*arguments: Any) -> Any:
+    def slowly(connection: Connection, *arguments: Any) -> Any:
         if not taken.is_set():
             taken.set()
-            assert go_on.wait(20)
-        return commit_sending(*arguments)
+            connection.execute(select(func.pg_advisory_xact_lock(7)))
+        return commit_sending(connection, *arguments)
 
     monkeypatch.setattr(claim, "_commit_sending", slowly)
-    url = postgres.empty().set(drivername="postgresql").render_as_string(hide_password=False)
-    async with world(tmp_path, database_url=url) as loft:
+    empty = postgres.empty()
+    url = empty.set(drivername="postgresql").render_as_string(hide_password=False)
+    async with world(tmp_path, database_url=url) as loft, held_lock(empty, 7) as go_on:
         loft.platform.gate = asyncio.Event()
         one, other = (loft.dispatcher(owner=owner, alone=False) for owner in ("one", "other"))
         sale = await sell(loft)
         taking = asyncio.create_task(one.round())
-        assert await asyncio.to_thread(taken.wait, 20)
+        await asyncio.wait_for(taken.wait(), 20)
         answer = await say(loft, sale.ticket_id, "answer")
         looking = asyncio.create_task(other.round())
         await asyncio.sleep(0.2)  # it comes as far as it can
-        go_on.set()
+        await go_on()
         assert await taking == 1
         assert await looking == 0
         assert await loft.status(answer) == "queued"

@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, case, func, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, null, select, update
 
 from gateway.bus import LiveEvent
 from gateway.ids import micros, moment, new_id
 from gateway.store import dialect, outcomes, pacing, states, unreadable
 from gateway.store.detours import Detours, TakeOver
 from gateway.store.facts import FactSource, Subject, about, subject_of
-from gateway.store.many import among_bound, insert_many, run_many
+from gateway.store.many import among_bound, inserting, run_many, run_together
 from gateway.store.payloads import UNREADABLE
 from gateway.store.rights import use_tokens
 from gateway.store.schema import account_states, attempts, messages, outbox
@@ -59,10 +59,11 @@ _stepped = _stepped.union_all(
 _ACCOUNTS = select(_stepped.c.account).where(_stepped.c.account.is_not(None))
 _take = (
     update(outbox)
-    .where(among_bound(outbox.c.id, "b_ids"))
+    .where(outbox.c.id == bindparam("b_id"))
     .values(
-        state="sending", attempts=outbox.c.attempts + 1, fence=outbox.c.fence + 1, owner=bindparam("b_owner"),
-        lease_until=bindparam("b_lease"), unknown_at=None, asked_at=None,
+        state=literal_column("'sending'"), attempts=outbox.c.attempts + literal_column("1"),
+        fence=outbox.c.fence + literal_column("1"), owner=bindparam("b_owner"), lease_until=bindparam("b_lease"),
+        unknown_at=null(), asked_at=null(),
     )
 )  # fmt: skip
 
@@ -317,20 +318,15 @@ def _keep_form(connection: Connection, changed: Sequence[Parcel]) -> None:
 
 def _commit_sending(connection: Connection, going: Sequence[Parcel], owner: str, now: datetime) -> list[states.Changed]:
     """The intent, before the first byte: state, attempt number, fence, lease, and a row for the attempt."""
-    leases: dict[datetime, list[str]] = {}
-    for parcel in going:
-        leases.setdefault(parcel.lease_until or now, []).append(parcel.id)
-    for until, ids in leases.items():
-        connection.execute(_take, {"b_ids": ids, "b_owner": owner, "b_lease": micros(until)})
-    insert_many(
-        connection,
-        attempts,
-        [
-            {"id": parcel.attempt_id, "outbox_id": parcel.id, "message_id": parcel.message_id,
-             "number": parcel.attempt, "started_at": micros(now)}
-            for parcel in going
-        ],
-    )  # fmt: skip
+    taken = [
+        {"b_id": parcel.id, "b_owner": owner, "b_lease": micros(parcel.lease_until or now)} for parcel in going
+    ]  # fmt: skip
+    tries = [
+        {"id": parcel.attempt_id, "outbox_id": parcel.id, "message_id": parcel.message_id,
+         "number": parcel.attempt, "started_at": micros(now)}
+        for parcel in going
+    ]  # fmt: skip
+    run_together(connection, (("take",), lambda: _take, taken), inserting(attempts, tries))
     rows = connection.execute(_show, {"b_ids": list({parcel.message_id for parcel in going})}).all()
     return [states.Changed(row.id, row.ticket_id, row.account, "queued", "sending") for row in rows]
 

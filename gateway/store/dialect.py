@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +31,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 SQLITE_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))  # without the WAL-reset fault (SQLite, "WAL-reset bug", 2026)
 
@@ -60,8 +62,18 @@ def write_engine(url: URL) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite_writer)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         return engine
-    engine = create_engine(url, pool_size=writer_count(url), max_overflow=2, pool_pre_ping=True)
-    event.listen(engine, "connect", _prepare_postgres)
+    return _over_network(create_engine(url, pool_size=writer_count(url), max_overflow=2))
+
+
+def waits_in_loop(url: URL) -> bool:
+    """Whether a driver waits for the store in the event loop. The embedded store's work is done by ourselves."""
+    return url.get_backend_name() != "sqlite"
+
+
+def loop_engine(url: URL) -> AsyncEngine:
+    """The engine of writes in the event loop (`waits_in_loop`)."""
+    engine = create_async_engine(url, pool_size=writer_count(url), max_overflow=2)
+    _over_network(engine.sync_engine)
     return engine
 
 
@@ -80,8 +92,31 @@ def read_engine(url: URL, size: int = 4) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite_reader)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
         return engine
-    engine = create_engine(url, pool_size=size, max_overflow=2, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+    return _over_network(create_engine(url, pool_size=size, max_overflow=2, isolation_level="REPEATABLE READ"))
+
+
+FRESH_S = 1.0
+
+
+def _over_network(engine: Engine) -> Engine:
+    """A connection that was used a moment ago is taken to live; any other is asked first, and all are made anew when it
+    is dead. Asking each time is a wait for the server in every transaction."""
+
+    def given_back(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    def taken(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        used_at = record.info.get("used_at")
+        if used_at is None or time.monotonic() - used_at < FRESH_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
     event.listen(engine, "connect", _prepare_postgres)
+    event.listen(engine, "checkin", given_back)
+    event.listen(engine, "checkout", taken)
     return engine
 
 
@@ -89,11 +124,13 @@ def _prepare_postgres(connection: Any, _record: object) -> None:
     """Nearly everything is looked up by key: on today's disks that costs hardly more than reading in order does, and
     compiling a statement to machine code costs more than it saves. What a machine that died held is free after 9 s,
     what a process that hangs in a transaction holds after a minute."""
+    cursor = connection.cursor()
     for setting in (
         "random_page_cost = 1.1", "jit = off", "tcp_keepalives_idle = 5", "tcp_keepalives_interval = 2",
         "tcp_keepalives_count = 2", "idle_in_transaction_session_timeout = '60s'",
     ):  # fmt: skip
-        connection.execute(f"SET {setting}")
+        cursor.execute(f"SET {setting}")
+    cursor.close()
     connection.commit()
 
 

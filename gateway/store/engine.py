@@ -19,10 +19,12 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gateway.store import dialect
 from gateway.store.dialect import StoreUnavailable
+from gateway.store.inloop import CONTENDED_TRIES, CONTENDED_WAIT_S, InLoop
 from gateway.store.many import insert_many
 from gateway.store.schema import deliveries
 
@@ -33,8 +35,6 @@ log = logging.getLogger(__name__)
 GROUP_MAX = 512
 CROWD = 4  # jobs in one commit from which on more are waited for
 GATHER_S = 0.003  # how long: fewer, larger commits leave the event loop more of the processor
-CONTENDED_TRIES = 5
-CONTENDED_WAIT_S = 0.05
 
 
 class _Waiting:
@@ -72,6 +72,7 @@ class Database:
         self.url = url
         self._writes = dialect.write_engine(url)
         self._reads = dialect.read_engine(url)
+        self._in_loop = InLoop(url) if dialect.waits_in_loop(url) else None
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="store-read")
         self._queue_max = queue_max
         self._small: deque[_Waiting] = deque()
@@ -95,6 +96,8 @@ class Database:
             self._wake.notify_all()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
+        if self._in_loop is not None:
+            await self._in_loop.stop()
         self._readers.shutdown(wait=True)
         self._reads.dispose()
         self._writes.dispose()
@@ -106,20 +109,27 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, job)
 
     def _read(self, job: Callable[[Connection], T]) -> T:
-        try:
-            with self._reads.connect() as connection:
-                return job(connection)
-        except Exception as error:
-            if dialect.unavailable(error):
-                raise StoreUnavailable(dialect.cause(error)) from error
-            raise
+        again = True  # over another connection, when the one at hand had died unnoticed
+        while True:
+            try:
+                with self._reads.connect() as connection:
+                    return job(connection)
+            except Exception as error:
+                if again and isinstance(error, DBAPIError) and error.connection_invalidated:
+                    again = False
+                    continue
+                if dialect.unavailable(error):
+                    raise StoreUnavailable(dialect.cause(error)) from error
+                raise
 
     async def write(self, job: Callable[[Connection], T], *, alone: bool = False) -> T:
         """Run `job` in a transaction shared with whatever else waits; returns once it is durable.
 
-        Keep it short. Raising undoes this job alone. `alone`: it takes a while and somebody waits for it; it has its
-        turn like the others, and a transaction of its own.
+        Keep it short. Raising undoes this job alone. `alone`: it takes a while and somebody waits for it: it has a
+        transaction of its own, and on a store that one waits for runs in the event loop (`inloop`).
         """
+        if alone and self._in_loop is not None:
+            return await self._in_loop.write(job)
         result: T = await self._submit(self._small, job, None, alone=alone)
         return result
 

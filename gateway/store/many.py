@@ -34,13 +34,21 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import replacement_traverse
 
 _Rows = Sequence[dict[str, Any]]
+Work = tuple[tuple[str, ...], Callable[[], Any], _Rows]
+"""A statement's name, how to make it, and its rows: what `run_many` takes."""
+
 _INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows, all with the same columns."""
     if rows:
-        run_many(connection, ("insert", table.name, *rows[0]), lambda: table.insert(), rows)
+        run_many(connection, *inserting(table, rows))
+
+
+def inserting(table: Table, rows: Sequence[dict[str, Any]]) -> Work:
+    """Rows to insert, all with the same columns."""
+    return ("insert", table.name, *(rows[0] if rows else ())), lambda: table.insert(), rows
 
 
 def insert_ignore(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
@@ -89,10 +97,10 @@ def _from_json(table: Table, names: list[str]) -> postgresql.Insert:
     return postgresql.insert(table).from_select(names, select(*given.c))
 
 
-def _in_one(dialect: Dialect, inserts: Sequence[postgresql.Insert]) -> str:
-    """One statement: the last insert, with the others before it."""
-    *others, last = inserts
-    return str(last.add_cte(*(insert.cte(f"into_{insert.table.name}") for insert in others)).compile(dialect=dialect))
+def _in_one(dialect: Dialect, statements: Sequence[Any]) -> str:
+    """One statement: the last insert or update, with the others before it."""
+    *others, last = statements
+    return str(last.add_cte(*(one.cte(f"in_{one.table.name}") for one in others)).compile(dialect=dialect))
 
 
 def _given(bind: str, columns: Iterable[Any]) -> Any:
@@ -123,24 +131,52 @@ def run_many(
     return connection.exec_driver_sql(sql, given).rowcount
 
 
+def run_together(connection: Connection, *works: Work) -> None:
+    """Run several inserts and updates, each of another table and none in need of what another writes. Those without
+    rows are left out. PostgreSQL gets all of them in one go, and no values that are bytes."""
+    works = tuple(work for work in works if work[2])
+    if connection.dialect.name != "postgresql" or len(works) < 2:
+        for name, make, rows in works:
+            run_many(connection, name, make, rows)
+        return
+    key = tuple(word for name, _, _ in works for word in ("", *name))
+    sql = _together.get(key)
+    if sql is None:
+        wholes = [
+            _whole(make(), connection.dialect, list(rows[0]), f"rows_{n}") for n, (_, make, rows) in enumerate(works)
+        ]
+        sql = _together[key] = _in_one(connection.dialect, wholes)
+    given = {f"rows_{n}": msgspec.json.encode(rows).decode() for n, (_, _, rows) in enumerate(works)}
+    connection.exec_driver_sql(sql, given)
+
+
 def _written_out(dialect: Dialect, statement: Any, names: list[str]) -> tuple[str, bool]:
     """The statement's text for these names, and whether it takes all rows as one JSON value."""
+    types = _types(statement, dialect, names)
+    if dialect.name != "postgresql" or any(isinstance(type_, LargeBinary) for type_ in types.values()):
+        return str(statement.compile(dialect=dialect, column_keys=names)), False
+    return str(_whole(statement, dialect, names, "rows").compile(dialect=dialect)), True
+
+
+def _types(statement: Any, dialect: Dialect, names: list[str]) -> dict[str, Any]:
     compiled = statement.compile(dialect=dialect, column_keys=names)
     types = {bind: compiled.binds[bind].type for bind in compiled.params}
     if unset := types.keys() - names:
         raise TypeError(f"the statement binds {', '.join(sorted(unset))}, which the rows do not have")
-    if dialect.name != "postgresql" or any(isinstance(type_, LargeBinary) for type_ in types.values()):
-        return str(compiled), False
-    given = _given("rows", (column(bind, type_) for bind, type_ in types.items()))
+    return types
+
+
+def _whole(statement: Any, dialect: Dialect, names: list[str], bind: str) -> Any:
+    """The statement for all rows at once, which come as the JSON value `bind`."""
+    types = _types(statement, dialect, names)
+    given = _given(bind, (column(name, type_) for name, type_ in types.items()))
     if statement.is_insert:
-        whole = statement.from_select(list(types), select(*given.c))
-    else:
+        return statement.from_select(list(types), select(*given.c))
 
-        def of_row(element: Any, **_: Any) -> Any:
-            return given.c[element.key] if isinstance(element, BindParameter) else None
+    def of_row(element: Any, **_: Any) -> Any:
+        return given.c[element.key] if isinstance(element, BindParameter) else None
 
-        whole = replacement_traverse(statement, {}, of_row)
-    return str(whole.compile(dialect=dialect)), True
+    return replacement_traverse(statement, {}, of_row)
 
 
 def upsert(

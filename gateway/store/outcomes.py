@@ -13,7 +13,7 @@ from gateway.bus import LiveEvent
 from gateway.ids import micros, new_id, rfc3339
 from gateway.store import catalogue, outcome_news, pauses, states
 from gateway.store.detours import Detours, TakeOver, stay
-from gateway.store.many import among_bound, insert_ignore, run_many
+from gateway.store.many import among_bound, insert_ignore, run_many, run_together
 from gateway.store.people import set_consent
 from gateway.store.rest import hold_back_rest
 from gateway.store.schema import (
@@ -76,8 +76,7 @@ def record(
     What the platform refuses goes another way where `take_over` finds one, and has not failed then.
     """
     rows = _rows(connection, [outcome.parcel.id for outcome in batch])
-    if tries := [_attempt(outcome) for outcome in batch if outcome.parcel.attempt_id]:
-        run_many(connection, ("finish",), lambda: _FINISH, tries)
+    tries = [_attempt(outcome) for outcome in batch if outcome.parcel.attempt_id]
     updates: dict[str, dict[str, Any]] = {}
     effective: list[Outcome] = []
     for outcome in batch:
@@ -85,8 +84,9 @@ def record(
         if row is not None and (values := _next(row, outcome)) is not None:
             updates[row.id] = values
             effective.append(outcome)
-    if updates:
-        run_many(connection, ("outcome",), lambda: _SET, list(updates.values()))
+    run_together(
+        connection, (("finish",), lambda: _FINISH, tries), (("outcome",), lambda: _SET, list(updates.values()))
+    )
     in_window = [o.parcel for o in effective if o.word in ("sent", "unknown") and counts(o.parcel)]
     count(connection, [rows[parcel.id].identity_id for parcel in in_window])
     recorded = _follow_up(connection, effective, rows, updates, now, take_over)

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from gateway.bus import LiveEvent
-from gateway.store.many import among_bound, insert_many, run_many
+from gateway.store.many import among_bound, inserting, run_many, run_together
 from gateway.store.schema import dead_letters, messages, outbox, ticket_events, tickets
 from gateway.store.tickets import event_row, to_json
 from gateway.tickets import Actor, Entry
@@ -226,11 +226,13 @@ def log_many(connection: Connection, entries: Mapping[str, Sequence[Entry]], now
             counted.append(last)
         else:
             raised.append(last | {"b_now": now})
-    if counted:
+    if counted and raised:  # one table is written once in one go
         run_many(connection, ("count",), lambda: _COUNT, counted)
-    if raised:
-        run_many(connection, ("raise",), lambda: _RAISE, raised)
-    insert_many(connection, ticket_events, rows)
+        counted = []
+    run_together(
+        connection, (("count",), lambda: _COUNT, counted), (("raise",), lambda: _RAISE, raised),
+        inserting(ticket_events, rows),
+    )  # fmt: skip
 
 
 _heads = (

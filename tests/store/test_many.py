@@ -21,7 +21,9 @@ from gateway.store.many import (
     insert_ignore,
     insert_many,
     insert_together,
+    inserting,
     run_many,
+    run_together,
     upsert_many,
 )
 from gateway.store.schema import account_states, counters, dead_letters, deliveries, metadata, suppressions
@@ -73,6 +75,33 @@ async def test_bytes_and_a_text_with_a_null_byte(database: Database) -> None:
         await database.write(null)
     assert not isinstance(refused.value, StoreUnavailable)
     assert await database.read(lambda c: c.execute(select(dead_letters)).all()) == []
+
+
+async def test_inserts_and_updates_of_several_tables_at_once(database: Database) -> None:
+    detail = update(dead_letters).where(dead_letters.c.id == bindparam("b_id")).values(detail=bindparam("b_detail"))
+    value = update(counters).where(counters.c.name == bindparam("b_name")).values(value=bindparam("b_value"))
+    switch = {"id": new_id(), "channel": "sms", "address": "+1", "scope": "all", "active": True, "created_at": 1}
+
+    def job(connection: Any) -> None:
+        letters = [letter(number) for number in range(3)]
+        insert_many(connection, dead_letters, letters)
+        insert_many(connection, counters, [{"name": name, "value": 0} for name in ("a", "b", "c")])
+        for number, values in enumerate(({"a": 1, "b": 2}, {"b": 3, "c": 4}, {})):
+            told = [{"b_id": one["id"], "b_detail": f"{number} '\\\""} for one in letters[:2]]
+            run_together(
+                connection,
+                (("test detail",), lambda: detail, told),
+                (("test value",), lambda: value, [{"b_name": key, "b_value": of} for key, of in values.items()]),
+                inserting(suppressions, [switch] if number == 0 else []),
+            )
+        run_together(connection, (("test detail",), lambda: detail, []))
+
+    await database.write(job)
+    details = select(dead_letters.c.detail).order_by(dead_letters.c.id)
+    assert await database.read(lambda c: list(c.execute(details).scalars())) == ["2 '\\\"", "2 '\\\"", ""]
+    values = select(counters.c.value).order_by(counters.c.name)
+    assert await database.read(lambda c: list(c.execute(values).scalars())) == [1, 3, 4]
+    assert await database.read(lambda c: list(c.execute(select(suppressions.c.address)).scalars())) == ["+1"]
 
 
 async def test_rows_of_several_tables_and_how_many_are_new(database: Database) -> None:

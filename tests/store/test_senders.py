@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, func, select
+from sqlalchemy.engine import make_url
 
 from gateway import replies
 from gateway.replies import ReplyRequest, Submitted
@@ -22,7 +22,7 @@ from gateway.store import claim, schema
 from gateway.tickets import Actor
 from outbox.dispatcher import Dispatcher
 from tests.pigeon import World, world
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, held_lock
 
 AGENT = Actor("agent", "u1", "Bo")
 SEED = int(os.environ.get("SENDERS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
@@ -93,28 +93,27 @@ async def test_a_follower_that_becomes_the_head_while_it_is_looked_at_is_not_put
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The claim reads a part behind another; before it goes on, that other one's outcome is recorded."""
-    looked, left = threading.Event(), threading.Event()
-    put_aside = claim._put_aside
+    looked, put_aside, url = asyncio.Event(), claim._put_aside, address(postgres)
 
     def later(connection: Connection, rows: Sequence[Row[Any]], now: int) -> int:
         if rows:
             looked.set()
-            assert left.wait(20)
+            connection.execute(select(func.pg_advisory_xact_lock(7)))
         return put_aside(connection, rows, now)
 
     monkeypatch.setattr(claim, "_put_aside", later)
-    async with world(tmp_path, database_url=address(postgres)) as loft:
+    async with world(tmp_path, database_url=url) as loft, held_lock(make_url(url), 7) as go_on:
         ticket, dispatcher = await loft.ticket(), loft.dispatcher(alone=False)
         loft.platform.gate = asyncio.Event()
         first = await say(loft, ticket, "first")
         assert await dispatcher.round() == 1
         second = await say(loft, ticket, "second")
         looking = asyncio.create_task(dispatcher.round())
-        assert await asyncio.to_thread(looked.wait, 20)
+        await asyncio.wait_for(looked.wait(), 20)
         loft.platform.gate.set()
         await dispatcher.settled()
         assert await loft.status(first) == "sent"
-        left.set()
+        await go_on()
         assert await looking == 0  # it was a follower when it was read
         (part,) = await loft.rows(schema.outbox, schema.outbox.c.message_id == second)
         assert part.not_before is not None  # due: it waits for nobody

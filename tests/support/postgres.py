@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.store import migrate
 
@@ -69,3 +72,15 @@ class Postgres:
         finally:
             engine.dispose()
         return self._admin.set(database=name)
+
+
+@contextlib.asynccontextmanager
+async def held_lock(url: URL, lock: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Hold a lock in PostgreSQL until what this gives is called."""
+    engine = create_async_engine(url.set(drivername="postgresql+psycopg"))
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(lock)))
+            yield connection.rollback
+    finally:
+        await engine.dispose()
