@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import json
@@ -218,7 +219,7 @@ def _misshape(draw: st.DrawFn, tree: Any, place: tuple[Any, ...], trees: list[An
         case "any":
             parent[last] = draw(JSON)
         case "awkward":
-            parent[last] = draw(st.sampled_from(AWKWARD))
+            parent[last] = copy.deepcopy(draw(st.sampled_from(AWKWARD)))  # the next change may be inside of it
         case "elsewhere":  # a value of another place, or of another sample
             other = draw(st.sampled_from(trees))
             found = other
