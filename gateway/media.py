@@ -63,6 +63,7 @@ class MediaWorker:
 
     async def _start_due(self) -> None:
         """Begin to fetch what is due, where there is room."""
+        self._end_done()
         room, busy = AT_ONCE - len(self._running), list(self._running)
         if room <= 0:
             return
@@ -81,14 +82,13 @@ class MediaWorker:
     async def _work(self, row: RowMapping) -> None:
         try:
             await self._fetch(row)
-        except StoreUnavailable:
-            await asyncio.sleep(2.0)  # it is pending still
-        except Exception:
-            log.exception("media.failed", extra={"attachment": row["id"]})
-            await asyncio.sleep(2.0)
         finally:
-            self._running.pop(row["id"], None)
             self._core.bus.wake(TOPIC)
+
+    def _end_done(self) -> None:
+        """Make room for others. Raises what kept the outcome of a fetch from being written: it is pending still."""
+        for attachment_id in [key for key, task in self._running.items() if task.done()]:
+            self._running.pop(attachment_id).result()
 
     async def _fetch(self, row: RowMapping) -> None:
         try:

@@ -18,7 +18,7 @@ from gateway.tickets import Actor
 from normalizers.model import DeliveryUpdate, PlatformError
 from tests.pigeon import OPEN, START, World, world
 from tests.store.conftest import STORES
-from tests.support.postgres import Postgres
+from tests.support.postgres import address_for
 
 AGENT = Actor("agent", "u1", "Bo")
 LONG = " ".join(["word"] * 55)  # three parts
@@ -27,11 +27,7 @@ WORDS = "Look at these two, please: both."  # no caption, it is too long for one
 
 @pytest.fixture(params=STORES)
 async def loft(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    address = ""
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        address = server.empty().set(drivername="postgresql").render_as_string(hide_password=False)
-    async with world(tmp_path, database_url=address) as made:
+    async with world(tmp_path, database_url=address_for(request)) as made:
         yield made
 
 

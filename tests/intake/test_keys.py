@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,22 +15,10 @@ from gateway.store.schema import deliveries, events, messages
 from normalizers.email import normalize as read_mail
 from normalizers.model import Account, Event, InboundMessage, MessageEdited, Received
 from tests.intake.build import T0, person, phone
-from tests.intake.test_worker import Intake, at_rest, change, open_letters
+from tests.intake.test_worker import Intake, change, open_letters
 from tests.intake.test_worker import wrote as delivery
-from tests.support.postgres import Postgres
 
 LONG = secrets.token_hex(3000)
-
-
-@pytest.fixture(params=["embedded", "postgresql"])
-async def intake(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Intake]:
-    gateway = ""
-    if request.param == "postgresql":
-        postgres: Postgres = request.getfixturevalue("postgres")
-        url = postgres.database().set(drivername="postgresql").render_as_string(hide_password=False)
-        gateway = f'[gateway]\ndatabase = "{url}"\nsecret_key = "of these tests only"\n'
-    async with at_rest(tmp_path, gateway) as made:
-        yield made
 
 
 def _said(**more: Any) -> dict[str, Any]:

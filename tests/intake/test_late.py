@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,23 +14,11 @@ from gateway.store.people import set_consent
 from gateway.store.schema import contacts, deliveries, events, identities, messages
 from normalizers.model import ConsentChange, MessageDeleted, MessageEdited, Reaction
 from tests.intake.build import T0, Memory, person, phone, wrote
-from tests.intake.test_worker import Intake, at_rest, change
+from tests.intake.test_worker import Intake, change
 from tests.intake.test_worker import wrote as delivery
-from tests.support.postgres import Postgres
 
 ANN = phone("+4915112345601")
 NOW = int(datetime.now(UTC).timestamp())
-
-
-@pytest.fixture(params=["embedded", "postgresql"])
-async def intake(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Intake]:
-    gateway = ""
-    if request.param == "postgresql":
-        postgres: Postgres = request.getfixturevalue("postgres")
-        url = postgres.database().set(drivername="postgresql").render_as_string(hide_password=False)
-        gateway = f'[gateway]\ndatabase = "{url}"\nsecret_key = "of these tests only"\n'
-    async with at_rest(tmp_path, gateway) as made:
-        yield made
 
 
 def edit(name: str, text: str, seconds: int = 0, target: str = "m1") -> dict[str, Any]:

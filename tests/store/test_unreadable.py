@@ -16,7 +16,7 @@ from gateway.store import schema
 from gateway.tickets import Actor
 from tests.pigeon import World, world
 from tests.store.conftest import STORES
-from tests.support.postgres import Postgres
+from tests.support.postgres import address_for
 
 AGENT = Actor("agent", "u1", "Bo")
 DAMAGED = {
@@ -30,11 +30,7 @@ DAMAGED = {
 
 @pytest.fixture(params=STORES)
 async def loft(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    address = ""
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        address = server.empty().set(drivername="postgresql").render_as_string(hide_password=False)
-    async with world(tmp_path, database_url=address) as made:
+    async with world(tmp_path, database_url=address_for(request)) as made:
         yield made
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -84,3 +85,11 @@ async def held_lock(url: URL, lock: int) -> AsyncIterator[Callable[[], Awaitable
             yield connection.rollback
     finally:
         await engine.dispose()
+
+
+def address_for(request: pytest.FixtureRequest) -> str:
+    """For tests that run on both stores: the address of a new database where the parameter is "postgresql", else ""."""
+    if request.param != "postgresql":
+        return ""
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database().set(drivername="postgresql").render_as_string(hide_password=False)
