@@ -1,8 +1,9 @@
-"""What is under way for each account: so many sends at a time, and as many claimed ahead while its platform is quick.
+"""What is under way for each account: so many sends at a time, and more claimed ahead while its platform is quick.
 
-A claim takes as long as a quick platform's answer does: without the next messages at hand an account would stand idle
-half of the time. What is claimed ahead stands as `sending` before it has begun, and a crash leaves its outcome unknown:
-so nothing is, unless so many answers in a row were quick that it begins within a moment.
+A claim beside sends takes longer than a quick platform's answer does: without the next messages at hand an account
+would stand idle half of the time. So as many wait as are under way when the next are claimed. What is claimed ahead
+stands as `sending` before it has begun, and a crash leaves its outcome unknown: so nothing is, unless so many answers
+in a row were quick that it begins within a moment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from outbox.ports import Parcel
 
 CONCURRENCY = 128  # sends of one account at a time: a slow platform delays nobody else's messages
 BATCH = 200  # of one account in one claim
-QUICK_S = 0.25  # an answer within it
+QUICK_S = 0.1  # an answer within it
+AHEAD = 2  # for each send at a time so many are claimed ahead: they begin within as many quick answers
 AHEAD_FROM = 32  # sends at a time from which on claiming ahead pays
 
 
@@ -34,7 +36,7 @@ class Lane:
     @property
     def ahead(self) -> int:
         """How many may be claimed beyond those that are sent at a time."""
-        return self._concurrency if self._quick >= self._concurrency >= AHEAD_FROM else 0
+        return AHEAD * self._concurrency if self._quick >= self._concurrency >= AHEAD_FROM else 0
 
     def room(self, now: datetime) -> int:
         """How many more to claim."""
@@ -67,4 +69,4 @@ class Lane:
         to claim more."""
         self.claimed -= 1
         self._quick = self._quick + 1 if took_s is not None and took_s <= QUICK_S else 0
-        return self.claimed == (self._concurrency if self.ahead else self._concurrency // 2)
+        return self.claimed == (AHEAD * self._concurrency if self.ahead else self._concurrency // 2)

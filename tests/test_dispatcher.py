@@ -16,7 +16,7 @@ from adapters import Sent
 from gateway import replies
 from gateway.ids import micros, new_id
 from gateway.replies import MessageRequest, ReplyRequest, Submitted
-from gateway.store import claim, dialect, schema, states
+from gateway.store import dialect, heads, schema, states
 from gateway.store import outbox as outbox_store
 from gateway.tickets import Actor
 from normalizers.model import MailHeaders, OutboundMessage
@@ -617,16 +617,17 @@ async def test_a_mail_names_its_thread(loft: World) -> None:
 async def test_the_claim_walks_indexes_only(loft: World) -> None:
     """The due rows of an account come from its own index in order; nothing is sorted, no table is scanned."""
     engine = dialect.write_engine(loft.core.database.url)
-    compiled = claim._due.compile(engine, compile_kwargs={"literal_binds": False, "render_postcompile": True})
-    sweep = "SELECT min(account) FROM outbox WHERE state IN ('queued', 'held') AND account > 'a'"
+    compiled = heads._due.compile(engine, compile_kwargs={"literal_binds": False, "render_postcompile": True})
+    queues = heads._QUEUES.compile(engine)
     await loft.core.database.stop()
     with engine.connect() as connection:
         arguments = dict.fromkeys(compiled.params, 1)
         plan = connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}".replace("?", "1")), arguments).all()
         assert index_names(plan) == {"ix_outbox_due", "ix_outbox_open"}
         assert not any(word in row[-1] for row in plan for word in ("SCAN", "TEMP B-TREE"))
-        accounts = connection.execute(text(f"EXPLAIN QUERY PLAN {sweep}")).all()
-        assert index_names(accounts) == {"ix_outbox_due"}
+        plan = connection.execute(text(f"EXPLAIN QUERY PLAN {queues}"), queues.params | {"b_now": 1}).all()
+        assert index_names(plan) == {"ix_outbox_due"}
+        assert not any(f"SCAN {table}" in row[-1] for row in plan for table in ("outbox", "account_states"))
         connection.rollback()
     engine.dispose()
 

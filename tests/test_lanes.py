@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from normalizers.model import OutboundMessage
-from outbox.lanes import AHEAD_FROM, BATCH, CONCURRENCY, QUICK_S, Lane
+from outbox.lanes import AHEAD, AHEAD_FROM, BATCH, CONCURRENCY, QUICK_S, Lane
 from outbox.ports import Parcel
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -36,14 +36,14 @@ def test_nothing_is_claimed_ahead_before_as_many_were_quick() -> None:
     through(lane, [0.02] * 39)
     assert (lane.ahead, lane.room(NOW)) == (0, 40)
     through(lane, [QUICK_S])
-    assert (lane.ahead, lane.room(NOW)) == (40, 80)
+    assert (lane.ahead, lane.room(NOW)) == (AHEAD * 40, (1 + AHEAD) * 40)
 
 
 def test_a_slow_answer_or_none_ends_it() -> None:
     for last in (QUICK_S + 0.001, None):
         lane = Lane(40)
         through(lane, [0.02] * 50)
-        assert lane.ahead == 40
+        assert lane.ahead == AHEAD * 40
         through(lane, [last])
         assert lane.ahead == 0
         through(lane, [0.02] * 39)
@@ -53,12 +53,12 @@ def test_a_slow_answer_or_none_ends_it() -> None:
 def test_what_was_claimed_ahead_counts_when_it_ends() -> None:
     lane = Lane(40)
     through(lane, [0.02] * 40)
-    for _ in range(80):
+    for _ in range(40 + lane.ahead):
         lane.take(parcel(), NOW)
     assert lane.room(NOW) == 0
     lane.next()
     lane.done(None)
-    assert (lane.claimed, lane.room(NOW)) == (79, 0)
+    assert (lane.claimed, lane.room(NOW)) == ((1 + AHEAD) * 40 - 1, 0)
 
 
 def test_narrow_lanes_are_never_claimed_ahead() -> None:
@@ -97,13 +97,13 @@ def test_it_says_once_when_it_is_time_for_more() -> None:
     assert [lane.done(0.1) for _ in range(4)] == [False, True, False, False]
     ahead = Lane(32)
     through(ahead, [0.0] * 32)
-    for _ in range(64):
+    for _ in range(32 + ahead.ahead):
         ahead.take(parcel(), NOW)
     told = []
-    for _ in range(64):
+    for _ in range(32 + ahead.ahead):
         ahead.next()
         told.append(ahead.done(0.1))
-    assert told.index(True) == 31  # those that are left are all being sent
+    assert told.index(True) == 31  # as many wait as are being sent
     assert sum(told) == 1
 
 

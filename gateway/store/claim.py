@@ -1,8 +1,4 @@
-"""The claim: heads of conversations judged and taken, with the intent to send them durable before the first byte.
-
-Flat in the number of queued rows: due heads come from an index by account, and a row that waits for another of its
-conversation leaves that index (`not_before` NULL) until it is its turn.
-"""
+"""The claim: heads of conversations judged and taken, with the intent to send them durable before the first byte."""
 
 from __future__ import annotations
 
@@ -11,52 +7,37 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, null, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    null,
+    select,
+    text,
+    update,
+)
 
 from gateway.bus import LiveEvent
 from gateway.ids import micros, moment, new_id
-from gateway.store import dialect, outcomes, pacing, states, unreadable
+from gateway.store import heads, outcomes, pacing, states, unreadable
 from gateway.store.detours import Detours, TakeOver
 from gateway.store.facts import FactSource, Subject, about, subject_of
-from gateway.store.many import among_bound, inserting, run_many, run_together
+from gateway.store.many import Work, among_bound, inserting, run_before, run_many
 from gateway.store.payloads import UNREADABLE
 from gateway.store.rights import use_tokens
-from gateway.store.schema import account_states, attempts, messages, outbox
+from gateway.store.schema import attempts, messages, outbox
 from gateway.store.unreadable import Unreadable
 from normalizers.model import OutboundMessage
 from outbox.crashpoints import reach
 from outbox.detours import by_rules
-from outbox.ports import Candidate, Decide, Go, Later, Ledger, Parcel, Room, Stay, Stop, Waiting
+from outbox.ports import Candidate, Decide, Go, Later, Ledger, Parcel, Room, Stay, Stop
 
 _decode = msgspec.json.Decoder(OutboundMessage).decode
 _encode = msgspec.json.Encoder().encode
 
-_due = (
-    select(
-        outbox.c.id, outbox.c.message_id, outbox.c.conversation_id, outbox.c.channel, outbox.c.payload,
-        outbox.c.attempts, outbox.c.fence, outbox.c.queued_at, outbox.c.state, outbox.c.key,
-        outbox.c.priority, states.held_back.label("held_back"),
-    )
-    .where(
-        states.is_due(),
-        outbox.c.account == bindparam("b_account"),
-        outbox.c.priority == bindparam("b_priority"),
-        outbox.c.not_before <= bindparam("b_now"),
-    )
-    .order_by(outbox.c.not_before, outbox.c.id)
-    .limit(bindparam("b_limit"))
-)  # fmt: skip
-_REPLIES, _BULK = 0, 1
-_BULK_SHARE = 10  # one slot in so many is bulk's while both wait: it yields, and does not starve
-_AT_LEAST = 32  # heads looked at, however few may go: those whose channel is full make room for others
-_stepped = select(func.min(outbox.c.account).label("account")).where(states.is_due()).cte("stepped", recursive=True)
-_stepped = _stepped.union_all(
-    select(
-        select(func.min(outbox.c.account)).where(states.is_due(), outbox.c.account > _stepped.c.account)
-        .scalar_subquery()
-    ).where(_stepped.c.account.is_not(None))
-)  # fmt: skip
-_ACCOUNTS = select(_stepped.c.account).where(_stepped.c.account.is_not(None))
 _take = (
     update(outbox)
     .where(outbox.c.id == bindparam("b_id"))
@@ -68,11 +49,10 @@ _take = (
 )  # fmt: skip
 
 
-_paused = select(account_states).where(account_states.c.scope == "", account_states.c.paused_until > bindparam("b_now"))
 _show = (
     update(messages)
-    .where(among_bound(messages.c.id, "b_ids"), messages.c.status.in_(("queued", "held")))
-    .values(status="sending")
+    .where(among_bound(messages.c.id, "b_ids"), text("messages.status IN ('queued', 'held')"))
+    .values(status=literal_column("'sending'"))
     .returning(messages.c.id, messages.c.ticket_id, messages.c.account)
 )
 
@@ -102,23 +82,22 @@ def claim(
     Claims on one account follow each other, whoever makes them: its pace is locked first (`pacing.load_slots`). So a
     reply that is written while bulk of its conversation is being taken does not leave beside it.
     """
-    paused = {pause.account: pause for pause in account_pauses(connection, now)}
-    accounts = waiting_accounts(connection)
-    pacing.load_slots(connection, ledger, accounts, now)
-    heads: list[Row[Any]] = []
+    queues = heads.waiting(connection, now)
+    pacing.load_slots(connection, ledger, [queue.account for queue in queues], now)
+    rows: list[Row[Any]] = []
     owners: list[str] = []
     left: dict[str, int] = {}
-    for account in accounts:
-        if (limit := room(account, paused.get(account))) > 0:
-            least = _AT_LEAST if len(ledger.all_of(account)) > 1 else 1
-            found = _heads(connection, account, limit, max(limit, least), micros(now), turn)
-            heads += found
+    for account, pause, bulk in queues:
+        if (limit := room(account, pause)) > 0:
+            least = heads.AT_LEAST if len(ledger.all_of(account)) > 1 else 1
+            found = heads.heads_of(connection, account, limit, max(limit, least), micros(now), turn if bulk else None)
+            rows += found
             owners += [account] * len(found)
             left[account] = limit
     claimed = Claimed()
-    if not heads:
+    if not rows:
         return claimed
-    candidates, damaged = _candidates(connection, source, heads, owners, now)
+    candidates, damaged = _candidates(connection, source, rows, owners, now)
     pacing.load_pairs(connection, ledger, [candidate.parcel for candidate in candidates])
     stopped: list[tuple[Parcel, Stop]] = []
     later: list[dict[str, Any]] = []
@@ -150,24 +129,25 @@ def claim(
     if later:
         run_many(connection, ("later",), lambda: _PUT_OFF, later)
     if claimed.going:
-        pacing.save(connection, ledger, now)
         as_queued = {candidate.parcel.id: candidate.parcel.message for candidate in candidates}
         _keep_form(connection, [parcel for parcel in claimed.going if parcel.message is not as_queued[parcel.id]])
-        claimed.changed += _commit_sending(connection, claimed.going, owner, now)
+        claimed.changed += _commit_sending(
+            connection, claimed.going, owner, now, pacing.spending(connection, ledger, now)
+        )
     claimed.more = bool(later or damaged)
     reach("claim.written")
     return claimed
 
 
 def _candidates(
-    connection: Connection, source: FactSource, heads: Sequence[Row[Any]], owners: Sequence[str], now: datetime
+    connection: Connection, source: FactSource, rows: Sequence[Row[Any]], owners: Sequence[str], now: datetime
 ) -> tuple[list[Candidate], list[Unreadable]]:
-    known = about(connection, [row.message_id for row in heads])
-    tried = _tries(connection, [row.id for row in heads if row.attempts or row.fence])
+    known = about(connection, [row.message_id for row in rows])
+    tried = _tries(connection, [row.id for row in rows if row.attempts or row.fence])
     parcels: list[Parcel] = []
     subjects: list[Subject] = []
     damaged: list[Unreadable] = []
-    for row, account in zip(heads, owners, strict=True):
+    for row, account in zip(rows, owners, strict=True):
         try:
             message = _decode(row.payload)
         except UNREADABLE as error:
@@ -187,59 +167,6 @@ def _candidates(
         subjects.append(subject_of(message, account, row.channel, row.conversation_id, details, queued=True))
     facts = source.gather(connection, subjects, now)
     return [Candidate(parcel, fact) for parcel, fact in zip(parcels, facts, strict=True)], damaged
-
-
-def waiting_accounts(connection: Connection) -> list[str]:
-    """The accounts that something is queued for: one step of the index for each, however much is queued."""
-    return list(connection.execute(_ACCOUNTS).scalars().all())
-
-
-def _heads(connection: Connection, account: str, room: int, limit: int, now: int, turn: int) -> list[Row[Any]]:
-    """Up to `limit` due heads of each priority in the order in which `room` of them may go: replies before bulk, save
-    for bulk's share."""
-    replies = _heads_of(connection, account, _REPLIES, limit, now)
-    bulk = _heads_of(connection, account, _BULK, limit, now)
-    share = room // _BULK_SHARE or int(turn % _BULK_SHARE == 0)
-    before = max(room - share, 0)
-    return replies[:before] + bulk[:share] + replies[before:] + bulk[share:]
-
-
-def _heads_of(connection: Connection, account: str, priority: int, limit: int, now: int) -> list[Row[Any]]:
-    """Up to `limit` of one priority; due rows that are no heads are put aside until it is their turn."""
-    statement = dialect.for_claim(connection, _due)
-    found: dict[str, Row[Any]] = {}
-    while True:
-        asked = limit + len(found)
-        rows = connection.execute(
-            statement,
-            {"b_account": account, "b_priority": priority, "b_now": now, "b_limit": asked,
-             "unknown_since": now - states.HOLDS},
-        ).all()  # fmt: skip
-        back = _put_aside(connection, [row for row in rows if row.held_back], now)
-        found.update((row.id, row) for row in rows if not row.held_back)
-        if not back or len(rows) < asked or len(found) >= limit:
-            return list(found.values())[:limit]
-
-
-def _put_aside(connection: Connection, rows: Sequence[Row[Any]], now: int) -> int:
-    """Rows that are no heads leave the index until it is their turn; how many did.
-
-    Only behind a head that is locked here: one whose outcome another writer records at this moment may have looked for
-    its follower already, and would not find it again. Such a follower stays as it is, and the next claim looks at it;
-    so does one that has become the head itself since it was read.
-    """
-    if not rows:
-        return 0
-    asked = {"b_ids": list({row.conversation_id for row in rows}), "unknown_since": now - states.HOLDS}
-    locked: dict[str, list[Row[Any]]] = {}
-    for head in connection.execute(dialect.for_claim(connection, states.HEADS), asked).all():
-        locked.setdefault(head.conversation_id, []).append(head)
-    back = [
-        row.id for row in rows if any(states.goes_before(head, row) for head in locked.get(row.conversation_id, ()))
-    ]
-    if back:
-        connection.execute(update(outbox).where(outbox.c.id.in_(back)).values(not_before=None))
-    return len(back)
 
 
 def _tries(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[int, int | None]]:
@@ -316,8 +243,11 @@ def _keep_form(connection: Connection, changed: Sequence[Parcel]) -> None:
         use_tokens(connection, [(parcel.conversation_id, parcel.message) for parcel in changed])
 
 
-def _commit_sending(connection: Connection, going: Sequence[Parcel], owner: str, now: datetime) -> list[states.Changed]:
-    """The intent, before the first byte: state, attempt number, fence, lease, and a row for the attempt."""
+def _commit_sending(
+    connection: Connection, going: Sequence[Parcel], owner: str, now: datetime, spending: Work
+) -> list[states.Changed]:
+    """The intent, before the first byte: state, attempt number, fence, lease, a row for the attempt, and what it takes
+    of the pace."""
     taken = [
         {"b_id": parcel.id, "b_owner": owner, "b_lease": micros(parcel.lease_until or now)} for parcel in going
     ]  # fmt: skip
@@ -326,11 +256,7 @@ def _commit_sending(connection: Connection, going: Sequence[Parcel], owner: str,
          "number": parcel.attempt, "started_at": micros(now)}
         for parcel in going
     ]  # fmt: skip
-    run_together(connection, (("take",), lambda: _take, taken), inserting(attempts, tries))
-    rows = connection.execute(_show, {"b_ids": list({parcel.message_id for parcel in going})}).all()
+    works = (("take",), lambda: _take, taken), inserting(attempts, tries), spending
+    shown = {"b_ids": list({parcel.message_id for parcel in going})}
+    rows = run_before(connection, works, "show", _show, shown)
     return [states.Changed(row.id, row.ticket_id, row.account, "queued", "sending") for row in rows]
-
-
-def account_pauses(connection: Connection, now: datetime) -> list[Waiting]:
-    rows = connection.execute(_paused, {"b_now": micros(now)}).all()
-    return [Waiting(row.account, moment(row.paused_until), row.error_class) for row in rows]

@@ -15,8 +15,10 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Connection,
+    CursorResult,
     Dialect,
     LargeBinary,
+    Row,
     Table,
     Text,
     TypeDecorator,
@@ -54,11 +56,13 @@ def inserting(table: Table, rows: Sequence[dict[str, Any]]) -> Work:
 def insert_ignore(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
     """Insert rows, and leave those whose unique key is taken as they are; how many were inserted. All rows must have
     the same columns."""
-    if not rows:
-        return 0
+    return run_many(connection, *ignoring(connection, table, rows)) if rows else 0
+
+
+def ignoring(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> Work:
+    """Rows to insert where their unique key is free, all with the same columns."""
     insert = _INSERTS[connection.dialect.name]
-    name = ("ignore", table.name, *rows[0])
-    return run_many(connection, name, lambda: insert(table).on_conflict_do_nothing(), rows)
+    return ("ignore", table.name, *(rows[0] if rows else ())), lambda: insert(table).on_conflict_do_nothing(), rows
 
 
 def insert_together(
@@ -136,18 +140,37 @@ def run_together(connection: Connection, *works: Work) -> None:
     rows are left out. PostgreSQL gets all of them in one go, and no values that are bytes."""
     works = tuple(work for work in works if work[2])
     if connection.dialect.name != "postgresql" or len(works) < 2:
-        for name, make, rows in works:
-            run_many(connection, name, make, rows)
+        for work in works:
+            run_many(connection, *work)
         return
-    key = tuple(word for name, _, _ in works for word in ("", *name))
+    _run_in_one(connection, works, (), None, {})
+
+
+def run_before(
+    connection: Connection, works: Sequence[Work], name: str, last: Any, values: Mapping[str, Sequence[str]]
+) -> Sequence[Row[Any]]:
+    """As `run_together`, and after them the update `last`, made once, with lists of texts bound as `among_bound` wants
+    them; the rows it returns."""
+    if connection.dialect.name != "postgresql":
+        run_together(connection, *works)
+        return connection.execute(last, values).all()
+    works = tuple(work for work in works if work[2])
+    given = {bind: _array(names) for bind, names in values.items()}
+    return _run_in_one(connection, works, (name,), last, given).all()
+
+
+def _run_in_one(
+    connection: Connection, works: Sequence[Work], name: tuple[str, ...], last: Any, given: Mapping[str, str]
+) -> CursorResult[Any]:
+    key = (*name, *(word for work_name, _, _ in works for word in ("", *work_name)))
     sql = _together.get(key)
     if sql is None:
         wholes = [
             _whole(make(), connection.dialect, list(rows[0]), f"rows_{n}") for n, (_, make, rows) in enumerate(works)
         ]
-        sql = _together[key] = _in_one(connection.dialect, wholes)
-    given = {f"rows_{n}": msgspec.json.encode(rows).decode() for n, (_, _, rows) in enumerate(works)}
-    connection.exec_driver_sql(sql, given)
+        sql = _together[key] = _in_one(connection.dialect, [*wholes, last] if last is not None else wholes)
+    rows_of = {f"rows_{n}": msgspec.json.encode(rows).decode() for n, (_, _, rows) in enumerate(works)}
+    return connection.exec_driver_sql(sql, {**rows_of, **given})
 
 
 def _written_out(dialect: Dialect, statement: Any, names: list[str]) -> tuple[str, bool]:
@@ -194,12 +217,10 @@ def upsert(
         )
 
 
-def upsert_many(
+def upserting(
     connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keys: Sequence[str], changed: Sequence[str]
-) -> None:
-    """As `upsert`, for values the driver takes as they are: see `run_many`."""
-    if not rows:
-        return
+) -> Work:
+    """Rows to insert; where `keys` are taken, the columns `changed` get the new values."""
 
     def make() -> Any:
         statement = _INSERTS[connection.dialect.name](table)
@@ -207,7 +228,7 @@ def upsert_many(
             index_elements=[table.c[key] for key in keys], set_={name: statement.excluded[name] for name in changed}
         )
 
-    run_many(connection, ("upsert", table.name, *keys, "", *changed), make, rows)
+    return ("upsert", table.name, *keys, "", *changed), make, rows
 
 
 def among(connection: Connection, column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:

@@ -20,9 +20,10 @@ from gateway.ids import micros, rfc3339
 from gateway.intake import aliases
 from gateway.intake.worker import rules_of
 from gateway.store import outcomes, pacing, pauses, states, unreadable
-from gateway.store.claim import account_pauses, claim, parcels_of
+from gateway.store.claim import claim, parcels_of
 from gateway.store.detours import Detours
 from gateway.store.facts import FactSource
+from gateway.store.heads import account_pauses
 from gateway.store.schema import account_states, outbox
 from outbox.crashpoints import reach
 from outbox.detours import Refusal

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, exists, insert, literal, literal_column, null, select, text, update
+from sqlalchemy import Connection, bindparam, exists, insert, literal, literal_column, null, select, update
 
 from adapters import ErrorClass, Sent
 from gateway.bus import LiveEvent
 from gateway.ids import micros, new_id, rfc3339
-from gateway.store import catalogue, outcome_news, pauses, states
+from gateway.store import catalogue, outcome_news, pauses, refs, states
 from gateway.store.detours import Detours, TakeOver, stay
 from gateway.store.many import among_bound, insert_ignore, run_many, run_together
 from gateway.store.people import set_consent
@@ -20,8 +20,6 @@ from gateway.store.schema import (
     addresses,
     attempts,
     dead_letters,
-    events,
-    message_refs,
     messages,
     outbox,
 )
@@ -84,12 +82,15 @@ def record(
         if row is not None and (values := _next(row, outcome)) is not None:
             updates[row.id] = values
             effective.append(outcome)
+    named = refs.given_by([(outcome.parcel, outcome.sent) for outcome in effective if outcome.sent is not None])
     run_together(
-        connection, (("finish",), lambda: _FINISH, tries), (("outcome",), lambda: _SET, list(updates.values()))
-    )
+        connection, (("finish",), lambda: _FINISH, tries), (("outcome",), lambda: _SET, list(updates.values())),
+        refs.keeping(connection, named),
+    )  # fmt: skip
     in_window = [o.parcel for o in effective if o.word in ("sent", "unknown") and counts(o.parcel)]
     count(connection, [rows[parcel.id].identity_id for parcel in in_window])
     recorded = _follow_up(connection, effective, rows, updates, now, take_over)
+    recorded.awakened = refs.awaken(connection, named)
     recorded.pauses = pauses.of_outcomes(connection, [outcome for outcome in batch if outcome.pause is not None], now)
     return recorded
 
@@ -158,8 +159,6 @@ def _follow_up(
     """All that follows from outcomes that changed their row; `rows` as they were, `updates` as they are."""
     if not effective:
         return Recorded()
-    sent = [(outcome.parcel, outcome.sent) for outcome in effective if outcome.sent is not None]
-    awakened = know_by(connection, sent)
     _people(connection, effective, rows, now)
     _templates(connection, effective, now)
     failed = [(o.parcel, o.error or Failure("", "unknown"), o.parcel.attempt) for o in effective if o.state == "failed"]
@@ -179,7 +178,7 @@ def _follow_up(
         if outcome.sent is not None and is_private_reply(outcome.parcel.message)
         for address in outcome.sent.addresses
     ]
-    return Recorded(changed, dead, awakened=awakened, aliases=reached, detours=detours.live)
+    return Recorded(changed, dead, aliases=reached, detours=detours.live)
 
 
 def _reported(effective: Sequence[Outcome], updates: Mapping[str, dict[str, Any]]) -> dict[str, Refusal]:
@@ -202,36 +201,6 @@ def _shown(row: Any) -> states.Shown:
 
 def _part(values: dict[str, Any]) -> states.Part:
     return states.Part(values["b_state"], values["b_error"], values["b_external_id"], values["b_sent_at"])
-
-
-_AWAKEN = (
-    update(events)
-    .where(
-        events.c.account == bindparam("b_account"),
-        text("events.state = 'parked'"),  # word for word the condition of its index
-        among_bound(events.c.waits_for, "b_refs"),
-    )
-    .values(state="new", not_before=None)
-)
-
-
-def know_by(connection: Connection, sent: Sequence[tuple[Parcel, Sent]]) -> bool:
-    """Remember the ids the platform gave, and wake receipts that came before them; whether there was one."""
-    refs: dict[str, list[str]] = {}
-    rows: list[dict[str, Any]] = []
-    for parcel, answer in sent:
-        for ref in (answer.external_id, *answer.aliases):
-            if ref:
-                rows.append(
-                    {"account": parcel.account, "ref": ref, "message_id": parcel.message_id, "outbox_id": parcel.id}
-                )
-                refs.setdefault(parcel.account, []).append(ref)
-        refs.setdefault(parcel.account, []).extend((parcel.id, parcel.message_id))
-    insert_ignore(connection, message_refs, rows)
-    woken = 0
-    for account, waited_for in refs.items():
-        woken += connection.execute(_AWAKEN, {"b_account": account, "b_refs": waited_for}).rowcount
-    return woken > 0
 
 
 def _people(connection: Connection, effective: Sequence[Outcome], rows: Mapping[str, Any], now: int) -> None:
@@ -379,7 +348,7 @@ def settle(connection: Connection, parcel: Parcel, sent: Sent | None, now: int, 
         .where(outbox.c.id == parcel.id)
         .values(**values, unknown_at=None, asked_at=None, lease_until=None)
     )
-    awakened = know_by(connection, [(parcel, sent)]) if sent is not None else False
+    awakened = refs.keep(connection, [(parcel, sent)]) if sent is not None else False
     dead = _bury(connection, [(parcel, failure, parcel.attempt)], now) if failure is not None else []
     if sent is None and counts(parcel):
         count(connection, [row.identity_id], -1)

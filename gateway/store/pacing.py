@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, select
 
 from gateway.ids import micros
-from gateway.store.many import among_bound, insert_ignore, upsert_many
+from gateway.store.many import Work, among_bound, insert_ignore, upserting
 from gateway.store.schema import paces
 from outbox.limiter import Slot
 from outbox.ports import Ledger, Parcel
@@ -56,13 +56,13 @@ def _locked(connection: Connection, keys: Sequence[str]) -> Mapping[str, str]:
     return {row.key: row.taken for row in connection.execute(_KEPT, {"b_keys": list(keys)})}
 
 
-def save(connection: Connection, ledger: Ledger, now: datetime) -> None:
-    """Write down what this claim took."""
+def spending(connection: Connection, ledger: Ledger, now: datetime) -> Work:
+    """What this claim took, to be written down with it."""
     rows = [
         {"key": spent.key, "taken": spent.taken, "full_until": spent.full_until, "until": spent.until}
         for spent in ledger.spent(now)
     ]
-    upsert_many(connection, paces, rows, ["key"], ["taken", "full_until", "until"])
+    return upserting(connection, paces, rows, ["key"], ["taken", "full_until", "until"])
 
 
 def full_until(connection: Connection, keys: Iterable[str], now: int) -> dict[str, int]:

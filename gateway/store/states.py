@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from gateway.bus import LiveEvent
-from gateway.store.many import among_bound, inserting, run_many, run_together
+from gateway.store.many import Work, among_bound, inserting, run_many, run_together
 from gateway.store.schema import dead_letters, messages, outbox, ticket_events, tickets
 from gateway.store.tickets import event_row, to_json
 from gateway.tickets import Actor, Entry
@@ -101,6 +101,7 @@ class Shown(NamedTuple):
 
 SHOWN = tuple(messages.c[name] for name in Shown._fields)
 _MESSAGES = select(*SHOWN).where(among_bound(messages.c.id, "b_ids"))
+_LOCKED = _MESSAGES.with_for_update(key_share=True)  # says nothing where one connection writes
 _PARTS = (
     select(outbox.c.message_id, outbox.c.state, outbox.c.error, outbox.c.external_id, outbox.c.sent_at)
     .where(among_bound(outbox.c.message_id, "b_ids"))
@@ -128,7 +129,7 @@ def refresh(
     ids = list(dict.fromkeys(message_ids))
     if not ids:
         return []
-    rows = connection.execute(_MESSAGES, {"b_ids": ids}).all()
+    rows = connection.execute(_LOCKED, {"b_ids": ids}).all()
     parts: dict[str, list[Any]] = {}
     for part in connection.execute(_PARTS, {"b_ids": ids}).all():
         parts.setdefault(part.message_id, []).append(part)
@@ -139,7 +140,7 @@ def follow(
     connection: Connection, known: Iterable[tuple[Any, Sequence[Any]]], now: int, actor: Actor = PLATFORM,
     more: Mapping[str, dict[str, Any]] | None = None,
 ) -> list[Changed]:  # fmt: skip
-    """As `refresh`, for messages that are known as they stand (`Shown`), with all their parts (`Part`)."""
+    """As `refresh`, for messages that are known as they stand and locked (`Shown`), with all their parts (`Part`)."""
     changed: list[Changed] = []
     updates: list[dict[str, Any]] = []
     entries: dict[str, list[Entry]] = {}
@@ -161,9 +162,7 @@ def follow(
             entries.setdefault(row.ticket_id, []).append(
                 Entry(kind, actor, _details(row.id, external_id, error) | (more or {}).get(row.id, {}))
             )
-    if updates:
-        run_many(connection, ("refresh",), lambda: _SET_MESSAGE, updates)
-    log_many(connection, entries, now)
+    log_many(connection, entries, now, (("refresh",), lambda: _SET_MESSAGE, updates))
     return changed
 
 
@@ -207,13 +206,14 @@ _SEQUENCES = (
 _AS_MEANT = _ENTRY_OF["sent"]
 
 
-def log_many(connection: Connection, entries: Mapping[str, Sequence[Entry]], now: int) -> None:
-    """Append lines to the event logs of many tickets.
+def log_many(connection: Connection, entries: Mapping[str, Sequence[Entry]], now: int, *works: Work) -> None:
+    """Append lines to the event logs of many tickets; `works` on other tables are run in one go with it.
 
     A ticket counts as updated by them, unless they only tell that replies left as they were meant to: an agent who is
     writing there has nothing new to look at.
     """
     if not entries:
+        run_together(connection, *works)
         return
     raised: list[dict[str, Any]] = []
     counted: list[dict[str, Any]] = []
@@ -230,7 +230,7 @@ def log_many(connection: Connection, entries: Mapping[str, Sequence[Entry]], now
         run_many(connection, ("count",), lambda: _COUNT, counted)
         counted = []
     run_together(
-        connection, (("count",), lambda: _COUNT, counted), (("raise",), lambda: _RAISE, raised),
+        connection, *works, (("count",), lambda: _COUNT, counted), (("raise",), lambda: _RAISE, raised),
         inserting(ticket_events, rows),
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, literal_column, select, text, update
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 
@@ -22,9 +22,10 @@ from gateway.store.many import (
     insert_many,
     insert_together,
     inserting,
+    run_before,
     run_many,
     run_together,
-    upsert_many,
+    upserting,
 )
 from gateway.store.schema import account_states, counters, dead_letters, deliveries, metadata, suppressions
 
@@ -104,6 +105,42 @@ async def test_inserts_and_updates_of_several_tables_at_once(database: Database)
     assert await database.read(lambda c: list(c.execute(select(suppressions.c.address)).scalars())) == ["+1"]
 
 
+async def test_an_update_after_other_tables_tells_what_it_changed(database: Database) -> None:
+    detail = update(dead_letters).where(dead_letters.c.id == bindparam("b_id")).values(detail=bindparam("b_detail"))
+    last = (
+        update(suppressions)
+        .where(among_bound(suppressions.c.address, "b_addresses"), text("suppressions.scope = 'all'"))
+        .values(scope=literal_column("'marketing'"))
+        .returning(suppressions.c.id, suppressions.c.address)
+    )
+    letters = [letter(number) for number in range(2)]
+    kept = [
+        {"id": new_id(), "channel": "sms", "address": address, "scope": "all", "active": True, "created_at": 1}
+        for address in ("+1", "+2", 'a"b\\', "+4")
+    ]
+
+    def job(connection: Any) -> list[tuple[str, ...]]:
+        insert_many(connection, dead_letters, letters)
+        insert_many(connection, suppressions, kept)
+        found = []
+        for asked, told in ((["+1", 'a"b\\', "+9"], letters), (["+1", "+2"], []), ([], letters[:1])):
+            works = (
+                (("test told",), lambda: detail, [{"b_id": one["id"], "b_detail": f"{len(asked)}"} for one in told]),
+                upserting(connection, counters, [{"name": "a", "value": len(asked)}], ["name"], ["value"]),
+            )
+            found += [tuple(row) for row in run_before(connection, works, "test last", last, {"b_addresses": asked})]
+        return found
+
+    told = await database.write(job)
+    ids = {one["address"]: one["id"] for one in kept}
+    assert sorted(told) == sorted((ids[address], address) for address in ("+1", 'a"b\\', "+2"))
+    assert await database.read(lambda c: c.execute(select(counters.c.value)).scalar_one()) == 0
+    details = select(dead_letters.c.detail).order_by(dead_letters.c.id)
+    assert await database.read(lambda c: list(c.execute(details).scalars())) == ["0", "3"]
+    scopes = await database.read(lambda c: list(c.execute(select(suppressions.c.scope)).scalars()))
+    assert scopes.count("all") == 1
+
+
 async def test_rows_of_several_tables_and_how_many_are_new(database: Database) -> None:
     def job(connection: Any) -> list[int]:
         first, second = {"name": "a", "value": 1}, {"name": "b", "value": 2}
@@ -157,7 +194,8 @@ async def test_what_is_taken_stays_or_changes_as_asked(database: Database) -> No
         insert_many(connection, account_states, [state("a", "first", 1), state("b", "first", 1)])
         insert_ignore(connection, account_states, [state("a", "ignored", 2), state("c", "new", 2)])
         keys, changed = ["account", "scope"], ["paused_until"]
-        upsert_many(connection, account_states, [state("b", "kept", 3), state("d", "new", 3)], keys, changed)
+        rows = [state("b", "kept", 3), state("d", "new", 3)]
+        run_many(connection, *upserting(connection, account_states, rows, keys, changed))
 
     await database.write(job)
     wanted = select(account_states.c.account, account_states.c.reason, account_states.c.paused_until)

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from gateway import replies
 from gateway.replies import ReplyRequest, Submitted
-from gateway.store import claim, schema
+from gateway.store import heads, schema
 from gateway.tickets import Actor
 from outbox.dispatcher import Dispatcher
 from tests.pigeon import World, world
@@ -93,7 +93,7 @@ async def test_a_follower_that_becomes_the_head_while_it_is_looked_at_is_not_put
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The claim reads a part behind another; before it goes on, that other one's outcome is recorded."""
-    looked, put_aside, url = asyncio.Event(), claim._put_aside, address(postgres)
+    looked, put_aside, url = asyncio.Event(), heads._put_aside, address(postgres)
 
     def later(connection: Connection, rows: Sequence[Row[Any]], now: int) -> int:
         if rows:
@@ -101,7 +101,7 @@ async def test_a_follower_that_becomes_the_head_while_it_is_looked_at_is_not_put
             connection.execute(select(func.pg_advisory_xact_lock(7)))
         return put_aside(connection, rows, now)
 
-    monkeypatch.setattr(claim, "_put_aside", later)
+    monkeypatch.setattr(heads, "_put_aside", later)
     async with world(tmp_path, database_url=url) as loft, held_lock(make_url(url), 7) as go_on:
         ticket, dispatcher = await loft.ticket(), loft.dispatcher(alone=False)
         loft.platform.gate = asyncio.Event()
