@@ -10,7 +10,7 @@ import pytest
 from adapters.sandbox.smtp import Delivered
 from tests.support.world import SALES, SUPPORT, World, eventually, shown
 
-ANN, BOB, EVE = "ann@customer.test", "bob@customer.test", "eve@elsewhere.test"
+ANN, BOB, CARL, EVE = "ann@customer.test", "bob@customer.test", "carl@customer.test", "eve@elsewhere.test"
 
 
 async def reply_to(world: World, ticket: dict[str, object], text: str, count: int = 1, **body: object) -> Delivered:
@@ -223,11 +223,10 @@ async def test_copies_take_part(world: World) -> None:
     assert shown(thread[2], "text", "visibility") == ("Me too", "private")
     again = await reply_to(world, ticket, "So both of you", 2)
     assert (again.headers.get("to"), again.headers.get("cc")) == (ANN, BOB)
-    carl = "carl@customer.test"
-    copies = [ANN, carl, "noreply@customer.test", SALES]
+    copies = [ANN, CARL, "noreply@customer.test", SALES]
     await world.mail.customer_writes(world.smtp_port, BOB, SUPPORT, text="Carl, too", reply_to=again, cc=copies)
     await world.api.messages(ticket, 5)
-    assert (await reply_to(world, ticket, "All of you", 3)).recipients == (ANN, BOB, carl)
+    assert (await reply_to(world, ticket, "All of you", 3)).recipients == (ANN, BOB, CARL)
 
 
 async def test_who_answers_at_a_reply_to_address_gets_the_further_answers(world: World) -> None:
@@ -245,6 +244,9 @@ TO_OTHERS = {  # head of a mail -> who gets the answer beside its sender
     "a list": (f"To: {SUPPORT}, all@list.test\r\nCc: {EVE}\r\nList-Id: <all.list.test>", (EVE,)),
     "answers wanted at two": (f"To: {SUPPORT}\r\nReply-To: {ANN}, {BOB}", (BOB,)),
     "we are in Bcc": (f"To: {BOB}", ()),
+    "we are in Bcc, others in Cc": (f"To: {BOB}\r\nCc: {EVE}", ()),
+    "we are in Bcc, nobody in To": (f"Cc: {BOB}, {EVE}", ()),
+    "we are in Bcc, answers wanted elsewhere, too": (f"To: {BOB}\r\nCc: {EVE}\r\nReply-To: {ANN}, {CARL}", (CARL,)),
 }
 
 
