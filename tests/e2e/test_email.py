@@ -283,3 +283,23 @@ async def test_html_is_shown_clean_and_pictures_within_it_are_ours(world: World)
 async def test_an_unknown_recipient_is_refused(world: World) -> None:
     with pytest.raises(aiosmtplib.SMTPRecipientsRefused):
         await world.mailed(ANN, to="nobody@shop.test")
+
+
+async def test_the_postmaster_of_our_domains_is_read(world: World) -> None:
+    await _with_aliases(world, "help@acme.test")
+    raw = f"From: {ANN}\r\nTo: postmaster\r\nSubject: Your server\r\n\r\nWhat it does: "
+    written = {
+        "postmaster": "mail",  # at the server itself: the first account
+        "Postmaster@shop.test": "mail",
+        "postmaster@acme.test": "mail-sales",
+    }
+    for address in written:
+        await world.mail.hand_over(world.smtp_port, ANN, [address], f"{raw}{address}".encode())
+    tickets = await world.api.items("tickets", len(written))
+    assert {(await world.api.messages(ticket, 1))[0]["text"]: ticket["account"] for ticket in tickets} == {
+        f"What it does: {address}": account for address, account in written.items()
+    }
+    assert (await reply_to(world, tickets[0], "It works.")).recipients == (ANN,)
+    for foreign in ("postmaster@elsewhere.test", "postmaster+x@elsewhere.test", "postmasters@acme.test"):
+        with pytest.raises(aiosmtplib.SMTPRecipientsRefused):
+            await world.mail.hand_over(world.smtp_port, ANN, [foreign], raw.encode())
