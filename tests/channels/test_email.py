@@ -499,7 +499,9 @@ def test_the_same_mail_by_another_way_has_the_same_id() -> None:
     again = b"Received: from relay.test\r\nX-Forwarded-To: help@shop.test\r\n" + raw
     encoded = again.replace(b"Content-Transfer-Encoding: 8bit", b"Content-Transfer-Encoding: base64")
     head, _, body = encoded.partition(b"\r\n\r\n")
-    assert one(raw).id == one(again).id == one(head + b"\r\n\r\n" + base64.encodebytes(body)).id
+    in_base64 = head + b"\r\n\r\n" + base64.encodebytes(body)
+    by_a_list = in_base64 + b"\r\n____\r\nThe list of all: all@list.test\r\n"
+    assert one(raw).id == one(again).id == one(in_base64).id == one(by_a_list).id
     assert one(raw).id != one(raw.replace(b"parcel?", b"parcel!")).id
 
 

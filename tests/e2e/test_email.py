@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import timedelta
 
 import aiosmtplib
@@ -278,6 +279,14 @@ async def test_html_is_shown_clean_and_pictures_within_it_are_ours(world: World)
     (message,) = await world.api.messages(await world.api.ticket(), 1)
     assert "<b>you</b>" in message["html"]
     assert "script" not in message["html"]
+
+
+async def test_what_a_list_writes_below_a_text_in_base64_is_shown(world: World) -> None:
+    head = f"From: {ANN}\r\nTo: {SUPPORT}\r\nSubject: x\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    raw = f"{head}{b64encode(b'Hello').decode()}\r\n____________\r\nThe list of all\r\n"
+    await world.mail.hand_over(world.smtp_port, ANN, [SUPPORT], raw.encode())
+    (message,) = await world.api.messages(await world.api.ticket(), 1)
+    assert message["text"] == "Hello\n\n____________\nThe list of all"
 
 
 async def test_an_unknown_recipient_is_refused(world: World) -> None:
