@@ -174,12 +174,14 @@ HOSTILE = {
     "half attributions": "On 1 aaa\nbbb\nccc:\n" * 4_000,
     "colons": ":\n" * 30_000,
     "one line": "a" * 1_000_000,
+    "a forward": f"From: a\nSent: b\nTo: c\n{'> To: d' * 9_000}",
 }
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_read(text: str) -> None:
     assert short_text(text) in text
+    assert forwarded_text(text) == ""
 
 
 @given(st.text(alphabet=">-: \nOn1wrote<a@b>From", max_size=300))

@@ -399,6 +399,10 @@ TRUST = {  # header lines -> evidence, flags
         "attested",
     ),
     "a quote never closed": (('Authentication-Results: mx.test "; dkim=pass header.d=customer.test',), "claimed"),
+    "Ed25519, which the edge has checked": (
+        ("Authentication-Results: mx.test; dkim=pass header.d=customer.test header.a=ed25519-sha256",),
+        "attested",
+    ),
     "nothing": ((), "claimed"),
 }
 
