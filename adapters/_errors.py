@@ -71,12 +71,6 @@ class SendError(AdapterError):
         self.retry_after_s, self.pause, self.request_id = retry_after_s, pause, request_id
         self.rule = rule  # where one of the platform's table led to this error
 
-    def conceal(self, secrets: Iterable[Secret | str | None]) -> None:
-        """Cut credentials from what is shown, where the platform's words repeat them."""
-        known = tuple(secrets)
-        self.code, self.detail = hide(self.code, known), hide(self.detail, known)
-        self.args = (f"{self.error_class}: {self.code} {self.detail}".rstrip(),)
-
 
 class Unreachable(SendError):
     """Not one byte of the request arrived: name lookup, connect, TLS. Safe to try again."""

@@ -9,7 +9,7 @@ import asyncio
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -20,7 +20,7 @@ from aiosmtplib.protocol import SMTPProtocol
 from adapters._base import Sent
 from adapters._errors import Ambiguous, SendError, Throttled, Unreachable
 from adapters._mail_build import BuiltMail
-from adapters._smtp_results import Stage, refusal
+from adapters._smtp_results import Stage, refusal, shortened
 from config.secret import Secret
 
 ROOM_TIMEOUT_S = 5.0  # until one of the connections is free
@@ -57,6 +57,14 @@ class Smtp:
         except (ssl.SSLError, TypeError, UnicodeError):  # or not even ASCII
             raise ValueError("ca: no certificates in PEM form") from None
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The password, as it is and as AUTH sends it: a server may quote it."""
+        if self.password is None:
+            return ()
+        word = self.password.reveal()
+        return (word, *(b64encode(text.encode()).decode() for text in (word, f"\0{self.username}\0{word}")))
+
     def tls(self) -> ssl.SSLContext | None:
         """What verifies the relay's certificate and name; None where nothing is encrypted."""
         return None if self.security == "none" else ssl.create_default_context(cadata=self.ca or None)
@@ -90,9 +98,8 @@ class Relay:
             kept = await self._reused() or _Kept(await self._opened(), 0, 0.0)
             try:
                 yield kept.client
-            except BaseException as error:
+            except BaseException:
                 kept.client.close()
-                self._concealed(error)
                 raise
             kept.mails += 1
             self._keep(kept)
@@ -140,15 +147,6 @@ class Relay:
             next_at = min(kept.since for kept in self._idle) + IDLE_S
             self._timer = asyncio.get_running_loop().call_later(max(next_at - now, 1.0), self._expire)
 
-    def _concealed(self, error: BaseException) -> BaseException:
-        """The error without the password, as it is and as AUTH sends it, where the server quotes it."""
-        smtp = self._smtp
-        if isinstance(error, SendError) and smtp.password is not None:
-            word = smtp.password.reveal()
-            sent = (b64encode(text.encode()).decode() for text in (word, f"\0{smtp.username}\0{word}"))
-            error.conceal((word, *sent))
-        return error
-
     async def _opened(self) -> SMTP:
         smtp = self._smtp
         stage: Stage = "connect"
@@ -170,7 +168,7 @@ class Relay:
                     await client.login(smtp.username, smtp.password.reveal())
         except BaseException as error:
             client.close()
-            raise self._concealed(_problem(error, stage)) from None
+            raise _problem(error, stage, smtp.secrets) from None
         return client
 
 
@@ -185,16 +183,16 @@ async def _greet(client: SMTP) -> None:
             await client.helo()
 
 
-def _problem(error: BaseException, stage: Stage) -> BaseException:
+def _problem(error: BaseException, stage: Stage, secrets: Iterable[str]) -> BaseException:
     """What trouble before MAIL means: nothing was sent, and the whole lane is concerned."""
     if isinstance(error, SMTPResponseException):
-        return refusal(error.code, error.message, stage)
+        return refusal(error.code, error.message, stage, secrets)
     if (certificate := _certificate(error)) is not None:
         return SendError("auth", "certificate", certificate.verify_message, pause="account")
     if isinstance(error, SMTPException | OSError | TimeoutError | UnicodeError):
         if stage == "login" and not isinstance(error, OSError):
-            return SendError("auth", "login", _words(error), pause="account")
-        return Unreachable(_words(error))
+            return SendError("auth", "login", _words(error, secrets), pause="account")
+        return Unreachable(_words(error, secrets))
     return error
 
 
@@ -221,8 +219,12 @@ def size_limit(client: SMTP) -> int | None:
     return int(stated) if stated.isdigit() and int(stated) > 0 else None
 
 
-async def transfer(client: SMTP, mail: BuiltMail) -> Sent:
-    """MAIL, RCPT, DATA. Until the final dot is written nothing can have been taken; after it only an answer tells."""
+async def transfer(client: SMTP, mail: BuiltMail, secrets: Iterable[str] = ()) -> Sent:
+    """MAIL, RCPT, DATA. Until the final dot is written nothing can have been taken; after it only an answer tells.
+
+    `secrets` are cut from the server's words. Raises `SendError`.
+    """
+    secrets = tuple(secrets)
     stage: Stage = "mail"
     refused: dict[str, tuple[int, str]] = {}
     encoding = "utf-8" if mail.smtputf8 else "ascii"
@@ -241,24 +243,24 @@ async def transfer(client: SMTP, mail: BuiltMail) -> Sent:
                     if error.code == 421:
                         raise
             if len(refused) == len(mail.recipients):
-                raise refusal(*_worst(list(refused.values())), stage)
+                raise refusal(*_worst(list(refused.values())), stage, secrets)
             stage = "data"
             protocol = await _write_body(client, mail.raw)
     except SMTPResponseException as error:
-        raise refusal(error.code, error.message, stage) from None
+        raise refusal(error.code, error.message, stage, secrets) from None
     except (SMTPException, OSError, TimeoutError) as error:
-        raise Unreachable(f"before the end of the mail: {_words(error)}") from None
+        raise Unreachable(f"before the end of the mail: {_words(error, secrets)}") from None
     try:
         answer = await protocol.read_response(timeout=ANSWER_TIMEOUT_S)
     except SMTPResponseException as error:
-        raise Ambiguous("unreadable", _words(error)) from None
+        raise Ambiguous("unreadable", _words(error, secrets)) from None
     except (SMTPException, OSError, TimeoutError) as error:
         code = "timeout" if isinstance(error, TimeoutError) else "connection-lost"
-        raise Ambiguous(code, f"after the end of the mail: {_words(error)}") from None
+        raise Ambiguous(code, f"after the end of the mail: {_words(error, secrets)}") from None
     if answer.code != 250:
-        raise refusal(answer.code, answer.message, "data")
-    text = " ".join(answer.message.split())[:200]
-    told = {recipient: f"{code} {' '.join(words.split())[:300]}" for recipient, (code, words) in refused.items()}
+        raise refusal(answer.code, answer.message, "data", secrets)
+    text = shortened(answer.message, secrets, 200)
+    told = {recipient: f"{code} {shortened(words, secrets)}" for recipient, (code, words) in refused.items()}
     return Sent(
         external_id=mail.message_id,
         aliases=_relay_ids(client.hostname or "", text),
@@ -305,5 +307,5 @@ def _relay_ids(host: str, answer: str) -> tuple[str, ...]:
     return (f"{words[-1]}@{region}.amazonses.com", f"{words[-1]}@email.amazonses.com")
 
 
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
+def _words(error: BaseException, secrets: Iterable[str]) -> str:
+    return shortened(f"{type(error).__name__}: {error}", secrets)

@@ -8,11 +8,11 @@ reference; Microsoft, NDR codes; all read 2026-11.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Literal
 
-from adapters._errors import ErrorRule, SendError, Suppress, Throttled
+from adapters._errors import ErrorRule, SendError, Suppress, Throttled, hide
 
 Stage = Literal["connect", "login", "mail", "rcpt", "data"]
 
@@ -92,14 +92,20 @@ def too_big(error: SendError) -> bool:
     return error.rule is _TOO_BIG
 
 
-def refusal(code: int, text: str, stage: Stage) -> SendError:
+def shortened(text: str, secrets: Iterable[str], limit: int = 300) -> str:
+    """The server's words on one line. Credentials go first: of one that is cut at the limit a part would stay."""
+    return " ".join(hide(text, secrets).split())[:limit]
+
+
+def refusal(code: int, text: str, stage: Stage, secrets: Iterable[str] = ()) -> SendError:
     """The error for an answer that is no success. All of them are certain: the server said that it has not taken it.
 
     At RCPT a refusal concerns one recipient, at MAIL and DATA the message, at connect and login the lane: the server
-    turns the whole connection away, and every message would fail alike.
+    turns the whole connection away, and every message would fail alike. `secrets` are cut from what is shown.
     """
+    known = tuple(secrets)
     shown, rule = rule_for(code, text)
-    detail = " ".join(text.split())[:300]
+    shown, detail = hide(shown, known), shortened(text, known)
     if stage in ("connect", "login") and code >= 500 and rule is not _LOGIN:
         rule = _LOGIN if stage == "login" else _TURNED_AWAY
     if stage == "mail" and rule.error_class == "bad-recipient":

@@ -168,7 +168,7 @@ class EmailAdapter:
             limit = size_limit(client)
             if limit is None or len(mail.raw) <= limit:
                 try:
-                    return await transfer(client, mail)
+                    return await self._handed_over(client, mail)
                 except SendError as error:
                     if not too_big(error) or not client.is_connected or not _linkable(message):
                         raise
@@ -176,7 +176,11 @@ class EmailAdapter:
             elif not _linkable(message):
                 raise SendError("permanent", "5.3.4", f"{len(mail.raw)} bytes; the server takes {limit}")
             mail = await self._written(with_links(message, _linkable(message)), client)
-            return dataclasses.replace(await transfer(client, mail), note="the files went as links")
+            return dataclasses.replace(await self._handed_over(client, mail), note="the files went as links")
+
+    async def _handed_over(self, client: SMTP, mail: BuiltMail) -> Sent:
+        smtp = self._settings.smtp
+        return await transfer(client, mail, smtp.secrets if smtp is not None else ())
 
     async def _written(self, message: OutboundMessage, client: SMTP) -> BuiltMail:
         """The mail as it leaves, signed last of all."""

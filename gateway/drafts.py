@@ -286,16 +286,16 @@ def _references(connection: Connection, place: Place) -> tuple[str, ...]:
 
 def _copies(connection: Connection, core: Core, place: Place, answered: Context | None) -> tuple[str, ...]:
     """Who else the answer goes to: whoever wrote last, and whoever got that mail beside us; never we ourselves, nobody
-    twice, no machine. To whom a list or a mail with us in Bcc went does not learn of the answer."""
+    twice, no machine. Who got a mail with us in Bcc does not learn that we got it, nor do the recipients of a list."""
     last = place.last
     if last is None or answered is None:
         return ()
     told, wanted = answered.metadata, _reply_to(answered)
     if not wanted and last["identity_id"] != place.identity["id"]:  # somebody else of the thread
         wanted = [writes_from(connection, last["identity_id"])]
-    if last["automatic"] != "bulk" and "not_addressed" not in msgspec.json.decode(last["flags"]):
-        wanted += told.get("to", ())
-    wanted += told.get("cc", ())
+    listed = last["automatic"] == "bulk"
+    if listed or "not_addressed" not in msgspec.json.decode(last["flags"]):
+        wanted += told.get("cc", ()) if listed else (*told.get("to", ()), *told.get("cc", ()))
     own = {address.casefold() for account in core.accounts for address in account.adapter.account.own_addresses}
     to = {address.value.casefold() for address in _recipients(connection, place, answered)}
     found = {address.casefold(): address for address in map(str, wanted) if "@" in address}

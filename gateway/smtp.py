@@ -99,6 +99,8 @@ class SmtpReceiver:
         """Whether an address is one of ours. All go into the envelope: the first decides the account."""
         if not _printable(address):
             return "553 5.1.3 bad address syntax"
+        if address.lower() == "postmaster":  # the one address that needs no domain (RFC 5321, 4.5.1): our own
+            address = f"{address}@{self.settings.hostname}"
         if self.resolve(address) is None:
             return "550 5.1.1 no such mailbox"
         if address in envelope.rcpt_tos and not server.lmtp:  # by LMTP each one accepted is answered once more

@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import escape
 
 from normalizers._mime_text import base64_bytes, decode_bytes, header_text, parameters, safe_filename
 
@@ -21,10 +22,14 @@ HEADERS_MAX = 1000  # of one part
 ALL_HEADERS_MAX = 20_000
 CANDIDATES_MAX = 100_000  # places in one mail that look like a boundary
 UU_LINES_MAX = 1_000_000
+FOOTER_MAX = 64 * 1024  # bytes at the end in which a list's footer is looked for
 SCAN_MAX = 512 * 2**20  # bytes searched for boundaries, over all levels
 
 _FIELD = re.compile(rb"([!-9;-~]{1,200})[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)(?:\n|\Z)")
 _BLANK = re.compile(rb"\r?\n(?=\r?\n)")
+_BASE64_LINES = re.compile(rb"\s*+((?:[A-Za-z0-9+/]++[ \t]*+\r?\n)*+(?:[A-Za-z0-9+/]*+={1,2}[ \t]*+(?:\r?\n|\Z))?+)")
+_LONG_BASE64_LINE = re.compile(rb"^[A-Za-z0-9+/]{57,}={0,2}\r?$", re.MULTILINE)
+_WORDS = re.compile(rb"\S[ \t]+\S")
 _ANY_BOUNDARY = re.compile(rb"(?:\A|\n)--([!-~][ -~]{0,199}?)[ \t]*\r?(?=\n)")
 
 
@@ -81,7 +86,7 @@ class Part:
         """The content without its transfer encoding; never longer than what came."""
         match self.headers.get("content-transfer-encoding").split(";")[0].strip().strip("\"'").lower():
             case "base64":
-                return base64_bytes(self.body)
+                return base64_bytes(self.body[: len(self.body) - len(self.footer)])
             case "quoted-printable":
                 return binascii.a2b_qp(self.body)
             case "x-uuencode" | "uuencode" | "x-uue" | "uue":
@@ -89,10 +94,27 @@ class Part:
             case _:
                 return self.body
 
+    @property
+    def footer(self) -> bytes:
+        """What a mailing list has written in plain below a text in base64; it is no part of what was sent."""
+        encoding = self.headers.get("content-transfer-encoding").lower()
+        if not self.is_text or "base64" not in encoding or not _WORDS.search(self.body, len(self.body) - FOOTER_MAX):
+            return b""
+        encoded = _BASE64_LINES.match(self.body)
+        rest = self.body[encoded.end() :] if encoded is not None and encoded[1] else b""
+        return rest if _WORDS.search(rest) and not _LONG_BASE64_LINE.search(rest) else b""
+
     def text(self, limit: int) -> str:
-        """The decoded text, at most `limit` bytes of it, with plain line ends."""
-        raw = self.decoded()[:limit]
-        return decode_bytes(raw, self.params.get("charset", "")).replace("\r\n", "\n").replace("\r", "\n")
+        """The decoded text, at most `limit` bytes of it, with plain line ends; a list's footer stands below it."""
+        text = _plain_lines(self.decoded()[:limit], self.params.get("charset", ""))
+        footer = _plain_lines(self.footer[:limit], "").strip()
+        if footer and self.media_type == "text/html":
+            return f"{text}<pre>{escape(footer)}</pre>"
+        return f"{text.rstrip()}\n\n{footer}" if footer else text
+
+
+def _plain_lines(raw: bytes, charset: str) -> str:
+    return decode_bytes(raw, charset).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse(raw: bytes) -> Part:

@@ -94,6 +94,7 @@ _LABELS: tuple[frozenset[str], ...] = (  # From, Sent, To or Subject: in a quote
 _LABEL = re.compile(r"[>*_ \t]{0,10}([^\W\d_][^:：*]{0,20}?)\s{0,3}\**\s{0,3}[:：]\**(?:\s|$|(?=[^/]))")
 _ADDRESS = re.compile(r"[<( ][^\s<>()@]{1,64}@[^\s<>()@]{1,255}")
 _DAY = re.compile(r"\b(?:\d{1,2}\b.{1,20}\b\d{4}|\d{4}\b.{1,20}\b\d{1,2})\b")  # a day and a year
+_MARK = re.compile(r"^[ \t]*> ?")
 _DELIMITER = re.compile(r"##\s*-.{3,200}-\s*##")
 _SIGNED_BY_DEVICE = re.compile(
     r"(?:sent from (?:my|mail|outlook|yahoo|the)\b|get outlook for\b|von mein\w* .{1,60}gesendet|"
@@ -226,6 +227,20 @@ def forwarded_from(text: str) -> str:
     for index, head in enumerate(heads):
         if head and _is_header_block(heads, index):
             return re.split("[:：]", head, maxsplit=1)[1].strip("* \t")
+    return ""
+
+
+def forwarded_text(text: str) -> str:
+    """What stands below the quoted headers of a forwarded mail, without the marks before each line; "" without any."""
+    lines = text.split("\n")
+    heads = [line.strip()[:LINE_MAX].lstrip("> ") for line in text[:LOOKED_AT].split("\n")]
+    start = next((index for index, head in enumerate(heads) if head and _is_header_block(heads, index)), len(heads))
+    found: set[int] = set()
+    for index in range(start, len(heads)):
+        if not heads[index] and found == {1, 2}:
+            below, marked = lines[index:], lines[start].lstrip().startswith(">")
+            return "\n".join(_MARK.sub("", line) for line in below).strip() if marked else "\n".join(below).strip()
+        found |= {kind for kind in (1, 2) if _label(heads[index]) in _LABELS[kind]}
     return ""
 
 

@@ -20,6 +20,7 @@ from normalizers import _bounces
 from normalizers._authentication import is_aligned
 from normalizers._bounces import Report
 from normalizers._fields import clean, digest
+from normalizers._forwards import read_forward
 from normalizers._mime import Headers
 from normalizers._mime_body import Body, body_of
 from normalizers._mime_text import (
@@ -34,7 +35,7 @@ from normalizers._mime_text import (
     untagged,
 )
 from normalizers._mime_unpack import read_mail
-from normalizers._quotes import bare_subject, forwarded_from, is_forward, short_html_text, short_text
+from normalizers._quotes import bare_subject, is_forward, short_html_text, short_text
 from normalizers.model import (
     Address,
     ConsentChange,
@@ -215,6 +216,7 @@ class _Mail:
         reply_to = tuple(box for box in mailboxes(headers.get("reply-to")) if not self.is_own(box.address))
         to, cc = (mailboxes(", ".join(headers.all(name)))[:RECIPIENTS_MAX] for name in ("to", "cc"))
         forwarded = is_forward(self.subject)
+        forward = read_forward(self.root, full_text) if forwarded else None
         return InboundMessage(
             id=f"{message_id}#{seal[:16]}",
             at=min(date or received.received_at, received.received_at),  # a clock ahead must not reorder a thread
@@ -236,7 +238,7 @@ class _Mail:
             context=Context(
                 reply_to=next(iter(message_ids(headers.get("in-reply-to"))), ""),
                 forwarded=forwarded,
-                forwarded_from=self.forwarded_sender(full_text) if forwarded else None,
+                forwarded_from=_person(forward.author) if forward is not None else None,
                 metadata={
                     "message_id": message_id,
                     "reply_to": ", ".join(box.address for box in reply_to),
@@ -246,7 +248,8 @@ class _Mail:
                     "envelope_from": canonical(self.envelope_from.strip("<>")) if "@" in self.envelope_from else "",
                     "envelope_to": list(self.envelope_to),
                 }
-                | ({"loop_token": headers.get(_bounces.LOOP_HEADER)[:200]} if _bounces.LOOP_HEADER in headers else {}),
+                | ({"loop_token": headers.get(_bounces.LOOP_HEADER)[:200]} if _bounces.LOOP_HEADER in headers else {})
+                | ({"forwarded_text": forward.attached_text} if forward is not None and forward.attached_text else {}),
             ),
             thread=thread,
             recipients=self.others((*to, *cc), sender.box.address),
@@ -361,13 +364,13 @@ class _Mail:
         match = _LANGUAGE.match(self.headers.get("accept-language") or self.headers.get("content-language"))
         return match[1] if match is not None else ""
 
-    def forwarded_sender(self, text: str) -> Person | None:
-        boxes = mailboxes(forwarded_from(text))
-        return Person((_address(boxes[0].address),), name=boxes[0].name) if boxes else None
-
 
 def _address(address: str, evidence: Evidence = "claimed") -> Address:
     return Address(CHANNEL, "email", address, "everywhere", evidence)
+
+
+def _person(box: Mailbox) -> Person:
+    return Person((_address(box.address),), name=box.name)
 
 
 def _kind(text: str, body: Body) -> MessageKind:

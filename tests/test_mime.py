@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +121,38 @@ PARAMETERS = {
 @pytest.mark.parametrize(("value", "found"), PARAMETERS.values(), ids=PARAMETERS)
 def test_parameters(value: str, found: tuple[str, dict[str, str]]) -> None:
     assert parameters(value) == found
+
+
+GREETING = base64.encodebytes("Grüße von Ann, die längere Zeilen schreibt, als in eine passen.\n".encode()).decode()
+SHORT, PADDED = "SGFsbG8g\n", "SGFsbG8=\n"  # Hallo, without padding and with
+FOOTERS = {  # body in base64 -> its text
+    "none": (GREETING, "Grüße von Ann, die längere Zeilen schreibt, als in eine passen."),
+    "below a line": (
+        f"{GREETING}\n{'_' * 47}\nchat mailing list -- chat@list.test\nhttps://list.test/größe\n",
+        "Grüße von Ann, die längere Zeilen schreibt, als in eine passen.\n\n"
+        f"{'_' * 47}\nchat mailing list -- chat@list.test\nhttps://list.test/größe",
+    ),
+    "at once": (f"{SHORT}--\nTo leave, write to leave@list.test", "Hallo\n\n--\nTo leave, write to leave@list.test"),
+    "words alone": (f"{SHORT}\nleave the list\n", "Hallo\n\nleave the list"),
+    "behind padding": (f"{PADDED}Footer\nof the list", "Hallo\n\nFooter\nof the list"),
+    "a damaged line": (f"SGFs bG8g\n{'SGFsbG8g' * 9}\n", "Hallo " + "Hallo " * 9),
+    "two pieces": (f"{PADDED}{PADDED}", "Hallo"),
+}
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize(("body", "text"), FOOTERS.values(), ids=FOOTERS)
+def test_a_footer_in_plain_below_base64(body: str, text: str, line_end: str) -> None:
+    head = "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\n"
+    assert body_of(parse(f"{head}{body}".replace("\n", line_end).encode())).text == text.strip()
+
+
+def test_a_footer_in_plain_below_html() -> None:
+    page = base64.encodebytes(b"<html><body><p>Hello</p></body></html>").decode()
+    head = "Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n"
+    body = body_of(parse(f"{head}{page}____\nThe list <https://list.test/>\n".encode()))
+    assert "<p>Hello</p>" in body.html
+    assert "The list &lt;https://list.test/&gt;" in body.html
 
 
 FILENAMES = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normalizers._quotes import bare_subject, forwarded_from, is_forward, short_html_text, short_text
+from normalizers._quotes import bare_subject, forwarded_from, forwarded_text, is_forward, short_html_text, short_text
 
 CUT = {  # program -> (mail, what stays)
     "Gmail, English": (
@@ -145,6 +145,28 @@ def test_who_wrote_a_forwarded_mail() -> None:
     assert forwarded_from("From: me with love") == ""
 
 
+FORWARDS = {  # a forward -> what the customer had written
+    "Gmail": (
+        "FYI\n\n---------- Forwarded message ---------\nFrom: Carl <c@o.test>\nDate: Tue, 12 May 2026\nSubject: Lamp\n"
+        "To: <ann@c.test>\nCc: Long\n  List <l@c.test>\n\n\nIt is broken.\n\nFrom: here\n",
+        "It is broken.\n\nFrom: here",
+    ),
+    "each line marked": (
+        "Anfang der weitergeleiteten Nachricht:\n\n> Von: Carl <c@o.test>\n> Betreff: Lampe\n> Datum: 12. Mai 2026\n"
+        "> An: ann@c.test\n> \n> Sie ist kaputt.\n>> Zitat\n",
+        "Sie ist kaputt.\n> Zitat",
+    ),
+    "blank lines between the headers": ("From: Carl\n\nSent: Tuesday\n\nTo: Ann\nSubject: x\n\nHello", "Hello"),
+    "nothing below": ("From: Carl\nSent: Tuesday\nTo: Ann\nSubject: x", ""),
+    "no headers": ("Hello\n\nCarl", ""),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), FORWARDS.values(), ids=FORWARDS)
+def test_what_a_forwarded_mail_says(text: str, words: str) -> None:
+    assert forwarded_text(text) == words
+
+
 HOSTILE = {
     "attributions": "On " * 30_000,
     "labels": "From: a\n" * 9_000,
@@ -152,12 +174,14 @@ HOSTILE = {
     "half attributions": "On 1 aaa\nbbb\nccc:\n" * 4_000,
     "colons": ":\n" * 30_000,
     "one line": "a" * 1_000_000,
+    "a forward": f"From: a\nSent: b\nTo: c\n{'> To: d' * 9_000}",
 }
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_read(text: str) -> None:
     assert short_text(text) in text
+    assert forwarded_text(text) == ""
 
 
 @given(st.text(alphabet=">-: \nOn1wrote<a@b>From", max_size=300))

@@ -288,6 +288,22 @@ async def test_recipients() -> None:
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("greeting", ["HELO", "LHLO"])
+@pytest.mark.parametrize("written", ["<postmaster>", "<PostMaster>", "postmaster"])
+async def test_the_postmaster_needs_no_domain(monkeypatch: pytest.MonkeyPatch, greeting: str, written: str) -> None:
+    monkeypatch.setitem(ACCOUNTS, "postmaster@mx.shop.test", "shop")
+    async with receiver() as (server, kept), Raw.open(server) as raw:
+        await raw.answer()
+        line = await raw.say(f"{greeting} x\r\n".encode())
+        while line.startswith("250-"):
+            line = await raw.answer()
+        await raw.say(b"MAIL FROM:<ann@customer.test>\r\n")
+        assert await raw.say(f"RCPT TO:{written}\r\n".encode()) == "250 2.1.5 ok"
+        await raw.say(b"DATA\r\n")
+        assert (await raw.say(MAIL + b".\r\n"))[:3] == "250"
+    assert kept[0][1]["envelope-to"].lower() == "postmaster@mx.shop.test"
+
+
 async def test_an_address_outside_of_ascii() -> None:
     async with receiver() as (server, kept), client(server) as connection:
         await connection.sendmail("jörg@bücher.test", ["support@shop.test"], MAIL, mail_options=["SMTPUTF8"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,32 @@ async def test_a_password_the_relay_quotes_is_not_shown(stage: MailStage) -> Non
             error = await refused(adapter)
     assert error.detail == "5.7.8 what is *** of ***?"
     assert "the-password-9" not in f"{error} {error!r}"
+
+
+LOGIN = ("gateway", "the-password-9")
+AT_THE_LIMIT = f"{'x' * 285} the-password-9"  # longer than what is kept of an answer, by a part of the password
+
+
+def logged_in(world: MailWorld) -> AbstractAsyncContextManager[EmailAdapter]:
+    return relay(world, username=LOGIN[0], password=Secret(LOGIN[1]))
+
+
+@pytest.mark.parametrize("stage", ["connect", "login", "mail", "rcpt"])
+async def test_no_part_of_a_password_stays_where_a_long_answer_is_cut(stage: MailStage) -> None:
+    async with MailWorld(tls="starttls", login=LOGIN) as world, logged_in(world) as adapter:
+        for _ in range(3):
+            world.answer_next(stage, f"550 5.7.1 {AT_THE_LIMIT}")
+        error = await refused(adapter)
+    assert "the-p" not in f"{error} {error!r}"
+    assert len(error.detail) <= 300
+
+
+async def test_what_is_said_of_one_recipient_shows_no_password() -> None:
+    async with MailWorld(tls="starttls", login=LOGIN) as world, logged_in(world) as adapter:
+        world.refuse("eve@customer.test", f"550 5.7.1 the-password-9 {AT_THE_LIMIT}")
+        sent = await adapter.send(to("ann@customer.test", "eve@customer.test"))
+    assert sent.refused["eve@customer.test"].startswith("550 5.7.1 *** xxx")
+    assert "the-p" not in sent.refused["eve@customer.test"]
 
 
 async def test_the_login_is_given_where_it_is_asked_for() -> None:

@@ -7,11 +7,12 @@ from collections.abc import Collection
 _UNWELCOME = frozenset(
     {
         "null_sender", "no_sender", "report", "system_sender", "no_auto_answer", "unknown_sender", "unaligned",
-        "sender_guessed", "not_addressed", "spam", "opt_out",
+        "sender_guessed", "not_addressed", "spam", "opt_out", "forwarded_by_user",
     }
 )  # fmt: skip
 """Flags of a message that no machine must answer: from nobody or a mail system, asked not to, from a stranger or a
-forger, by a list. A person who releases such a message wants it read, not answered by a machine."""
+forger, by a list, sent on by one of us. A person who releases such a message wants it read, not answered by a
+machine."""
 
 
 def objection(automatic: str, flags: Collection[str]) -> str:

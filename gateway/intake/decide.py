@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.automatic.manners import objection
 from gateway.ids import micros
-from gateway.intake import echoes, filing, people, standing
+from gateway.intake import echoes, filing, forwards, people, standing
 from gateway.intake.context import Context, Rules, moment_of
 from gateway.intake.messages import answered_at, attachment_rows, echo_row, external_id, inbound_row, known_of
 from gateway.intake.records import Changes, EventRow, Identity, Known, Snapshot, Ticket
@@ -101,6 +101,7 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     held = put_aside(ctx, row, event)
     if held is not None:
         return held
+    event, forwarder = forwards.unwrapped(ctx, row, event)
     from_nobody = "null_sender" in event.flags  # bounces, and absence notes (RFC 3834)
     at = moment_of(row)
     if event.thread.kind == "mail":  # dated by its sender's own clock
@@ -137,6 +138,8 @@ def _message(ctx: Context, row: EventRow, event: InboundMessage) -> tuple[str, s
     _refer(ctx, row, event, message)
     ctx.snapshot.messages[message["id"]] = known_of(message)
     ticket.entries.append(Entry("message.received", actor, {"message_id": message["id"], "kind": event.kind}))
+    if forwarder is not None:
+        ticket.entries.append(forwards.told(forwarder, message["id"]))
     ticket.dirty = True
     if flags and not admitted:
         ticket.entries.append(Entry("message.flagged", PLATFORM, {"message_id": message["id"], "flags": flags}))

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, and_, func, select
 
 from gateway import identity as values_of
-from gateway.intake import echoes
+from gateway.intake import echoes, forwards
 from gateway.intake.context import Rules
 from gateway.intake.messages import external_id
 from gateway.intake.records import (
@@ -81,6 +81,7 @@ def load(connection: Connection, rows: Sequence[EventRow], rules: Rules) -> Snap
     _load_people(connection, snapshot, wanted, rules)
     _load_messages(connection, snapshot, wanted)
     _load_conversations(connection, snapshot, wanted)
+    snapshot.forwarders = forwards.load(connection, rows)
     echoes.load(connection, rows, snapshot, rules)
     if any(rules.screen(account, channel).tickets_per_hour for account, channel in wanted.surfaces):
         _load_begun(connection, snapshot, max(row.received_at for row in rows))
@@ -144,6 +145,8 @@ def _people_of(event: Event) -> Iterable[Address]:
 def _want(wanted: _Wanted, account: str, event: Event, rules: Rules) -> None:
     wanted.surfaces.add((account, event.channel))
     _want_people(wanted, _people_of(event), event.channel, account)
+    if (author := forwards.author_of(event)) is not None:
+        _want_people(wanted, author.addresses, event.channel, account)
     match event:
         case InboundMessage() | Echo():
             wanted.refs.add(event.id)

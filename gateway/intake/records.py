@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.linking import Facts, Pair
 from gateway.store.suppressions import Entry as Suppression
-from gateway.tickets import Entry
+from gateway.tickets import Actor, Entry
 from gateway.vip import VipPolicy
 from normalizers.model import Address, Event
 
@@ -203,6 +203,7 @@ class Snapshot:
     vips: set[str] = field(default_factory=set)  # contacts, also of those who may be joined
     vip: VipPolicy | None = None  # where there are any, and the attribute is on
     on_their_way: dict[str, list[OnItsWay]] = field(default_factory=dict)  # identity id -> what echoes may prove
+    forwarders: dict[str, Actor] = field(default_factory=dict)  # address -> the user of ours who forwards a mail
     begun: dict[str, int] = field(default_factory=dict)  # identity -> tickets within the hour, where that counts
 
 

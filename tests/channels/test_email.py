@@ -399,6 +399,10 @@ TRUST = {  # header lines -> evidence, flags
         "attested",
     ),
     "a quote never closed": (('Authentication-Results: mx.test "; dkim=pass header.d=customer.test',), "claimed"),
+    "Ed25519, which the edge has checked": (
+        ("Authentication-Results: mx.test; dkim=pass header.d=customer.test header.a=ed25519-sha256",),
+        "attested",
+    ),
     "nothing": ((), "claimed"),
 }
 
@@ -494,12 +498,44 @@ def test_automatic(headers: tuple[str, ...], automatic: str) -> None:
     assert one(mail(*headers), domain="shop.test").automatic == automatic
 
 
+ATTACHED = b"Content-Type: message/rfc822\r\n\r\nFrom: Carl <carl@other.test>\r\nSubject: Lamp\r\n\r\nBroken.\r\n"
+FORWARDS = {  # subject, attached mails -> whose mail it says it is, and its words
+    "one": ("Fwd: Lamp", [ATTACHED], "carl@other.test", "Broken."),
+    "several": ("Fwd: Lamp", [ATTACHED, ATTACHED], "", ""),
+    "no forward": ("Lamp", [ATTACHED], "", ""),
+    "of nobody": ("Fwd: Lamp", [ATTACHED.replace(b"carl@other.test", b"")], "", ""),
+    "of two": ("Fwd: Lamp", [ATTACHED.replace(b"From: ", b"From: bob@other.test, ")], "", ""),
+    "in base64": (
+        "Fwd: Lamp",
+        [
+            b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            + base64.encodebytes(ATTACHED.partition(b"\r\n\r\n")[2])
+        ],
+        "carl@other.test",
+        "Broken.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("subject", "attached", "author", "words"), FORWARDS.values(), ids=FORWARDS)
+def test_a_mail_forwarded_as_a_file(subject: str, attached: list[bytes], author: str, words: str) -> None:
+    parts = b"".join(b"--b\r\n" + part + b"\r\n" for part in (b"\r\nFYI", *attached)) + b"--b--\r\n"
+    head = f"From: ann@customer.test\r\nSubject: {subject}\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    event = one(head.encode() + parts)
+    said = event.context.forwarded_from
+    assert (said.addresses[0].value if said is not None else "") == author
+    assert event.context.metadata.get("forwarded_text", "") == words
+    assert event.text == "FYI"
+
+
 def test_the_same_mail_by_another_way_has_the_same_id() -> None:
     raw = FILES["plain"]
     again = b"Received: from relay.test\r\nX-Forwarded-To: help@shop.test\r\n" + raw
     encoded = again.replace(b"Content-Transfer-Encoding: 8bit", b"Content-Transfer-Encoding: base64")
     head, _, body = encoded.partition(b"\r\n\r\n")
-    assert one(raw).id == one(again).id == one(head + b"\r\n\r\n" + base64.encodebytes(body)).id
+    in_base64 = head + b"\r\n\r\n" + base64.encodebytes(body)
+    by_a_list = in_base64 + b"\r\n____\r\nThe list of all: all@list.test\r\n"
+    assert one(raw).id == one(again).id == one(in_base64).id == one(by_a_list).id
     assert one(raw).id != one(raw.replace(b"parcel?", b"parcel!")).id
 
 

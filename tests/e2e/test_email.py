@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import timedelta
 
 import aiosmtplib
@@ -10,7 +11,7 @@ import pytest
 from adapters.sandbox.smtp import Delivered
 from tests.support.world import SALES, SUPPORT, World, eventually, shown
 
-ANN, BOB, EVE = "ann@customer.test", "bob@customer.test", "eve@elsewhere.test"
+ANN, BOB, CARL, EVE = "ann@customer.test", "bob@customer.test", "carl@customer.test", "eve@elsewhere.test"
 
 
 async def reply_to(world: World, ticket: dict[str, object], text: str, count: int = 1, **body: object) -> Delivered:
@@ -223,11 +224,10 @@ async def test_copies_take_part(world: World) -> None:
     assert shown(thread[2], "text", "visibility") == ("Me too", "private")
     again = await reply_to(world, ticket, "So both of you", 2)
     assert (again.headers.get("to"), again.headers.get("cc")) == (ANN, BOB)
-    carl = "carl@customer.test"
-    copies = [ANN, carl, "noreply@customer.test", SALES]
+    copies = [ANN, CARL, "noreply@customer.test", SALES]
     await world.mail.customer_writes(world.smtp_port, BOB, SUPPORT, text="Carl, too", reply_to=again, cc=copies)
     await world.api.messages(ticket, 5)
-    assert (await reply_to(world, ticket, "All of you", 3)).recipients == (ANN, BOB, carl)
+    assert (await reply_to(world, ticket, "All of you", 3)).recipients == (ANN, BOB, CARL)
 
 
 async def test_who_answers_at_a_reply_to_address_gets_the_further_answers(world: World) -> None:
@@ -245,6 +245,9 @@ TO_OTHERS = {  # head of a mail -> who gets the answer beside its sender
     "a list": (f"To: {SUPPORT}, all@list.test\r\nCc: {EVE}\r\nList-Id: <all.list.test>", (EVE,)),
     "answers wanted at two": (f"To: {SUPPORT}\r\nReply-To: {ANN}, {BOB}", (BOB,)),
     "we are in Bcc": (f"To: {BOB}", ()),
+    "we are in Bcc, others in Cc": (f"To: {BOB}\r\nCc: {EVE}", ()),
+    "we are in Bcc, nobody in To": (f"Cc: {BOB}, {EVE}", ()),
+    "we are in Bcc, answers wanted elsewhere, too": (f"To: {BOB}\r\nCc: {EVE}\r\nReply-To: {ANN}, {CARL}", (CARL,)),
 }
 
 
@@ -278,6 +281,34 @@ async def test_html_is_shown_clean_and_pictures_within_it_are_ours(world: World)
     assert "script" not in message["html"]
 
 
+async def test_what_a_list_writes_below_a_text_in_base64_is_shown(world: World) -> None:
+    head = f"From: {ANN}\r\nTo: {SUPPORT}\r\nSubject: x\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    raw = f"{head}{b64encode(b'Hello').decode()}\r\n____________\r\nThe list of all\r\n"
+    await world.mail.hand_over(world.smtp_port, ANN, [SUPPORT], raw.encode())
+    (message,) = await world.api.messages(await world.api.ticket(), 1)
+    assert message["text"] == "Hello\n\n____________\nThe list of all"
+
+
 async def test_an_unknown_recipient_is_refused(world: World) -> None:
     with pytest.raises(aiosmtplib.SMTPRecipientsRefused):
         await world.mailed(ANN, to="nobody@shop.test")
+
+
+async def test_the_postmaster_of_our_domains_is_read(world: World) -> None:
+    await _with_aliases(world, "help@acme.test")
+    raw = f"From: {ANN}\r\nTo: postmaster\r\nSubject: Your server\r\n\r\nWhat it does: "
+    written = {
+        "postmaster": "mail",  # at the server itself: the first account
+        "Postmaster@shop.test": "mail",
+        "postmaster@acme.test": "mail-sales",
+    }
+    for address in written:
+        await world.mail.hand_over(world.smtp_port, ANN, [address], f"{raw}{address}".encode())
+    tickets = await world.api.items("tickets", len(written))
+    assert {(await world.api.messages(ticket, 1))[0]["text"]: ticket["account"] for ticket in tickets} == {
+        f"What it does: {address}": account for address, account in written.items()
+    }
+    assert (await reply_to(world, tickets[0], "It works.")).recipients == (ANN,)
+    for foreign in ("postmaster@elsewhere.test", "postmaster+x@elsewhere.test", "postmasters@acme.test"):
+        with pytest.raises(aiosmtplib.SMTPRecipientsRefused):
+            await world.mail.hand_over(world.smtp_port, ANN, [foreign], raw.encode())

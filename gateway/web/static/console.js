@@ -424,7 +424,7 @@ async function showThread(toEnd) {
 }
 
 // what an agent must know of a message before believing it
-const WARNINGS = ["unknown_sender", "unaligned", "several_senders", "sender_guessed", "incomplete", "encrypted", "html_too_large"];
+const WARNINGS = ["unknown_sender", "unaligned", "several_senders", "sender_guessed", "forwarded_by_user", "incomplete", "encrypted", "html_too_large"];
 // What scrolls: the thread, or on a narrow page the whole ticket.
 const scroller = () => (getComputedStyle($("thread")).overflowY === "visible" ? $("ticket") : $("thread"));
 
