@@ -310,7 +310,9 @@ class Door:
         )
 
     async def _body(self, route: Route, request: web.Request) -> Any:
-        given = request.content_type if "Content-Type" in request.headers else "application/json"
+        # Without a header a body counts as JSON where a key or a session's token speaks for the caller. Where nothing
+        # does (signing in), it must be said: a page of another site can leave it out and have no permission asked for.
+        given = request.content_type if "Content-Type" in request.headers or not route.scope else "application/json"
         if given != "application/json" and not given.endswith("+json"):
             raise Problem("unsupported_media_type", "application/json is wanted")
         if "Content-Encoding" in request.headers:
