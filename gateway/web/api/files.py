@@ -70,6 +70,9 @@ async def read_form_file(call: Call) -> tuple[str, str]:
 async def upload(call: Call) -> Reply:
     """Take one file, streamed to disk. It does not count against what webhooks may have in flight."""
     stored, filename, declared = await _received(call)
+    if not stored.size:
+        call.core.blobs.remove(stored.path)
+        raise Problem("invalid_body", "the file is empty", field="file")
     media_type = media_type_of(stored, clean_media_type(declared))
     try:
         upload_id = await call.write(lambda c: uploads.add(c, stored, filename, media_type, call.key.id, call.now))
