@@ -3,7 +3,7 @@
 A word is a run of letters, marks and digits, folded: compatibility forms, case and Latin accents do not matter. Scripts
 that put no spaces between words (Chinese, Japanese, Thai and their neighbours), and Korean, whose words carry endings,
 are cut into pairs of neighbouring characters. A phone number is found in any form: the ends of its digits are words
-too.
+too; so are four digits within a word of letters. An emoji or a flag is a word, whatever the colour of its skin.
 """
 
 from __future__ import annotations
@@ -33,14 +33,18 @@ _PAIRED = (
     "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff"  # kana
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
 )
-_RUN = regex.compile(rf"(?P<paired>[{_PAIRED}]+)|[[\p{{L}}\p{{M}}\p{{N}}]--[{_PAIRED}]]+", regex.V1)
+_EMOJI = r"\p{Extended_Pictographic}|\p{Regional_Indicator}{2}"  # of a sequence (a woman, a joiner, a laptop) each one
+_RUN = regex.compile(rf"(?P<paired>[{_PAIRED}]+)|(?P<emoji>{_EMOJI})|[[\p{{L}}\p{{M}}\p{{N}}]--[{_PAIRED}]]+", regex.V1)
 _PLAIN = re.compile(r"[a-z0-9]+")  # of folded ASCII text
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _PHONE = re.compile(r"[+(]?[0-9][0-9 ()./\-\u00a0]{3,30}[0-9]")
 _DIGIT = re.compile(r"[0-9]")
+_DIGITS = re.compile(rf"[0-9]{{{DIGITS_MIN - 1},}}")
 _ASKED = re.compile(r'"(?P<phrase>[^"]*)"|(?P<rest>[^"]+)')
 _TICKET = re.compile(r"#([0-9]{1,18})")
-_JOINERS = re.compile("[\u200b-\u200d\u2060\ufeff]")
+_JOINERS = re.compile(  # and what only says how an emoji looks: text or picture, a key around it, the colour of skin
+    "[\u200b-\u200d\u2060\ufeff\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff]"
+)
 
 
 def fold(text: str) -> str:
@@ -83,6 +87,18 @@ def phone_digits(text: str) -> list[str]:
     return found
 
 
+def _digits_within(text: str) -> list[str]:
+    """Four digits beside a letter ("DE4711X"): people ask for them alone. More are found as phone numbers are."""
+    if not _DIGIT.search(text):
+        return []
+    return [
+        match[0]
+        for match in _DIGITS.finditer(text[:TEXT_MAX])
+        if len(match[0]) < DIGITS_MIN
+        and (text[match.start() - 1 : match.start()].isalpha() or text[match.end() : match.end() + 1].isalpha())
+    ]
+
+
 def indexed(texts: Iterable[str]) -> str:
     """The words of the texts, with the ends of their phone numbers, as the search table keeps them."""
     found: list[str] = []
@@ -91,6 +107,7 @@ def indexed(texts: Iterable[str]) -> str:
             found += words(text)
             for digits in phone_digits(text):
                 found += [digits[place:] for place in range(len(digits) - DIGITS_MIN + 1)]
+            found += _digits_within(text)
     return f" {' '.join(found[:WORDS_MAX])} " if found else ""
 
 

@@ -78,7 +78,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
         content = next(iter(response.get("content", {}).values()), None)
         what = (
             _prose(response["description"])
-            if int(status) >= 400
+            if int(status) >= 300
             else _kind(content["schema"])
             if content
             else "nothing"

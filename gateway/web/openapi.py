@@ -18,9 +18,17 @@ _DESCRIPTION = (
     "of each channel. Times are RFC 3339, UTC. Lists are pages: `next` is the cursor of the page after it."
 )
 _HEADERS = {
-    "If-Match": "the ETag that was seen: the change is made only if the ticket still is as it was",
+    "If-Match": "the ETag that was seen: it is done only if what it was of is still the same",
+    "If-None-Match": "the ETag of what is there already: it is not sent again",
     "Idempotency-Key": "The same key again gives the same answer; with another body 409",
     "Last-Event-ID": "The id of the last event received: the stream goes on after it",
+    "Range": "Which bytes are wanted: `bytes=0-1023`",
+}
+_ANSWERS = {  # what a status says by itself, whatever was asked for
+    206: "The part that `Range` names",
+    304: "Nothing has changed since `If-None-Match` or `If-Modified-Since`",
+    412: "It is not what `If-Match` or `If-Unmodified-Since` says any more",
+    416: "There is nothing where `Range` points",
 }
 
 
@@ -115,7 +123,7 @@ def _parameter(param: Param) -> dict[str, Any]:
 def _responses(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for status, kind in route.answers.items():
-        found[str(status)] = {"description": route.summary}
+        found[str(status)] = {"description": _ANSWERS.get(status, route.summary)}
         if kind is not None:
             schema = _schema(kind, schema_of)
             found[str(status)]["content"] = {media: {"schema": schema} for media in (route.media, *route.other_media)}
@@ -127,4 +135,4 @@ def _responses(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
             "description": "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in codes),
             "content": {CONTENT_TYPE: {"schema": schema_of[ProblemDetails]}},
         }
-    return found
+    return dict(sorted(found.items()))

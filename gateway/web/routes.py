@@ -38,7 +38,7 @@ _FIELD = re.compile(r"(?:field|property) `(?P<name>[^`]+)`")
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A query parameter. An empty value counts as not given; of a `guard` it is a problem."""
+    """A query parameter. An empty value counts as not given; of a `guard`, and of one of a family, it is a problem."""
 
     name: str
     meaning: str
@@ -178,6 +178,8 @@ def parameters(request: web.Request, params: Iterable[Param]) -> dict[str, Any]:
             raise Problem("invalid_parameter", "unknown parameter", field=name)
         if name in found:
             raise Problem("invalid_parameter", "given twice", field=name)
+        if text == "" and param.prefix:  # who asks by name for a value they do not have must not be given everything
+            raise Problem("invalid_parameter", "a value is wanted", field=name)
         if text != "" or param.guard:
             found[name] = _typed(param, name, text)
     return found
@@ -308,7 +310,9 @@ class Door:
         )
 
     async def _body(self, route: Route, request: web.Request) -> Any:
-        given = request.content_type if "Content-Type" in request.headers else "application/json"
+        # Without a header a body counts as JSON where a key or a session's token speaks for the caller. Where nothing
+        # does (signing in), it must be said: a page of another site can leave it out and have no permission asked for.
+        given = request.content_type if "Content-Type" in request.headers or not route.scope else "application/json"
         if given != "application/json" and not given.endswith("+json"):
             raise Problem("unsupported_media_type", "application/json is wanted")
         if "Content-Encoding" in request.headers:

@@ -244,6 +244,16 @@ async def test_contacts_are_found_by_what_is_known_of_them(gateway: Gateway) -> 
     assert identity["profile"] == {"city": "Köln"}
 
 
+@pytest.mark.parametrize("path", ["contacts", "contacts/export"])
+async def test_an_attribute_without_a_value_does_not_mean_everybody(gateway: Gateway, path: str) -> None:
+    await gateway.customer_writes(name="Ann")
+    for query in ("attribute.email=", "attribute.email", "attribute.phone=%2B4915112345678&attribute.email=&vip=false"):
+        answer = await gateway.call("GET", f"{V1}/{path}?{query}")
+        assert (answer.status, answer.json["code"]) == (400, "invalid_parameter"), query
+        assert (answer.json["field"], answer.json["detail"]) == ("attribute.email", "a value is wanted")
+    assert len((await gateway.ok("GET", f"{V1}/contacts?q=&vip="))["items"]) == 1  # a search box left empty
+
+
 async def test_a_contact_is_edited_within_its_attributes(gateway: Gateway) -> None:
     contact_id = (await gateway.customer_writes())["contact_id"]
     path = f"{V1}/contacts/{contact_id}"

@@ -56,6 +56,13 @@ async def test_what_is_no_upload_leaves_nothing_behind(gateway: Gateway, tmp_pat
     assert [path for path in (tmp_path / "media").rglob("*") if path.is_file()] == []
 
 
+async def test_an_empty_file_is_no_upload(gateway: Gateway, tmp_path: Path) -> None:
+    answer = await gateway.call("POST", f"{V1}/uploads", data=form(b""))
+    assert (answer.status, answer.json["code"]) == (422, "invalid_body")
+    assert (answer.json["field"], answer.json["detail"]) == ("file", "the file is empty")
+    assert [path for path in (tmp_path / "media").rglob("*") if path.is_file()] == []
+
+
 async def stored(gateway: Gateway, content: bytes, media_type: str, filename: str) -> str:
     """An attachment of a customer's message that lies in the blob store; its id."""
 

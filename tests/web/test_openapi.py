@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway import signed_urls
 from gateway.web.api import ROUTES
 from gateway.web.app import create_app
 from gateway.web.openapi import document
@@ -18,6 +19,7 @@ from gateway.web.problems import PROBLEMS
 from tests.web.conftest import Answered, Gateway, make_core, running
 from tests.web.schema import problems
 from tests.web.test_api import INBOUND, with_intake
+from tests.web.test_files import PNG, stored
 
 V1 = "/api/v1"
 
@@ -145,6 +147,37 @@ async def test_answers_are_as_documented(busy: Gateway) -> None:
     for template in ("/tickets", "/outbox", "/deletions"):
         check(described, "GET", V1 + template, await gateway.call("GET", V1 + template))
         check(described, "GET", V1 + template, await gateway.call("GET", V1 + template, key="gw_x"))
+
+
+CONDITIONS = {  # what is asked of a file -> the answer
+    "a part": ({"Range": "bytes=0-3"}, 206, PNG[:4]),
+    "known already": ({"If-None-Match": "{etag}"}, 304, b""),
+    "known already, by its date": ({"If-Modified-Since": "{modified}"}, 304, b""),
+    "another one": ({"If-Match": '"x"'}, 412, b""),
+    "an older one": ({"If-Unmodified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"}, 412, b""),
+    "the same one": ({"If-Match": "{etag}"}, 200, PNG),
+    "beyond its end": ({"Range": "bytes=5000-"}, 416, b""),
+    "no range": ({"Range": "bytes=x"}, 416, b""),
+}
+
+
+async def test_conditions_and_parts_of_files_are_documented(gateway: Gateway, described: dict[str, Any]) -> None:
+    attachment_id = await stored(gateway, PNG, "image/png", "a.png")
+    token = signed_urls.make(gateway.core.tokens, attachment_id, gateway.core.clock())
+    for template, path in (
+        (f"{V1}/attachments/{{id}}", f"{V1}/attachments/{attachment_id}"),
+        ("/media/{token}", f"/media/{token}"),
+    ):
+        whole = await gateway.call("GET", path)
+        known = {"{etag}": whole.headers["ETag"], "{modified}": whole.headers["Last-Modified"]}
+        for name, (headers, status, body) in CONDITIONS.items():
+            answer = await gateway.call(
+                "GET", path, headers={key: known.get(text, text) for key, text in headers.items()}
+            )
+            assert (answer.status, answer.body) == (status, body), name
+            responses = described["paths"][template]["get"]["responses"]
+            assert str(status) in responses, (template, name)
+            assert ("content" in responses[str(status)]) is (status < 300), name
 
 
 async def test_an_export_is_documented_in_both_forms(gateway: Gateway, described: dict[str, Any]) -> None:

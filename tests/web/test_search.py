@@ -67,6 +67,24 @@ async def test_what_is_said_and_told_is_found(gateway: Gateway) -> None:
         assert (await numbers(gateway, words), await people(gateway, words)) == ([], []), words
 
 
+async def test_an_emoji_is_found_alone_and_so_are_digits_within_a_word(gateway: Gateway) -> None:
+    ann = await gateway.customer_writes("👍🏽", "+4915100000001", name="Ann 🦊")
+    await gateway.customer_writes("where is DE4711X ❤️?", "+4915100000002")
+    await gateway.customer_writes("what a day ☀️", "+4915100000003")
+    for words, found in {
+        "👍": [1],
+        "👍🏿": [1],
+        "🦊": [1],
+        "❤": [2],
+        "❤️": [2],
+        "☀": [3],
+        "😀": [],
+        "4711": [2],
+    }.items():
+        assert await numbers(gateway, words) == found, words
+    assert await people(gateway, "🦊") == [ann["contact_id"]]
+
+
 async def test_who_is_described_comes_before_who_wrote_it_and_pages_follow(gateway: Gateway) -> None:
     wrote = [await gateway.customer_writes(f"A rose, {n}", f"+491510000000{n}", name=f"Guest {n}") for n in range(5)]
     rose = await gateway.customer_writes("Hello, a rose too", "+4915100000009", name="Rose")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import aiohttp
 import pytest
 
@@ -91,6 +93,26 @@ async def test_a_wrong_password_and_an_unknown_address_look_alike(gateway: Gatew
         known, unknown = await browser.sign_in(password="wrong"), await browser.sign_in("no@shop.test")
     assert (known.status, known.body) == (unknown.status, unknown.body)
     assert known.json["code"] == "wrong_password"
+
+
+async def test_signing_in_takes_json_that_says_so(gateway: Gateway) -> None:
+    """What a page of another site may send without asking is refused: a form, and a body of no type at all."""
+    await make_user(gateway)
+    body = json.dumps({"email": "mia@shop.test", "password": PASSWORD}).encode()
+    async with aiohttp.ClientSession(skip_auto_headers=["Content-Type"]) as anybody:
+        for headers in ({}, {"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"}):
+            async with anybody.post(f"{gateway.base}/api/v1/sessions", data=body, headers=headers) as answer:
+                problem = await answer.json(content_type=None)
+                assert (answer.status, problem["code"]) == (415, "unsupported_media_type"), headers
+                assert problem["detail"] == "application/json is wanted"
+                assert "Set-Cookie" not in answer.headers
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        async with anybody.post(f"{gateway.base}/api/v1/sessions", data=body, headers=headers) as answer:
+            assert answer.status == 201
+        key = {"Authorization": f"Bearer {gateway.key}"}  # no browser sends one by itself: it may go without
+        body = b'{"name": "size"}'
+        async with anybody.post(f"{gateway.base}/api/v1/attributes", data=body, headers=key) as answer:
+            assert answer.status == 201
 
 
 async def test_tries_to_sign_in_are_few(gateway: Gateway) -> None:

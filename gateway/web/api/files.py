@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import quote
 
 from aiohttp import BodyPartReader, MultipartReader, web
@@ -70,6 +71,9 @@ async def read_form_file(call: Call) -> tuple[str, str]:
 async def upload(call: Call) -> Reply:
     """Take one file, streamed to disk. It does not count against what webhooks may have in flight."""
     stored, filename, declared = await _received(call)
+    if not stored.size:
+        call.core.blobs.remove(stored.path)
+        raise Problem("invalid_body", "the file is empty", field="file")
     media_type = media_type_of(stored, clean_media_type(declared))
     try:
         upload_id = await call.write(lambda c: uploads.add(c, stored, filename, media_type, call.key.id, call.now))
@@ -156,6 +160,10 @@ async def get_media(call: Call) -> web.StreamResponse:
 
 _TAG = "Files"
 _ANY = "application/octet-stream"
+_SERVED: dict[str, Any] = {  # aiohttp's `FileResponse` reads the conditions and ranges of RFC 9110
+    "answers": {200: bytes, 206: bytes, 304: None, 412: None, 416: None}, "media": _ANY,
+    "headers": ("Range", "If-None-Match", "If-Match"), "errors": ("attachment_not_stored",),
+}  # fmt: skip
 ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/api/v1/uploads", upload, "Upload a file to attach to a reply", _TAG, scope="agent",
@@ -163,11 +171,10 @@ ROUTES: tuple[Route, ...] = (
         errors=("malformed_body", "invalid_body", "too_large", "unsupported_media_type", "body_timeout"),
     ),
     Route(
-        "GET", "/api/v1/attachments/{id}", get_attachment, "The file of a message", _TAG,
-        answers={200: bytes}, media=_ANY, errors=("attachment_not_stored",),
+        "GET", "/api/v1/attachments/{id}", get_attachment, "The file of a message", _TAG, **_SERVED,
     ),
     Route(
         "GET", "/media/{token}", get_media, "A file under a signed address, for platforms that fetch it", _TAG,
-        scope="", answers={200: bytes}, media=_ANY, errors=("attachment_not_stored",),
+        scope="", **_SERVED,
     ),
 )  # fmt: skip

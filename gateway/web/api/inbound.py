@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from gateway.identity import email
 from gateway.ids import new_id
 from gateway.intake import file_now
 from gateway.store import idempotency, uploads, views
@@ -29,6 +30,8 @@ async def post_inbound(call: Call) -> Reply:
         raise Problem("forbidden", "the key may not see the account 'api'")
     if not (request.text.strip() or request.html.strip() or request.attachments):
         raise Problem("invalid_body", "a text, an html body or an attachment is wanted", field="text")
+    if request.sender.email and not email(request.sender.email):
+        raise Problem("invalid_body", "not a mail address", field="from.email")
     key = call.idempotency_key
     if key:
         await _take_key(call, key, request)
