@@ -30,6 +30,7 @@ __all__ = [
 _COUNT, _BYTES = (1, MANY), (1, TERABYTE)  # least, most
 _DAYS = (0, 3650)
 _WAIT_S = (0.01, 600)
+_DRAIN_S = (0, 30)  # of the 60 a stop may take
 _RATE = (0.001, 1_000_000)  # messages a second
 
 
@@ -44,6 +45,10 @@ class GatewaySettings:
     secret_key: tuple[Secret, ...] = ()
     region: str = ""  # ISO 3166 code for phone numbers written without +
     on_unknown: Literal["ask", "resend_once"] = "ask"
+    drain_s: float = 3.0  # that the port stays open after SIGTERM, when somebody asks /readyz
+
+    def __post_init__(self) -> None:
+        check_numbers(self, drain_s=_DRAIN_S)
 
 
 @dataclass(frozen=True, slots=True)

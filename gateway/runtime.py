@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 from aiohttp import web
@@ -63,6 +63,7 @@ log = logging.getLogger(__name__)
 
 ROLES = ("web", "worker", "sender")
 STOP_TIMEOUT_S = 60.0
+ONE_WISH_S = 0.3  # whoever signals a process and then its group means one stop
 EMBEDDED_FILE = "gateway.db"
 NO_SINK = "no sink is built in yet: nothing is sent there"
 
@@ -259,8 +260,19 @@ class Gateway:
         task.add_done_callback(_ended)
         self._tasks.append(task)
 
+    async def drain(self) -> None:
+        """Say that no more work is wanted, and take it for a moment longer: a load balancer has to see it first.
+
+        Where nobody asks `/readyz` nobody would see it, and nothing is waited for.
+        """
+        self._health.draining = True
+        wait_s = self.settings.gateway.drain_s
+        if wait_s and "web" in self.roles and self._health.is_watched():
+            log.info("gateway.draining", extra={"seconds": wait_s})
+            await asyncio.sleep(wait_s)
+
     async def stop(self) -> None:
-        """Drain: no more work is taken, what runs may end, what waits is left to the next start."""
+        """End: no more work is taken, what runs may end, what waits is left to the next start."""
         self._health.draining = True
         if self.smtp is not None:
             await self.smtp.stop()
@@ -306,12 +318,22 @@ def calm_collector() -> None:
 
 
 async def serve(settings: Settings, roles: Sequence[str], found: Mapping[str, FoundAdapter] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; the exit code."""
+    """Run until SIGTERM or SIGINT; the exit code. A second signal ends the process at once."""
     gateway = Gateway(settings, roles, found=found)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    asked_at = 0.0
+
+    def asked() -> None:
+        nonlocal asked_at
+        if not stopping.is_set():
+            asked_at = loop.time()
+            stopping.set()
+        elif loop.time() - asked_at > ONE_WISH_S:
+            _give_up("gateway.stop_cut_short")
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopping.set)
+        loop.add_signal_handler(name, asked)
     await gateway.start()
     calm_collector()
     print(f"listening on {gateway.address}", flush=True)
@@ -320,9 +342,15 @@ async def serve(settings: Settings, roles: Sequence[str], found: Mapping[str, Fo
     await stopping.wait()
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
+            await gateway.drain()
             await gateway.stop()
     except TimeoutError:
-        log.critical("gateway.stop_timed_out")
-        sys.stderr.flush()
-        os._exit(1)
+        _give_up("gateway.stop_timed_out")
     return 0
+
+
+def _give_up(event: str) -> NoReturn:
+    """End now: what is under way is left to the next start."""
+    log.critical(event)
+    sys.stderr.flush()
+    os._exit(1)

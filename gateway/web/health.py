@@ -7,6 +7,7 @@ was asked for. Other parts add checks of their own.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import time
@@ -28,6 +29,7 @@ Check = Callable[[], Awaitable[str]]
 """Says what is wrong in a sentence; "" when nothing is. What it raises is wrong, too."""
 
 CHECK_TIMEOUT_S = 2.0
+WATCHED_S = 60.0  # who asked `/readyz` so lately will ask again
 FIGURES_EVERY_S = 5.0
 DISK_LOW = 500 * 2**20  # bytes, or 5 % of the disk where that is less: worth a warning
 DISK_FULL = 64 * 2**20  # bytes: no more work is wanted
@@ -52,6 +54,7 @@ class Health:
         self._warners: list[Callable[[], list[str]]] = []
         self._schema_found = False
         self._figures_at = -FIGURES_EVERY_S
+        self._asked_at = -math.inf
 
     def add(self, name: str, check: Check) -> None:
         """Have `/readyz` ask this, too. The name "schema" replaces the built-in check."""
@@ -60,6 +63,10 @@ class Health:
     def warn(self, source: Callable[[], list[str]]) -> None:
         """Have `/readyz` tell of this, too: trouble in which the process still wants work."""
         self._warners.append(source)
+
+    def is_watched(self) -> bool:
+        """Whether somebody, a load balancer say, looks at `/readyz` now and then."""
+        return time.monotonic() - self._asked_at < WATCHED_S
 
     async def readiness(self) -> Readiness:
         """Ask every check, side by side."""
@@ -159,6 +166,7 @@ class Health:
 
     async def readyz(self, _request: web.Request) -> web.StreamResponse:
         """Whether work is wanted."""
+        self._asked_at = time.monotonic()
         found = await self.readiness()
         ready = found.status == "ready"
         return web.Response(
