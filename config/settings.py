@@ -19,7 +19,9 @@ from config.outbox import FallbackSettings, RuleTables
 from config.people import CrmSettings, VipSettings, read_crms
 from config.secret import Secret
 from config.templates import read_templates
-from config.values import MANY, TERABYTE, ConfigError, Fault, Values, check_numbers, number_problem, unknown
+from config.values import (
+    MANY, TERABYTE, ConfigError, Fault, Values, address_problem, check_numbers, number_problem, unknown,
+)  # fmt: skip
 
 __all__ = [
     "AccountSettings", "AutomaticSettings", "AutomaticText", "ConfigError", "Fault", "GatewaySettings", "LimitSettings",
@@ -257,9 +259,13 @@ def _check_gateway(gateway: GatewaySettings, reader: _Reader) -> None:
     database = gateway.database.reveal()
     if database and not database.startswith(("postgresql://", "postgres://", "sqlite:///")):
         reader.fault("gateway.database", "not a postgresql:// address")
+    elif not database.startswith("sqlite:") and (problem := address_problem(database, "postgresql")):
+        reader.fault("gateway.database", problem)
     redis = gateway.redis.reveal()
     if redis and not redis.startswith(("redis://", "rediss://", "unix://")):
         reader.fault("gateway.redis", "not a redis:// address")
+    elif problem := address_problem(redis, "redis"):
+        reader.fault("gateway.redis", problem)
 
 
 class _Reader(Values):

@@ -27,6 +27,7 @@ from adapters._load import FoundAdapter
 from adapters._load import find as find_adapters
 from adapters._media import MediaClient
 from config.settings import ConfigError, Fault, Settings
+from config.values import UNESCAPED
 from gateway import automatic, loading, replies
 from gateway.blobs import Blobs
 from gateway.bus import Bus
@@ -73,7 +74,7 @@ def store_url(settings: Settings) -> URL:
     try:
         return dialect.url_of(settings.gateway.database.reveal(), str(settings.data_dir / EMBEDDED_FILE))
     except (ValueError, ArgumentError):  # their words may quote a part of the password
-        words = "not a postgresql:// address; in a user's name or password write @ : / as %40 %3A %2F"
+        words = f"not a postgresql:// address, or there is a character {UNESCAPED}"
         raise ConfigError(Fault("gateway.database", words)) from None
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway import cli
+from gateway.__main__ import main
 from gateway.runtime import Gateway
 from tests.support.api import Api
 from tests.support.process import ROOT, Served, run, serving
@@ -122,6 +123,7 @@ async def test_who_reads_the_output_may_stop_reading(tmp_path: Path) -> None:
 
 STORES = {  # address -> what both commands say of it
     "postgresql://gateway:hunter2@127.0.0.1:1/tickets": "connection refused",
+    "postgresql://gateway@shop:hunter2/#?@127.0.0.1:1/tickets": "connection refused",  # all of it is understood
     "postgresql://gateway:hunter2@127.0.0.1/tickets?colour=red": 'invalid connection option "colour"',
     "postgresql://gateway:hunter2@127.0.0.1:port/tickets": "not a postgresql:// address",
 }
@@ -136,6 +138,33 @@ async def test_a_database_that_cannot_be_used_says_why(tmp_path: Path, address: 
         assert words in ran.err.lower()
         assert "Traceback" not in ran.err
         assert "hunter2" not in ran.err
+
+
+UNESCAPED = {  # address -> the setting it is of
+    "postgresql://gateway:hun@ter2@127.0.0.1:1/tickets": "database",
+    "postgresql://gateway:hun@12:3/ter2@127.0.0.1:1/tickets": "database",
+    "postgresql://gateway:hun@ter2?x@127.0.0.1:1/tickets": "database",
+    "postgresql://gate/way:hunter2@127.0.0.1:1/tickets": "database",
+    "postgresql://gateway:1@1:hunter2@127.0.0.1:1/tickets": "database",
+    "redis://:1/hunter2@127.0.0.1:1/0": "redis",
+    "redis://:1#hunter2@127.0.0.1:1/0": "redis",
+}
+
+
+@pytest.mark.parametrize(("address", "key"), UNESCAPED.items(), ids=UNESCAPED)
+def test_a_password_that_is_not_encoded_is_not_shown_in_pieces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str, key: str
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[gateway]\nsecret_key = "{"k" * 32}"\n{key} = "{address}"\n', "utf-8")
+    for command in ("check", "users list"):
+        with pytest.raises(SystemExit) as ended:
+            main([*command.split(), "--config", str(file)])
+        assert ended.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"gateway.{key}: ")
+        assert "percent-encoded" in line
+        assert not [piece for piece in ("hun", "ter2", "12", "tickets") if piece in line]
 
 
 @pytest.mark.parametrize("broken", ["", "not = [toml", "[gateway]\nlisten = 5\n"])
