@@ -82,7 +82,8 @@ class Adapter(Protocol):
     """One configured account on one platform.
 
     `settings_type` is a frozen dataclass; every field is a setting of `[[accounts]]`, no default means required. A
-    further class attribute `family` is shared by adapters whose platform may post to one of them what is for another.
+    further class attribute `family` is shared by adapters whose platform may post to one of them what is for another;
+    `signs_address = True` says that signatures cover the address called, which must then be known behind a proxy.
     """
 
     name: ClassVar[str]

@@ -19,7 +19,7 @@ from gateway.__main__ import main
 from gateway.runtime import Gateway
 from tests.support.api import Api
 from tests.support.process import ROOT, Served, run, serving
-from tests.support.world import World
+from tests.support.world import PUBLIC_URL, World
 
 
 @pytest.fixture
@@ -100,6 +100,18 @@ async def test_check_warns_of_what_has_no_effect(tmp_path: Path) -> None:
     ]
     async with serving(file) as served:
         assert [line for line in served.err if '"event": "sinks.unused"' in line]
+
+
+async def test_check_warns_once_of_signatures_over_an_address_nobody_told(stage: World) -> None:
+    checked = await run("check", "--config", stage.file)
+    assert (checked.code, checked.out, checked.err) == (0, "ok\n", "")
+    stage.file.write_text(stage.file.read_text("utf-8").replace(PUBLIC_URL, ""), "utf-8")
+    checked = await run("check", "--config", stage.file)
+    assert (checked.code, checked.out) == (0, "ok\n")
+    assert [line for line in checked.err.splitlines() if "public_url" in line] == [
+        "warning: gateway.public_url: missing: behind a proxy no webhook of sms-us, wa-twilio passes, as its signature "
+        "covers the address"
+    ]
 
 
 async def test_a_start_that_fails_has_begun_nothing(stage: World) -> None:
