@@ -20,8 +20,16 @@ from config.people import CrmSettings, VipSettings, read_crms
 from config.secret import Secret
 from config.templates import read_templates
 from config.values import (
-    MANY, TERABYTE, ConfigError, Fault, Values, address_problem, check_numbers, number_problem, unknown,
-)  # fmt: skip
+    MANY,
+    TERABYTE,
+    ConfigError,
+    Fault,
+    Values,
+    address_problem,
+    check_numbers,
+    number_problem,
+    unknown,
+)
 
 __all__ = [
     "AccountSettings", "AutomaticSettings", "AutomaticText", "ConfigError", "Fault", "GatewaySettings", "LimitSettings",

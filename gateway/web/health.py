@@ -20,7 +20,7 @@ from sqlalchemy import Connection, RowMapping, inspect
 
 from gateway.core import Core
 from gateway.ids import micros
-from gateway.store import queue_views
+from gateway.store import queue_views, trial
 from gateway.store.dialect import wal_reset_fault
 from gateway.store.pauses import BREAKER
 from gateway.store.schema import metadata
@@ -31,6 +31,7 @@ Check = Callable[[], Awaitable[str]]
 CHECK_TIMEOUT_S = 2.0
 WATCHED_S = 60.0  # who asked `/readyz` so lately will ask again
 FIGURES_EVERY_S = 5.0
+TRIAL_EVERY_S = 3.0  # what was well is taken to be so for that long; what was not is tried again each time
 DISK_LOW = 500 * 2**20  # bytes, or 5 % of the disk where that is less: worth a warning
 DISK_FULL = 64 * 2**20  # bytes: no more work is wanted
 WAL_HIGH = 64 * 2**20  # bytes
@@ -54,7 +55,8 @@ class Health:
         self._warners: list[Callable[[], list[str]]] = []
         self._schema_found = False
         self._figures_at = -FIGURES_EVERY_S
-        self._asked_at = -math.inf
+        self._asked_at = self._tried_at = -math.inf
+        self._trying = asyncio.Lock()
 
     def add(self, name: str, check: Check) -> None:
         """Have `/readyz` ask this, too. The name "schema" replaces the built-in check."""
@@ -88,10 +90,12 @@ class Health:
             return type(error).__name__  # no text: it may hold an address with a password
 
     async def _store(self) -> str:
-        def commit(_connection: Connection) -> None:
-            """An empty transaction: the writer answers and can commit."""
-
-        await self._core.database.write(commit)
+        """The store has taken a delivery just now, or a few seconds ago."""
+        async with self._trying:  # however many ask at once
+            if time.monotonic() - self._tried_at >= TRIAL_EVERY_S:
+                now = micros(self._core.clock())
+                await self._core.database.write(lambda connection: trial.keep_and_forget(connection, now))
+                self._tried_at = time.monotonic()
         return ""
 
     async def _schema(self) -> str:
