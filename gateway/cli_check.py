@@ -18,6 +18,7 @@ from gateway.accounts import BoundAccount
 from gateway.advice import about_matching
 from gateway.bus.check import trouble_of_redis
 from gateway.cli import load
+from gateway.control_socket import check_length
 from gateway.crm import Crm, clients_of
 from gateway.crm import probe as probe_crm
 from gateway.ids import system_clock
@@ -99,11 +100,14 @@ def _check_store(settings: Settings) -> list[Fault]:
     """Whether the store can be opened and brought to the newest schema."""
     if runtime.is_embedded(settings):
         try:
+            check_length(settings.data_dir)
             make_data_dir(settings.data_dir)
             with DataLock(settings.data_dir):
                 return _open(settings, "gateway.data_dir")
         except Locked:
             return []  # a gateway runs on it: it works
+        except ConfigError as error:
+            return list(error.faults)
         except OSError as error:
             return [Fault("gateway.data_dir", f"cannot be written: {error.strerror}")]
     return _open(settings, "gateway.database")

@@ -279,8 +279,11 @@ async def test_a_folder_with_too_long_a_name_is_named(tmp_path: Path) -> None:
     assert (await run("init", deep)).code == 0
     file = deep / "gateway.toml"
     refused = await run("serve", "--config", file, "--listen", "127.0.0.1:0")
-    assert refused.code == 2
-    assert "gateway.data_dir" in refused.err.splitlines()[-1]
+    checked = await run("check", "--config", file)
+    for ran in (refused, checked):
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.splitlines()[-1].startswith("gateway.data_dir: too long by ")
+        assert ran.err.splitlines()[-1].endswith("; name a shorter folder")
     listed = await run("dead", "list", "--config", file)  # needs no socket
     assert (listed.code, listed.err) == (0, "0 dead letters\n")
 
