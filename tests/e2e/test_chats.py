@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.sandbox.line import Group as LineGroup
 from adapters.sandbox.line import User as LineUser
 from adapters.sandbox.wechat import Follower
 from adapters.sandbox.x import User as XUser
@@ -39,6 +40,27 @@ async def test_line_there_and_back(chats: Chats) -> None:
     assert detail["external_id"] == accepted.external_id
     await chats.line.customer_writes(mika, "Thanks!", reply_to=accepted.external_id)
     assert (await chats.api.messages(ticket, 3))[2]["in_reply_to"] == reply["id"]
+
+
+async def test_line_nobody_is_answered_in_a_group_we_are_out_of(chats: Chats) -> None:
+    mika = LineUser(MIKA)
+    group = LineGroup("C" + "2" * 32, members=[mika])
+    await chats.line.bot_joins(group)
+    await chats.line.customer_writes(mika, "Is anybody there?", group=group)
+    ticket = await chats.api.ticket()
+    await chats.line.bot_leaves(group)
+    log = f"tickets/{ticket['id']}/events"
+    await chats.api.until(log, lambda page: page["items"][-1]["kind"] == "consent.changed")
+    refused = await chats.api.reply(ticket, "Yes!")
+    assert (refused.status, refused.rules) == (422, ["answerable"])
+    assert "taken out of the group" in refused.json["verdicts"][0]["reason"]
+    await chats.line.customer_writes(mika, "And here?")  # in private she is answered
+    (private,) = [one for one in await chats.api.items("tickets", 2) if one["id"] != ticket["id"]]
+    await chats.api.replied(private, "Here, yes")
+    await chats.line.bot_joins(group)
+    await chats.api.until(log, lambda page: page["items"][-1]["data"].get("source") == "join")
+    await chats.api.settled(await chats.api.replied(ticket, "Back again"), "sent")
+    assert chats.line.sends[-1].to == group.group_id
 
 
 async def test_line_blocks_unsends_and_brings_files(chats: Chats) -> None:
