@@ -646,7 +646,8 @@ OUTBOUND: dict[str, tuple[OutboundMessage, Request]] = {  # name of the case -> 
     "a text": (OUT, custom("text", content="您好 🙂")),
     "links a customer may open": (
         out(text=LINKS), custom("text", content=LINKS)),
-    "words about links": (out(text="href=javascript: is no link"), custom("text", content="href=javascript: is no link")),
+    "words about links": (out(text="href=javascript: opens nothing"),
+                          custom("text", content="href=javascript: opens nothing")),
     "an address among others": (
         out(to=(Address("wechat", "unionid", "u"), *OUT.to)),
         custom("text", content="您好 🙂"),
