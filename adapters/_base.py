@@ -178,8 +178,8 @@ class ContentCheck(Protocol):
     """Adapters that know whether their platform takes structured content, and what fills a template, in this form."""
 
     def check_content(self, message: OutboundMessage) -> None:
-        """Pure; asked before a message with content, a quote or a template is accepted. A template's language and file
-        may still be found. Raises `ContentRefused`, which names the field."""
+        """Pure; asked before a message with content, a quote, a template or `<a` in its text is accepted. A template's
+        language and file may still be found. Raises `ContentRefused`, which names the field."""
         ...
 
 

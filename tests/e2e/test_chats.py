@@ -141,6 +141,17 @@ async def test_wechat_there_and_back(chats: Chats) -> None:
     assert (await chats.api.reply(ticket, "Hello?")).rules == ["blocked"]
 
 
+async def test_wechat_a_link_that_opens_no_page_is_refused_when_it_is_written(chats: Chats) -> None:
+    await chats.wechat.customer_writes(Follower(MARA))
+    ticket = await chats.api.ticket()
+    refused = await chats.api.reply(ticket, 'Look <a href="javascript:alert(1)">here</a>')
+    assert (refused.status, refused.json["code"]) == (422, "invalid_body")
+    assert "a link that opens neither a page nor a mini program" in str(refused.json)
+    words = 'Look <a href="https://shop.example">here</a>'
+    await chats.api.settled(await chats.api.replied(ticket, words), "sent")
+    assert [accepted.payload["text"]["content"] for accepted in chats.wechat.sends] == [words]
+
+
 async def test_wechat_outside_the_window_a_template_arrives(chats: Chats) -> None:
     mara = Follower(MARA)
     chats.wechat.world.templates.add("parcel")
