@@ -82,7 +82,8 @@ class Adapter(Protocol):
     """One configured account on one platform.
 
     `settings_type` is a frozen dataclass; every field is a setting of `[[accounts]]`, no default means required. A
-    further class attribute `family` is shared by adapters whose platform may post to one of them what is for another.
+    further class attribute `family` is shared by adapters whose platform may post to one of them what is for another;
+    `signs_address = True` says that signatures cover the address called, which must then be known behind a proxy.
     """
 
     name: ClassVar[str]
@@ -177,8 +178,8 @@ class ContentCheck(Protocol):
     """Adapters that know whether their platform takes structured content, and what fills a template, in this form."""
 
     def check_content(self, message: OutboundMessage) -> None:
-        """Pure; asked before a message with content, a quote or a template is accepted. A template's language and file
-        may still be found. Raises `ContentRefused`, which names the field."""
+        """Pure; asked before a message with content, a quote, a template or `<a` in its text is accepted. A template's
+        language and file may still be found. Raises `ContentRefused`, which names the field."""
         ...
 
 

@@ -54,6 +54,14 @@ async def _accepts_its_signature(bench: Bench) -> None:
     bench.adapter.verify(callback)
     bench.adapter.well_formed(callback)
     expect(bench.adapter.acknowledge(callback).status // 100 == 2, "the acknowledgement is not 2xx")
+    elsewhere = replace(callback, url=callback.url.replace("://", "://other.", 1))
+    if getattr(bench.adapter, "signs_address", False):
+        _refused(bench, elsewhere, "a delivery signed for another address, which `signs_address` says it does not")
+        return
+    try:
+        bench.adapter.verify(elsewhere)
+    except VerificationError:
+        raise AssertionError("the signature covers the address called, and `signs_address` is not set") from None
 
 
 async def _refuses_changed_bodies(bench: Bench) -> None:

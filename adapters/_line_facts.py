@@ -91,6 +91,13 @@ STANDBY = AnswerRule(
     remedy="answer there, or wait until it passes the conversation on",
     source="LINE, Messaging API reference, Common properties (mode), 2026-07",
 )
+LEFT = AnswerRule(
+    flag="left",
+    absent=True,
+    reason="the account was taken out of the group or room, or it was closed",
+    remedy="write to its people one by one, or wait until the account is added again",
+    source="LINE, Messaging API reference, Leave event, 2026-07",
+)
 
 CHANNEL = Channel(
     name="line",
@@ -115,7 +122,7 @@ CHANNEL = Channel(
     address_kinds=("user_id",),
     proactive=False,  # only ids seen in a signed event may be written to
     invited_by=frozenset({"follow"}),
-    answer_rules=(STANDBY,),
+    answer_rules=(STANDBY, LEFT),
     contents=frozenset({"location", "sticker", "interactive"}),
     quotes=True,
     quote_tokens=True,

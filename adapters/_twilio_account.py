@@ -40,6 +40,7 @@ class TwilioAccount:
     family: ClassVar[str] = "twilio"  # a messaging service posts what comes on all its channels to one of our accounts
     key_prefix: ClassVar[str] = ""  # of the senders among the routing keys
     signature_headers: ClassVar[tuple[str, ...]] = (SIGNATURE_HEADER,)
+    signs_address: ClassVar[bool] = True
     media_delays_s: ClassVar[tuple[float, ...]] = (1.0, 3.0)  # while a file just announced is still missing
 
     def __init__(self, account: Account, settings: TwilioSettings, http: Http) -> None:

@@ -5,7 +5,9 @@ Sources: WeChat, Service account, Send customer service messages; Template messa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from html import unescape
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +29,9 @@ from normalizers.model import Address, Interactive, Link, OutboundFile, Outbound
 
 URL_MAX: Final = 2000  # characters, our own bound
 CUSTOM: Final = "/cgi-bin/message/custom/send"
+_HREF: Final = re.compile(r"""href\s*=\s*["']?([^"'>]*)""", re.IGNORECASE)
+_OPENS: Final = ("https://", "http://", "weixin://")
+"""What a link in a text may open: a page, a mini program (which stands beside a page's address), a menu of WeChat's."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -98,7 +103,17 @@ def _content(message: OutboundMessage, media: Mapping[str, str] | None) -> tuple
         return _file(file, message.text, media or {})
     if not message.text:
         raise _refused("empty", "nothing to send")
-    return "text", {"content": message.text}
+    return "text", {"content": _said(message.text)}
+
+
+def _said(words: str, field: str = "text") -> str:
+    """A text, in which WeChat shows `<a href>` as a link. Raises `ContentRefused` for one that opens anything else."""
+    if "<a" in words.lower():
+        for href in _HREF.findall(words):
+            target = "".join(char for char in unescape(href) if char > " ").lower()
+            if not target.startswith(_OPENS):
+                raise ContentRefused("holds a link that opens neither a page nor a mini program", field, "link")
+    return words
 
 
 def _file(file: OutboundFile, words: str, media: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
@@ -111,6 +126,8 @@ def _file(file: OutboundFile, words: str, media: Mapping[str, str]) -> tuple[str
 def _news(link: Link) -> tuple[str, Mapping[str, Any]]:
     """One article: more are refused (45008)."""
     address(link.url, URL_MAX, "content.url")
+    if link.image_url:
+        address(link.image_url, URL_MAX, "content.image_url")
     article = {"title": link.title or link.url, "description": link.description, "url": link.url,
                "picurl": link.image_url}  # fmt: skip
     return "news", {"articles": [article]}
@@ -127,6 +144,9 @@ def _interactive(content: Interactive, words: str) -> tuple[str, Mapping[str, An
     """A menu or a link below a text, by what `values` hold; or an object of the platform's own, by `type`."""
     if content.type in _OWN_OBJECTS:
         refuse_text(words, f"a {content.type}")
+        for name in content.values:
+            if name.endswith("url") and content.values[name]:  # music
+                address(content.values[name], URL_MAX, f"content.values.{name}")
         return content.type, content.values
     return _MAKERS[kind_of(content.values, _MAKERS)](content.values, needs_text(words))
 
@@ -134,16 +154,18 @@ def _interactive(content: Interactive, words: str) -> tuple[str, Mapping[str, An
 def _menu(values: Mapping[str, Any], words: str) -> tuple[str, Mapping[str, Any]]:
     """The answer comes back as a text with the row's id."""
     rows = choices(values, "buttons" if "buttons" in values else "rows", _ROW, _ROWS_MAX)
-    listed = [{"id": row.id, "content": row.title} for row in rows]
-    menu: dict[str, Any] = {"head_content": words, "list": listed}
-    return "msgmenu", menu | ({"tail_content": str(values["tail"])} if values.get("tail") else {})
+    listed = [{"id": row.id, "content": _said(row.title, "content.values")} for row in rows]
+    menu: dict[str, Any] = {"head_content": _said(words), "list": listed}
+    tail = _said(str(values.get("tail") or ""), "content.values.tail")
+    return "msgmenu", menu | ({"tail_content": tail} if tail else {})
 
 
 def _link(values: Mapping[str, Any], words: str) -> tuple[str, Mapping[str, Any]]:
     url = address(values["url"], URL_MAX, "content.values.url")
     if any(char in url for char in '"<>'):
         raise ContentRefused("holds a character that would end the link", "content.values.url")
-    return "text", {"content": f'{words}\n<a href="{url}">{values.get("label") or url}</a>'}
+    label = _said(str(values.get("label") or url), "content.values.label")
+    return "text", {"content": f'{_said(words)}\n<a href="{url}">{label}</a>'}
 
 
 _OWN_OBJECTS: Final = frozenset({"miniprogrampage", "mpnews", "mpnewsarticle", "music", "wxcard"})
@@ -181,6 +203,11 @@ def _template(template: Template, touser: str, key: str) -> Request:
     unknown = beside.keys() - allowed - {"data", "notice"}
     if not path or unknown:
         raise unfit(f"not known: {', '.join(sorted(unknown)) or beside['notice']}")
+    if beside.get("url"):
+        address(beside["url"], URL_MAX, "template.parameters.url")
+    page = str(beside.get("page") or "")
+    if ":" in re.split("[/?]", page, maxsplit=1)[0] and not page.startswith(("https://", "http://")):
+        raise unfit("page: opens neither a page nor a mini program")
     body: dict[str, Any] = {"touser": touser, "template_id": template.name}
     body |= {name: beside[name] for name in beside if name in allowed}
     body["data"] = {name: value if isinstance(value, Mapping) else {"value": words_of(value)}

@@ -19,7 +19,17 @@ from config.outbox import FallbackSettings, RuleTables
 from config.people import CrmSettings, VipSettings, read_crms
 from config.secret import Secret
 from config.templates import read_templates
-from config.values import MANY, TERABYTE, ConfigError, Fault, Values, check_numbers, number_problem, unknown
+from config.values import (
+    MANY,
+    TERABYTE,
+    ConfigError,
+    Fault,
+    Values,
+    address_problem,
+    check_numbers,
+    number_problem,
+    unknown,
+)
 
 __all__ = [
     "AccountSettings", "AutomaticSettings", "AutomaticText", "ConfigError", "Fault", "GatewaySettings", "LimitSettings",
@@ -30,6 +40,7 @@ __all__ = [
 _COUNT, _BYTES = (1, MANY), (1, TERABYTE)  # least, most
 _DAYS = (0, 3650)
 _WAIT_S = (0.01, 600)
+_DRAIN_S = (0, 30)  # of the 60 a stop may take
 _RATE = (0.001, 1_000_000)  # messages a second
 
 
@@ -44,6 +55,10 @@ class GatewaySettings:
     secret_key: tuple[Secret, ...] = ()
     region: str = ""  # ISO 3166 code for phone numbers written without +
     on_unknown: Literal["ask", "resend_once"] = "ask"
+    drain_s: float = 3.0  # that the port stays open after SIGTERM, when somebody asks /readyz
+
+    def __post_init__(self) -> None:
+        check_numbers(self, drain_s=_DRAIN_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +267,13 @@ def _check_gateway(gateway: GatewaySettings, reader: _Reader) -> None:
     database = gateway.database.reveal()
     if database and not database.startswith(("postgresql://", "postgres://", "sqlite:///")):
         reader.fault("gateway.database", "not a postgresql:// address")
+    elif not database.startswith("sqlite:") and (problem := address_problem(database, "postgresql")):
+        reader.fault("gateway.database", problem)
     redis = gateway.redis.reveal()
     if redis and not redis.startswith(("redis://", "rediss://", "unix://")):
         reader.fault("gateway.redis", "not a redis:// address")
+    elif problem := address_problem(redis, "redis"):
+        reader.fault("gateway.redis", problem)
 
 
 class _Reader(Values):

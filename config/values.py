@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -53,6 +54,22 @@ def check_numbers(settings: object, **bounds: tuple[float, float]) -> None:
     found = {name: number_problem(getattr(settings, name), *between) for name, between in bounds.items()}
     if lines := [f"{name}: {problem}" for name, problem in found.items() if problem]:
         raise ValueError("\n".join(lines))
+
+
+_CREDENTIALS = {  # what stands before the host, as the libraries that connect read it
+    "postgresql": re.compile("[^:/]*(:[^@]*)?@"),
+    "redis": re.compile("[^/?#]*@"),
+}
+UNESCAPED = "in a user's name or password, which must be percent-encoded: @ / # ? as %40 %2F %23 %3F"
+
+
+def address_problem(url: str, kind: Literal["postgresql", "redis"]) -> str:
+    """What is wrong with an address in which a piece of a password would pass for the host or for what follows it; ""
+    when nothing is. No word of the address is in it."""
+    rest = url.partition("://")[2]
+    if credentials := _CREDENTIALS[kind].match(rest):
+        rest = rest[credentials.end() :]
+    return f"a character that means something else {UNESCAPED}" if "@" in rest else ""
 
 
 def unknown(problem: str, name: str, known: Iterable[str], there: str = "known are") -> str:

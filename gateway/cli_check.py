@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from adapters._http import new_session
 from adapters._media import MediaClient
 from config.settings import ConfigError, Fault, Settings
 from gateway import runtime
+from gateway.accounts import BoundAccount
 from gateway.advice import about_matching
 from gateway.bus.check import trouble_of_redis
 from gateway.cli import load
+from gateway.control_socket import check_length
 from gateway.crm import Crm, clients_of
 from gateway.crm import probe as probe_crm
 from gateway.ids import system_clock
@@ -53,6 +56,7 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
     media = MediaClient(allow_private=False, max_bytes=1)
     try:
         accounts = bind(settings, found, runtime.http_maker(session, media))
+        warnings += _without_address(settings, accounts)
         checks = [_probe(f"accounts[{account.settings.index}]", account.adapter) for account in accounts]
         crms = clients_of(settings.crm, session, media, system_clock)
         checks += [_probe_crm(f"crm[{index}]", crms[crm.id]) for index, crm in enumerate(settings.crm)]
@@ -72,14 +76,18 @@ async def _check(path: Path) -> tuple[list[Fault], list[Fault]]:
     if redis := settings.gateway.redis.reveal():
         for words, fatal in await trouble_of_redis(redis, alone=runtime.is_embedded(settings)):
             (faults if fatal else warnings).append(Fault("gateway.redis", words))
-    signed = any(found[account.adapter].adapter.signature_headers for account in settings.accounts)
-    if signed and not settings.gateway.public_url:
-        warnings.append(
-            Fault("gateway.public_url", "missing: signatures over the address cannot be checked behind a proxy")
-        )
     if not faults:
         warnings += _without_effect(settings)
     return faults, warnings
+
+
+def _without_address(settings: Settings, accounts: Iterable[BoundAccount]) -> list[Fault]:
+    """Whose signatures cover an address that nobody told us."""
+    signed = [account.id for account in accounts if getattr(account.adapter, "signs_address", False)]
+    if not signed or settings.gateway.public_url:
+        return []
+    words = f"missing: behind a proxy no webhook of {', '.join(signed)} passes, as its signature covers the address"
+    return [Fault("gateway.public_url", words)]
 
 
 def _without_effect(settings: Settings) -> list[Fault]:
@@ -92,11 +100,14 @@ def _check_store(settings: Settings) -> list[Fault]:
     """Whether the store can be opened and brought to the newest schema."""
     if runtime.is_embedded(settings):
         try:
+            check_length(settings.data_dir)
             make_data_dir(settings.data_dir)
             with DataLock(settings.data_dir):
                 return _open(settings, "gateway.data_dir")
         except Locked:
             return []  # a gateway runs on it: it works
+        except ConfigError as error:
+            return list(error.faults)
         except OSError as error:
             return [Fault("gateway.data_dir", f"cannot be written: {error.strerror}")]
     return _open(settings, "gateway.database")

@@ -28,6 +28,13 @@ SOCKET = "control.sock"
 _PATH_MAX = 103  # bytes of a socket's path that every system takes (sun_path: 108 on Linux, 104 on macOS)
 
 
+def check_length(data_dir: Path) -> None:
+    """Raise `ConfigError` where the system's limit on a socket's path leaves no room for ours."""
+    if (over := len(os.fsencode(data_dir / SOCKET)) - _PATH_MAX) > 0:
+        words = f"too long by {over} bytes: the system limits the path of the socket in it; name a shorter folder"
+        raise ConfigError(Fault("gateway.data_dir", words))
+
+
 class Control:
     """Serves commands on the socket while the gateway runs."""
 
@@ -37,10 +44,8 @@ class Control:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Listen. Raises `ConfigError` where the system's limit on a socket's path leaves no room for ours."""
-        if (length := len(os.fsencode(self._path))) > _PATH_MAX:
-            words = f"too long: its socket's path has {length} bytes, and the system takes {_PATH_MAX} at most"
-            raise ConfigError(Fault("gateway.data_dir", words))
+        """Listen. Raises `ConfigError` as `check_length` does."""
+        check_length(self._path.parent)
         app = web.Application()
         app.router.add_post("/{command}", self._command)
         self._runner = web.AppRunner(app, access_log=None)

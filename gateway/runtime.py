@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 from aiohttp import web
@@ -27,6 +27,7 @@ from adapters._load import FoundAdapter
 from adapters._load import find as find_adapters
 from adapters._media import MediaClient
 from config.settings import ConfigError, Fault, Settings
+from config.values import UNESCAPED
 from gateway import automatic, loading, replies
 from gateway.blobs import Blobs
 from gateway.bus import Bus
@@ -63,6 +64,7 @@ log = logging.getLogger(__name__)
 
 ROLES = ("web", "worker", "sender")
 STOP_TIMEOUT_S = 60.0
+ONE_WISH_S = 0.3  # whoever signals a process and then its group means one stop
 EMBEDDED_FILE = "gateway.db"
 NO_SINK = "no sink is built in yet: nothing is sent there"
 
@@ -72,7 +74,7 @@ def store_url(settings: Settings) -> URL:
     try:
         return dialect.url_of(settings.gateway.database.reveal(), str(settings.data_dir / EMBEDDED_FILE))
     except (ValueError, ArgumentError):  # their words may quote a part of the password
-        words = "not a postgresql:// address; in a user's name or password write @ : / as %40 %3A %2F"
+        words = f"not a postgresql:// address, or there is a character {UNESCAPED}"
         raise ConfigError(Fault("gateway.database", words)) from None
 
 
@@ -259,8 +261,19 @@ class Gateway:
         task.add_done_callback(_ended)
         self._tasks.append(task)
 
+    async def drain(self) -> None:
+        """Say that no more work is wanted, and take it for a moment longer: a load balancer has to see it first.
+
+        Where nobody asks `/readyz` nobody would see it, and nothing is waited for.
+        """
+        self._health.draining = True
+        wait_s = self.settings.gateway.drain_s
+        if wait_s and "web" in self.roles and self._health.is_watched():
+            log.info("gateway.draining", extra={"seconds": wait_s})
+            await asyncio.sleep(wait_s)
+
     async def stop(self) -> None:
-        """Drain: no more work is taken, what runs may end, what waits is left to the next start."""
+        """End: no more work is taken, what runs may end, what waits is left to the next start."""
         self._health.draining = True
         if self.smtp is not None:
             await self.smtp.stop()
@@ -306,12 +319,22 @@ def calm_collector() -> None:
 
 
 async def serve(settings: Settings, roles: Sequence[str], found: Mapping[str, FoundAdapter] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; the exit code."""
+    """Run until SIGTERM or SIGINT; the exit code. A second signal ends the process at once."""
     gateway = Gateway(settings, roles, found=found)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    asked_at = 0.0
+
+    def asked() -> None:
+        nonlocal asked_at
+        if not stopping.is_set():
+            asked_at = loop.time()
+            stopping.set()
+        elif loop.time() - asked_at > ONE_WISH_S:
+            _give_up("gateway.stop_cut_short")
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopping.set)
+        loop.add_signal_handler(name, asked)
     await gateway.start()
     calm_collector()
     print(f"listening on {gateway.address}", flush=True)
@@ -320,9 +343,15 @@ async def serve(settings: Settings, roles: Sequence[str], found: Mapping[str, Fo
     await stopping.wait()
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
+            await gateway.drain()
             await gateway.stop()
     except TimeoutError:
-        log.critical("gateway.stop_timed_out")
-        sys.stderr.flush()
-        os._exit(1)
+        _give_up("gateway.stop_timed_out")
     return 0
+
+
+def _give_up(event: str) -> NoReturn:
+    """End now: what is under way is left to the next start."""
+    log.critical(event)
+    sys.stderr.flush()
+    os._exit(1)

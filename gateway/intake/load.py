@@ -159,6 +159,8 @@ def _want(wanted: _Wanted, account: str, event: Event, rules: Rules) -> None:
             _want_thread(wanted, event.thread, rules)
         case MessageEdited() | MessageDeleted() | Reaction():
             wanted.refs.add(event.target)
+        case ConsentChange():
+            _want_thread(wanted, event.thread, rules)
         case _:
             pass
 

@@ -227,6 +227,7 @@ class Changes:
     refs: list[dict[str, Any]] = field(default_factory=list)  # rows
     lookups: list[dict[str, Any]] = field(default_factory=list)  # rows
     handed_over: list[Identity] = field(default_factory=list)  # whose conversations nobody else holds any more
+    groups: list[tuple[str, int, bool]] = field(default_factory=list)  # conversation, moment, whether we are out of it
     edits: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # message id -> columns
     deletions: list[tuple[Known, int]] = field(default_factory=list)
     reactions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)

@@ -187,10 +187,27 @@ def _save_messages(connection: Connection, changes: Changes) -> list[str]:
             )
             .values(flags=func.replace(messages.c.flags, '"standby"', '"was_standby"'))
         )  # fmt: skip
+    for conversation_id, at, out in changes.groups:
+        _mark_group(connection, conversation_id, at, out=out)
     for known, at in changes.deletions:
         redact(connection, known, at)
     catalogue.learn(connection, changes.templates)
     return edited
+
+
+def _mark_group(connection: Connection, conversation_id: str, at: int, *, out: bool) -> None:
+    """The flag "left" on the last message of a group we are out of, where the channel's answer rules look for it. A
+    message written since says that we are still there."""
+    said = messages.c.conversation_id == conversation_id, messages.c.direction == "inbound"
+    rows = select(messages.c.id, messages.c.flags, messages.c.sent_at).where(*said, messages.c.visibility != "note")
+    if out:
+        last = connection.execute(rows.order_by(messages.c.id.desc()).limit(1)).first()
+        marked = [last] if last is not None and (last.sent_at or 0) <= at else []
+    else:
+        marked = list(connection.execute(rows.where(messages.c.flags.contains('"left"'))).all())
+    for row in marked:
+        flags = [flag for flag in msgspec.json.decode(row.flags) if flag != "left"] + (["left"] if out else [])
+        connection.execute(update(messages).where(messages.c.id == row.id).values(flags=to_json(flags)))
 
 
 def _edit(connection: Connection, message_id: str, columns: dict[str, Any]) -> bool:

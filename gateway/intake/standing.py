@@ -85,7 +85,7 @@ def control(ctx: Context, row: EventRow, event: ThreadControl) -> tuple[str, str
 
 def consent_change(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[str, str]:
     if event.person is None:
-        return "ignored", "no person named"
+        return _group_change(ctx, row, event)
     if event.source == "complaint" and not people.lookup(ctx, event.person.addresses, event.channel, row.account):
         return "ignored", "a complaint of nobody we know"  # anybody could send one, about anybody
     at = moment_of(row)
@@ -109,6 +109,22 @@ def consent_change(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[s
         )
         newest.dirty = True
     ctx.tell("contact.updated", {"contact_id": identity.contact_id}, row.account)
+    return "done", ""
+
+
+def _group_change(ctx: Context, row: EventRow, event: ConsentChange) -> tuple[str, str]:
+    """A group as a whole was closed to us, or is open again. What a person in it allows stays as it is."""
+    key = f"group:{event.thread.key}" if event.thread.kind == "group" else ""
+    conversation = ctx.snapshot.conversations.get((row.account, event.channel, key))
+    if conversation is None:
+        return "ignored", "no person named, and nobody wrote there"
+    ctx.changes.groups.append((conversation.id, moment_of(row), event.state == "blocked"))
+    newest = ctx.snapshot.tickets.get(conversation.id)
+    if newest is not None:
+        data = {"state": event.state, "scope": event.scope, "source": event.source, "topic": event.topic}
+        newest.entries.append(Entry("consent.changed", Actor("platform"), data))
+        newest.dirty = True
+        ctx.tell("ticket.updated", {"ticket_id": newest.id}, row.account)
     return "done", ""
 
 

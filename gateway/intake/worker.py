@@ -32,6 +32,7 @@ from gateway.store import conflicts, merging, vip
 from gateway.store.detours import TakeOver, stay
 from gateway.store.dialect import StoreUnavailable
 from gateway.store.many import among, insert_ignore
+from gateway.store.redact import forget_copies
 from gateway.store.schema import dead_letters, deliveries, events
 from gateway.tickets import Policy
 from gateway.vip import vip_policy
@@ -353,7 +354,9 @@ def _keep_events(connection: Connection, result: stage.Normalised, now: int, sta
             )
         )  # fmt: skip
     made = [event["id"] for event in result.events]
-    return set(connection.execute(select(events.c.id).where(among(connection, events.c.id, made))).scalars())
+    new = set(connection.execute(select(events.c.id).where(among(connection, events.c.id, made))).scalars())
+    forget_copies(connection, [row for row in result.rows if row.id not in new])
+    return new
 
 
 def _still_open(connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select, update
 
 from gateway.store import search_index
+from gateway.store.many import among
 from gateway.store.schema import attachments, deliveries, events, message_refs, messages
 from normalizers._fields import NotWellFormed, load_json
+from normalizers.model import InboundMessage, MessageEdited
 
 if TYPE_CHECKING:  # intake imports this module
-    from gateway.intake.records import Known
+    from gateway.intake.records import EventRow, Known
 
 _STEP = re.compile(r"\.([A-Za-z0-9_]+)|\[(\d+)\]")
 
@@ -55,6 +57,30 @@ def _redact_edits(connection: Connection, known: Known) -> None:
         if edit.get("target") in names:
             connection.execute(update(events).where(events.c.id == event_id).values(payload="{}"))
             _cut(connection, delivery_id, edit.get("path", ""))
+
+
+def forget_copies(connection: Connection, repeated: Sequence[EventRow]) -> None:
+    """Of what was delivered once more: the words of messages that were taken back before are cut out of that, too."""
+    named: dict[tuple[str, str], list[EventRow]] = {}
+    for row in repeated:
+        if isinstance(row.event, InboundMessage | MessageEdited):
+            name = row.event.target if isinstance(row.event, MessageEdited) else row.event.id
+            named.setdefault((row.account, name), []).append(row)
+    if not named:
+        return
+    accounts, refs = {account for account, _ in named}, {name for _, name in named}
+    gone = (
+        select(message_refs.c.account, message_refs.c.ref)
+        .join(messages, messages.c.id == message_refs.c.message_id)
+        .where(
+            message_refs.c.account.in_(accounts),
+            among(connection, message_refs.c.ref, refs),
+            messages.c.deleted_at.is_not(None),
+        )
+    )
+    for account, name in connection.execute(gone).all():
+        for row in named.get((account, name), ()):
+            _cut(connection, row.delivery_id, row.event.path)
 
 
 def _cut(connection: Connection, delivery_id: str, path: str) -> None:

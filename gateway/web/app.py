@@ -48,6 +48,12 @@ def create_app(core: Core, *, health: Health | None = None, extra: Sequence[Rout
     async def finish(_app: web.Application) -> None:
         await authenticator.close()
 
+    async def part(_request: web.Request, response: web.StreamResponse) -> None:
+        if app[HEALTH].draining:  # else the client's next request meets a connection we are about to close
+            response.headers["Connection"] = "close"
+            response.force_close()
+
+    app.on_response_prepare.append(part)
     app.on_shutdown.append(close)
     app.on_cleanup.append(finish)
     return app

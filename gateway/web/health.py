@@ -7,6 +7,7 @@ was asked for. Other parts add checks of their own.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import time
@@ -19,7 +20,7 @@ from sqlalchemy import Connection, RowMapping, inspect
 
 from gateway.core import Core
 from gateway.ids import micros
-from gateway.store import queue_views
+from gateway.store import queue_views, trial
 from gateway.store.dialect import wal_reset_fault
 from gateway.store.pauses import BREAKER
 from gateway.store.schema import metadata
@@ -28,7 +29,9 @@ Check = Callable[[], Awaitable[str]]
 """Says what is wrong in a sentence; "" when nothing is. What it raises is wrong, too."""
 
 CHECK_TIMEOUT_S = 2.0
+WATCHED_S = 60.0  # who asked `/readyz` so lately will ask again
 FIGURES_EVERY_S = 5.0
+TRIAL_EVERY_S = 3.0  # what was well is taken to be so for that long; what was not is tried again each time
 DISK_LOW = 500 * 2**20  # bytes, or 5 % of the disk where that is less: worth a warning
 DISK_FULL = 64 * 2**20  # bytes: no more work is wanted
 WAL_HIGH = 64 * 2**20  # bytes
@@ -52,6 +55,8 @@ class Health:
         self._warners: list[Callable[[], list[str]]] = []
         self._schema_found = False
         self._figures_at = -FIGURES_EVERY_S
+        self._asked_at = self._tried_at = -math.inf
+        self._trying = asyncio.Lock()
 
     def add(self, name: str, check: Check) -> None:
         """Have `/readyz` ask this, too. The name "schema" replaces the built-in check."""
@@ -60,6 +65,10 @@ class Health:
     def warn(self, source: Callable[[], list[str]]) -> None:
         """Have `/readyz` tell of this, too: trouble in which the process still wants work."""
         self._warners.append(source)
+
+    def is_watched(self) -> bool:
+        """Whether somebody, a load balancer say, looks at `/readyz` now and then."""
+        return time.monotonic() - self._asked_at < WATCHED_S
 
     async def readiness(self) -> Readiness:
         """Ask every check, side by side."""
@@ -81,10 +90,12 @@ class Health:
             return type(error).__name__  # no text: it may hold an address with a password
 
     async def _store(self) -> str:
-        def commit(_connection: Connection) -> None:
-            """An empty transaction: the writer answers and can commit."""
-
-        await self._core.database.write(commit)
+        """The store has taken a delivery just now, or a few seconds ago."""
+        async with self._trying:  # however many ask at once
+            if time.monotonic() - self._tried_at >= TRIAL_EVERY_S:
+                now = micros(self._core.clock())
+                await self._core.database.write(lambda connection: trial.keep_and_forget(connection, now))
+                self._tried_at = time.monotonic()
         return ""
 
     async def _schema(self) -> str:
@@ -159,6 +170,7 @@ class Health:
 
     async def readyz(self, _request: web.Request) -> web.StreamResponse:
         """Whether work is wanted."""
+        self._asked_at = time.monotonic()
         found = await self.readiness()
         ready = found.status == "ready"
         return web.Response(

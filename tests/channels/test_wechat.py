@@ -637,8 +637,17 @@ def template(**parameters: Any) -> OutboundMessage:
 
 
 MEDIA_IDS = {"media_id": "m1"}
+LINKS = (
+    '<a href="https://a.example/?a=1&amp;b=2">page</a> <A HREF=http://a.example>page</A> '
+    '<a href="https://a.example" data-miniprogram-appid="wx9" data-miniprogram-path="pages/a">mini program</a> '
+    '<a href="weixin://bizmsgmenu?msgmenucontent=Yes&msgmenuid=1">Yes</a>'
+)
 OUTBOUND: dict[str, tuple[OutboundMessage, Request]] = {  # name of the case -> (message, call)
     "a text": (OUT, custom("text", content="您好 🙂")),
+    "links a customer may open": (
+        out(text=LINKS), custom("text", content=LINKS)),
+    "words about links": (out(text="href=javascript: opens nothing"),
+                          custom("text", content="href=javascript: opens nothing")),
     "an address among others": (
         out(to=(Address("wechat", "unionid", "u"), *OUT.to)),
         custom("text", content="您好 🙂"),
@@ -681,6 +690,10 @@ OUTBOUND: dict[str, tuple[OutboundMessage, Request]] = {  # name of the case -> 
         template(notice="subscription", page="https://a.example", data={"thing1": "x"}),
         templated("subscribe/bizsend", page="https://a.example", data={"thing1": {"value": "x"}}),
     ),
+    "a notice that opens a mini program": (
+        template(notice="subscription", page="pages/a?at=12:00", data={}),
+        templated("subscribe/bizsend", page="pages/a?at=12:00", data={}),
+    ),
     "a notice for once": (
         template(notice="once", scene="1", title="Order", data={"content": {"value": "x"}}),
         templated("template/subscribe", scene="1", title="Order", data={"content": {"value": "x"}}),
@@ -716,6 +729,25 @@ UNSPEAKABLE: dict[str, tuple[OutboundMessage, str]] = {  # name of the case -> (
     "an empty menu": (out(content=Interactive()), "interactive"),
     "a template's fields without names": (out(text="", template=Template("tpl", "", ("a",))), "template"),
     "a notice of no kind": (template(notice="pigeon", data={}), "template"),
+    **{
+        f"a link to {href}": (out(text=f"Look: <a {href}>here</a>"), "link")
+        for href in (
+            'href="javascript:alert(1)"', "href=javascript:alert(1)", "HREF = ' java\nscript:alert(1)'",
+            'href="&#106;avascript:alert(1)"', 'title=">" href="data:text/html,x"', 'href="javascript:alert(1)',
+            'href="file:///etc/passwd"', 'href="https://a.example" href="javascript:alert(1)"',
+        )
+    },
+    "a label that is a link": (
+        out(content=Interactive(values={"url": "https://a.example", "label": 'x</a><a href="javascript:x">'})), "link"),
+    "a menu's tail that is a link": (
+        out(content=Interactive(values={"rows": ["a"], "tail": '<a href="javascript:x">y</a>'})), "link"),
+    "a link below a text to no page": (out(content=Interactive(values={"url": "javascript:x"})), "interactive"),
+    "a picture of an article that is no page": (
+        out(text="", content=Link("https://a.example", "A", "B", "javascript:x")), "interactive"),
+    "music that is no page": (
+        out(text="", content=Interactive(type="music", values={"musicurl": "javascript:x"})), "interactive"),
+    "a template's link to no page": (template(url="javascript:x", data={}), "interactive"),
+    "a notice's link to no page": (template(notice="subscription", page="javascript:x", data={}), "template"),
     "more than a notice takes": (template(notice="subscription", url="https://a.example", data={}), "template"),
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.sandbox.line import Group as LineGroup
 from adapters.sandbox.line import User as LineUser
 from adapters.sandbox.wechat import Follower
 from adapters.sandbox.x import User as XUser
@@ -39,6 +40,27 @@ async def test_line_there_and_back(chats: Chats) -> None:
     assert detail["external_id"] == accepted.external_id
     await chats.line.customer_writes(mika, "Thanks!", reply_to=accepted.external_id)
     assert (await chats.api.messages(ticket, 3))[2]["in_reply_to"] == reply["id"]
+
+
+async def test_line_nobody_is_answered_in_a_group_we_are_out_of(chats: Chats) -> None:
+    mika = LineUser(MIKA)
+    group = LineGroup("C" + "2" * 32, members=[mika])
+    await chats.line.bot_joins(group)
+    await chats.line.customer_writes(mika, "Is anybody there?", group=group)
+    ticket = await chats.api.ticket()
+    await chats.line.bot_leaves(group)
+    log = f"tickets/{ticket['id']}/events"
+    await chats.api.until(log, lambda page: page["items"][-1]["kind"] == "consent.changed")
+    refused = await chats.api.reply(ticket, "Yes!")
+    assert (refused.status, refused.rules) == (422, ["answerable"])
+    assert "taken out of the group" in refused.json["verdicts"][0]["reason"]
+    await chats.line.customer_writes(mika, "And here?")  # in private she is answered
+    (private,) = [one for one in await chats.api.items("tickets", 2) if one["id"] != ticket["id"]]
+    await chats.api.replied(private, "Here, yes")
+    await chats.line.bot_joins(group)
+    await chats.api.until(log, lambda page: page["items"][-1]["data"].get("source") == "join")
+    await chats.api.settled(await chats.api.replied(ticket, "Back again"), "sent")
+    assert chats.line.sends[-1].to == group.group_id
 
 
 async def test_line_blocks_unsends_and_brings_files(chats: Chats) -> None:
@@ -117,6 +139,17 @@ async def test_wechat_there_and_back(chats: Chats) -> None:
     contact = f"contacts/{ticket['contact_id']}"
     await chats.api.until(contact, lambda found: found["identities"][0]["state"] == "blocked")
     assert (await chats.api.reply(ticket, "Hello?")).rules == ["blocked"]
+
+
+async def test_wechat_a_link_that_opens_no_page_is_refused_when_it_is_written(chats: Chats) -> None:
+    await chats.wechat.customer_writes(Follower(MARA))
+    ticket = await chats.api.ticket()
+    refused = await chats.api.reply(ticket, 'Look <a href="javascript:alert(1)">here</a>')
+    assert (refused.status, refused.json["code"]) == (422, "invalid_body")
+    assert "a link that opens neither a page nor a mini program" in str(refused.json)
+    words = 'Look <a href="https://shop.example">here</a>'
+    await chats.api.settled(await chats.api.replied(ticket, words), "sent")
+    assert [accepted.payload["text"]["content"] for accepted in chats.wechat.sends] == [words]
 
 
 async def test_wechat_outside_the_window_a_template_arrives(chats: Chats) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from gateway import cli
+from gateway.__main__ import main
 from gateway.runtime import Gateway
 from tests.support.api import Api
 from tests.support.process import ROOT, Served, run, serving
-from tests.support.world import World
+from tests.support.world import PUBLIC_URL, World
 
 
 @pytest.fixture
@@ -101,6 +102,18 @@ async def test_check_warns_of_what_has_no_effect(tmp_path: Path) -> None:
         assert [line for line in served.err if '"event": "sinks.unused"' in line]
 
 
+async def test_check_warns_once_of_signatures_over_an_address_nobody_told(stage: World) -> None:
+    checked = await run("check", "--config", stage.file)
+    assert (checked.code, checked.out, checked.err) == (0, "ok\n", "")
+    stage.file.write_text(stage.file.read_text("utf-8").replace(PUBLIC_URL, ""), "utf-8")
+    checked = await run("check", "--config", stage.file)
+    assert (checked.code, checked.out) == (0, "ok\n")
+    assert [line for line in checked.err.splitlines() if "public_url" in line] == [
+        "warning: gateway.public_url: missing: behind a proxy no webhook of sms-us, wa-twilio passes, as its signature "
+        "covers the address"
+    ]
+
+
 async def test_a_start_that_fails_has_begun_nothing(stage: World) -> None:
     """Another program has the port: no message may be on its way when this one gives up."""
     settings, _ = cli.load(stage.file)
@@ -122,6 +135,7 @@ async def test_who_reads_the_output_may_stop_reading(tmp_path: Path) -> None:
 
 STORES = {  # address -> what both commands say of it
     "postgresql://gateway:hunter2@127.0.0.1:1/tickets": "connection refused",
+    "postgresql://gateway@shop:hunter2/#?@127.0.0.1:1/tickets": "connection refused",  # all of it is understood
     "postgresql://gateway:hunter2@127.0.0.1/tickets?colour=red": 'invalid connection option "colour"',
     "postgresql://gateway:hunter2@127.0.0.1:port/tickets": "not a postgresql:// address",
 }
@@ -136,6 +150,33 @@ async def test_a_database_that_cannot_be_used_says_why(tmp_path: Path, address: 
         assert words in ran.err.lower()
         assert "Traceback" not in ran.err
         assert "hunter2" not in ran.err
+
+
+UNESCAPED = {  # address -> the setting it is of
+    "postgresql://gateway:hun@ter2@127.0.0.1:1/tickets": "database",
+    "postgresql://gateway:hun@12:3/ter2@127.0.0.1:1/tickets": "database",
+    "postgresql://gateway:hun@ter2?x@127.0.0.1:1/tickets": "database",
+    "postgresql://gate/way:hunter2@127.0.0.1:1/tickets": "database",
+    "postgresql://gateway:1@1:hunter2@127.0.0.1:1/tickets": "database",
+    "redis://:1/hunter2@127.0.0.1:1/0": "redis",
+    "redis://:1#hunter2@127.0.0.1:1/0": "redis",
+}
+
+
+@pytest.mark.parametrize(("address", "key"), UNESCAPED.items(), ids=UNESCAPED)
+def test_a_password_that_is_not_encoded_is_not_shown_in_pieces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str, key: str
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[gateway]\nsecret_key = "{"k" * 32}"\n{key} = "{address}"\n', "utf-8")
+    for command in ("check", "users list"):
+        with pytest.raises(SystemExit) as ended:
+            main([*command.split(), "--config", str(file)])
+        assert ended.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"gateway.{key}: ")
+        assert "percent-encoded" in line
+        assert not [piece for piece in ("hun", "ter2", "12", "tickets") if piece in line]
 
 
 @pytest.mark.parametrize("broken", ["", "not = [toml", "[gateway]\nlisten = 5\n"])
@@ -238,8 +279,11 @@ async def test_a_folder_with_too_long_a_name_is_named(tmp_path: Path) -> None:
     assert (await run("init", deep)).code == 0
     file = deep / "gateway.toml"
     refused = await run("serve", "--config", file, "--listen", "127.0.0.1:0")
-    assert refused.code == 2
-    assert "gateway.data_dir" in refused.err.splitlines()[-1]
+    checked = await run("check", "--config", file)
+    for ran in (refused, checked):
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.splitlines()[-1].startswith("gateway.data_dir: too long by ")
+        assert ran.err.splitlines()[-1].endswith("; name a shorter folder")
     listed = await run("dead", "list", "--config", file)  # needs no socket
     assert (listed.code, listed.err) == (0, "0 dead letters\n")
 

@@ -71,6 +71,23 @@ async def test_an_edit_and_its_deletion_in_one_batch_leave_nothing(intake: Intak
     assert all("4111" not in payload for (payload,) in await intake.rows(events.c.payload))
 
 
+async def test_what_is_delivered_again_after_it_was_taken_back_is_cut_out_of_that_too(intake: Intake) -> None:
+    said, changed = delivery("m1", "my card is 4111"), edit("e1", "my card ends in 4111")
+    await intake.deliver(said, changed)
+    await intake.deliver(revoke("r1"))
+    await intake.file()
+    await intake.deliver(delivery("m2", "unrelated"), said, changed)
+    await intake.deliver(said)
+    await intake.file()
+    bodies = [bytes(body) for (body,) in await intake.rows(deliveries.c.body)]
+    assert b"4111" not in b"".join(bodies)
+    assert b"unrelated" in bodies[2]
+    assert await intake.rows(messages.c.text) == [("",), ("unrelated",)]
+    await intake.deliver(delivery("m2", "unrelated"))  # it stands, and so do its copies
+    await intake.file()
+    assert b"unrelated" in (await intake.rows(deliveries.c.body))[-1][0]
+
+
 async def test_a_message_that_comes_days_after_it_was_taken_back_is_not_shown(intake: Intake) -> None:
     await intake.deliver(revoke("r1"))
     await intake.file()
