@@ -49,11 +49,14 @@ def load_pairs(connection: Connection, ledger: Ledger, parcels: Sequence[Parcel]
 
 
 def _locked(connection: Connection, keys: Sequence[str]) -> Mapping[str, str]:
-    """The rows, locked. One that is not there yet is made first: what is not there cannot be locked."""
+    """The rows, locked. What is not there cannot be locked: such rows are made first."""
     if not keys:
         return {}
-    insert_ignore(connection, paces, [{"key": key} for key in sorted(keys)])
-    return {row.key: row.taken for row in connection.execute(_KEPT, {"b_keys": list(keys)})}
+    found = {row.key: row.taken for row in connection.execute(_KEPT, {"b_keys": list(keys)})}
+    if missing := sorted(set(keys) - found.keys()):
+        insert_ignore(connection, paces, [{"key": key} for key in missing])
+        found |= {row.key: row.taken for row in connection.execute(_KEPT, {"b_keys": missing})}
+    return found
 
 
 def spending(connection: Connection, ledger: Ledger, now: datetime) -> Work:
