@@ -1,9 +1,9 @@
 """What is under way for each account: so many sends at a time, and more claimed ahead while its platform is quick.
 
 A claim beside sends takes longer than a quick platform's answer does: without the next messages at hand an account
-would stand idle half of the time. So as many wait as are under way when the next are claimed. What is claimed ahead
-stands as `sending` before it has begun, and a crash leaves its outcome unknown: so nothing is, unless so many answers
-in a row were quick that it begins within a moment.
+would stand idle half of the time. So more are claimed while half as many as are under way still wait. What is claimed
+ahead stands as `sending` before it has begun, and a crash leaves its outcome unknown: so nothing is, unless so many
+answers in a row were quick that it begins within a moment.
 """
 
 from __future__ import annotations
@@ -69,4 +69,4 @@ class Lane:
         to claim more."""
         self.claimed -= 1
         self._quick = self._quick + 1 if took_s is not None and took_s <= QUICK_S else 0
-        return self.claimed == (AHEAD * self._concurrency if self.ahead else self._concurrency // 2)
+        return self.claimed == (3 * self._concurrency // 2 if self.ahead else self._concurrency // 2)
