@@ -103,6 +103,9 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], str]] = {
         permission.opt_out, {}, {"optouts": frozenset({"automatic"}), "automatic": True}, "deny",
     ),
     "blocked": (permission.blocked, {}, {"identity_state": "blocked"}, "deny"),
+    "blocked: not in a group": (
+        permission.blocked, {"thread": Thread(kind="group", key="g1")}, {"identity_state": "blocked"}, "allow",
+    ),
     "not blocked": (permission.blocked, {}, {"identity_state": "opted_out"}, "allow"),
     "closed ticket": (permission.closed_ticket, {}, {"ticket_status": "closed"}, "deny"),
     "closed after it was queued": (permission.closed_ticket, {}, {"ticket_status": "closed", "queued": True}, "allow"),

@@ -63,8 +63,8 @@ def recipient(message: OutboundMessage, facts: Facts) -> Verdict:
 
 @rule("deny", kept="who has blocked an account is left alone")
 def blocked(message: OutboundMessage, facts: Facts) -> Verdict:
-    """Who has blocked the account hears nothing from it."""
-    if facts.identity_state != "blocked":
+    """Who has blocked the account hears nothing from it; a group is not only theirs who wrote in it first."""
+    if facts.identity_state != "blocked" or message.thread.kind == "group":
         return ALLOW
     return deny("blocked", "the person has blocked this account", "use another channel of the contact")
 
