@@ -175,6 +175,7 @@ async def test_an_agent_makes_views_for_oneself_only_and_a_reader_none(gateway: 
         await page.get_by_role("button", name="Save view").click()
         await expect(page.locator("#viewing")).to_have_text("Mine")
         await page.get_by_role("button", name="Edit view").click()
+        await expect(page.get_by_role("heading", name="Edit “Mine”")).to_be_visible()  # it asks for the fields first
         await expect(page.locator("#conditions-all [name=value]")).to_have_value("Reader")
         await page.keyboard.press("Escape")
         await page.get_by_role("button", name="Sign out").click()
