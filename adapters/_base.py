@@ -178,8 +178,9 @@ class ContentCheck(Protocol):
     """Adapters that know whether their platform takes structured content, and what fills a template, in this form."""
 
     def check_content(self, message: OutboundMessage) -> None:
-        """Pure; asked before a message with content, a quote, a template or `<a` in its text is accepted. A template's
-        language and file may still be found. Raises `ContentRefused`, which names the field."""
+        """Pure; asked before a message is accepted that has content, a quote, a template, or a link in its text where
+        the channel shows one (`links_in_text`). A template's language and file may still be found. Raises
+        `ContentRefused`, which names the field."""
         ...
 
 

@@ -191,6 +191,7 @@ class Channel:
     contents: frozenset[str] = frozenset()  # structured kinds that can be sent: location, contacts, interactive, ...
     quotes: bool = False  # an answer may point at one message of the conversation
     quote_tokens: bool = False  # by a token that came with it: messages of ours have none
+    links_in_text: bool = False  # `<a href>` in a text is shown as a link: the adapter checks what it opens
     reactions: bool = False
     edits: bool = False
     echoes_by_text: bool = False  # our own messages come back without our id: text and time tell

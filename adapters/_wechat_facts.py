@@ -165,6 +165,7 @@ CHANNEL: Final = Channel(
     address_kinds=("openid",),
     proactive=True,  # by template, to followers
     contents=frozenset({"interactive", "link"}),  # a menu (certified accounts) or a link; one article
+    links_in_text=True,
     sources=(
         "WeChat, Service account, Global return codes, 2026",
         "WeChat, Service account, Message encryption, 2026",

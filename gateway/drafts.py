@@ -121,7 +121,8 @@ def draft(connection: Connection, core: Core, place: Place, channel: Channel | N
         overrides=words.overrides,
     )
     filled = words.template is not None and channel is not None and channel.templates  # else the rule says it
-    linked = "<a" in text.lower() and not words.attachments and not words.automatic
+    links = channel is not None and channel.links_in_text and "<a" in text.lower()
+    linked = links and not words.attachments and not words.automatic
     if words.visibility != "note" and (words.content is not None or quote_token or filled or linked):
         contents.check(core, message, words)
     key = words_key(channel.name, text) if channel is not None and channel.repeats is not None else ""

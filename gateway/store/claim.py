@@ -7,18 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import (
-    Connection,
-    Row,
-    bindparam,
-    case,
-    func,
-    literal_column,
-    null,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, null, select, text, update
 
 from gateway.bus import LiveEvent
 from gateway.ids import micros, moment, new_id
@@ -90,7 +79,7 @@ def claim(
     for account, pause, bulk in queues:
         if (limit := room(account, pause)) > 0:
             least = heads.AT_LEAST if len(ledger.all_of(account)) > 1 else 1
-            found = heads.heads_of(connection, account, limit, max(limit, least), micros(now), turn if bulk else None)
+            found = heads.of_account(connection, account, limit, max(limit, least), micros(now), turn if bulk else None)
             rows += found
             owners += [account] * len(found)
             left[account] = limit

@@ -44,7 +44,7 @@ _stepped = _stepped.union_all(
 )  # fmt: skip
 _bulk_of = exists(
     select(literal_column("1"))
-    .where(states.is_due(), outbox.c.account == _stepped.c.account, outbox.c.priority == literal_column("1"))
+    .where(states.is_due(), outbox.c.account == _stepped.c.account, outbox.c.priority == literal_column(str(_BULK)))
 )  # fmt: skip
 _pause_of = and_(
     account_states.c.account == _stepped.c.account,
@@ -82,7 +82,9 @@ def waiting(connection: Connection, now: datetime) -> list[Queue]:
     ]
 
 
-def heads_of(connection: Connection, account: str, room: int, limit: int, now: int, turn: int | None) -> list[Row[Any]]:
+def of_account(
+    connection: Connection, account: str, room: int, limit: int, now: int, turn: int | None
+) -> list[Row[Any]]:
     """Up to `limit` due heads of each priority in the order in which `room` of them may go: replies before bulk, save
     for bulk's share, which goes by the `turn`; None: there is no bulk."""
     replies = _by_priority(connection, account, _REPLIES, limit, now)
@@ -133,5 +135,6 @@ def _put_aside(connection: Connection, rows: Sequence[Row[Any]], now: int) -> in
 
 
 def account_pauses(connection: Connection, now: datetime) -> list[Waiting]:
+    """The accounts that wait as a whole, whether something is queued for them or not."""
     rows = connection.execute(_paused, {"b_now": micros(now)}).all()
     return [Waiting(row.account, moment(row.paused_until), row.error_class) for row in rows]
